@@ -106,7 +106,11 @@ async fn the_whole_path_allocates_at_most_a_tenth_beside_the_payload() {
     };
     let (allocated, payload) = tokio::select! {
         counted = counted => counted,
-        _ = async { tokio::join!(path.follow_segments(&live, TrackIndex::new(0), async |_| true), path.follow_segments(&live, TrackIndex::new(1), async |_| true)) } => {
+        _ = async {
+            let video = path.follow_segments(&live, TrackIndex::new(0), async |_| true);
+            let audio = path.follow_segments(&live, TrackIndex::new(1), async |_| true);
+            tokio::join!(video, audio)
+        } => {
             panic!("the broadcast ended")
         }
     };

@@ -21,11 +21,16 @@ pub(crate) const LEAST_RATE: u64 = 1 << 10;
 /// Number of inspections during which a response may wait for its turn on the connection.
 const LONGEST_TURN: u32 = 10 * PATIENCE;
 
-/// The activity of one connection.
+/// The activity of one connection. The task that drives the connection inspects it at intervals;
+/// the tasks of requests update it.
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
+    /// Number of requests whose head has arrived, over the connection's life.
     begun: AtomicU64,
+    /// Number of requests that are being read, or whose response has not begun.
     busy: AtomicUsize,
+    /// The responses being sent. One whose [`Delivery`] was dropped is removed at the next
+    /// inspection.
     deliveries: Mutex<Vec<Watched>>,
 }
 
@@ -33,10 +38,11 @@ pub(crate) struct Activity {
 #[derive(Debug)]
 struct Watched {
     delivery: Weak<Delivery>,
+    /// Bytes sent at the last inspection, if there were further bytes that the peer could accept.
     stalled_at: Option<u64>,
-    /// Number of consecutive inspections at which it had bytes that the peer could accept, and the
-    /// bytes sent before the first of them.
+    /// Number of consecutive inspections at which it had bytes that the peer could accept.
     looks: u32,
+    /// Bytes sent before the first of these inspections.
     from: u64,
     /// Number of consecutive inspections at which it waited for its turn.
     held: u32,
@@ -64,7 +70,8 @@ impl Activity {
         self.busy.load(Ordering::Relaxed) > 0
     }
 
-    /// Adds a response to the inspected ones.
+    /// Adds a response to the inspected ones. Its [`Delivery`] counts the bytes; the body itself
+    /// stays with the connection.
     pub(crate) fn watch(&self, body: &mut Body) {
         let watched = Watched {
             delivery: Arc::downgrade(body.delivery()),
@@ -74,6 +81,8 @@ impl Activity {
             held: 0,
         };
         let mut deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
+        // Ended responses are removed only before the list would grow, so that a connection with
+        // many short responses between two inspections does not search the list for each of them.
         if deliveries.len() == deliveries.capacity() {
             deliveries.retain(|watched| watched.delivery.strong_count() > 0);
         }
@@ -81,10 +90,16 @@ impl Activity {
     }
 
     /// Inspects all responses being sent. The caller calls it at regular intervals of `pace`.
+    ///
+    /// The result is [`Deliveries::Stalled`] if bytes wait and no response has progressed since the
+    /// last inspection, or if one response has progressed by less than [`LEAST_RATE`] over
+    /// [`PATIENCE`] inspections while others did.
     pub(crate) fn inspect(&self, pace: Duration) -> Deliveries {
         let least = least(pace * PATIENCE);
         let mut deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut waiting, mut moved, mut stuck) = (false, false, false);
+        // A response whose count of sent bytes has changed, or that has ended, shows that the peer
+        // still reads: one that waits beside it may be slow because of the link.
         deliveries.retain_mut(|watched| {
             let Some(delivery) = watched.delivery.upgrade() else {
                 moved = true; // to its end
@@ -97,6 +112,8 @@ impl Activity {
             stuck |= watched.is_stuck(&delivery, least);
             true
         });
+        // One response that is stuck suffices: an HTTP/2 peer can keep one stream's window closed
+        // while it reads the others.
         match deliveries.is_empty() {
             true => Deliveries::None,
             false if stuck || (waiting && !moved) => Deliveries::Stalled,
@@ -111,6 +128,8 @@ impl Watched {
     fn is_stuck(&mut self, delivery: &Delivery, least: u64) -> bool {
         // Turns that begin and end do not reset the count: it continues after them.
         self.held = if delivery.is_held() { self.held + 1 } else { 0 };
+        // The rate is measured over `PATIENCE` inspections with bytes to send, and then anew: a
+        // peer that was fast for a minute gets no credit for it.
         match self.stalled_at {
             _ if self.held > 0 => return self.held >= LONGEST_TURN,
             Some(sent) if self.looks < PATIENCE => {
@@ -128,7 +147,7 @@ impl Watched {
     }
 }
 
-/// The least number of bytes that a peer must accept in `time`.
+/// The least number of bytes that a peer must accept in `time`, at [`LEAST_RATE`].
 pub(crate) fn least(time: Duration) -> u64 {
     LEAST_RATE.saturating_mul(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)) / 1_000
 }
@@ -146,6 +165,7 @@ pub(crate) enum Deliveries {
 }
 
 impl Drop for Busy {
+    // The response has begun, or its request was cancelled.
     fn drop(&mut self) {
         self.0.busy.fetch_sub(1, Ordering::Relaxed);
     }
@@ -208,8 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_of_which_a_little_moves_all_the_time_is_stalled_and_one_at_the_least_rate_is_not()
-     {
+    async fn a_response_that_trickles_is_stalled_and_one_at_the_least_rate_is_not() {
         let pace = Duration::from_secs(20);
         for (step, stalled) in [(1, true), (20 * 1_024 - 10, true), (20 * 1_024, false)] {
             let activity = Activity::default();

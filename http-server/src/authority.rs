@@ -6,8 +6,13 @@
 use std::net::Ipv6Addr;
 
 /// Whether `text` is `uri-host [ ":" port ]` with a host that is not empty. A port is at most 65
-/// 535.
+/// 535; user information (`user@`) is invalid.
+///
+/// Source: RFC 9110 7.2 (Host), 4.2.1 (empty host) and 4.2.4 (user information); RFC 9113 8.3.1 and
+/// RFC 9114 4.3.1 (`:authority`).
 pub fn is_valid(text: &[u8]) -> bool {
+    // Only an address in brackets may contain colons, so in all other hosts the first colon begins
+    // the port.
     let (host, port) = match text {
         [b'[', rest @ ..] => {
             let Some(end) = rest.iter().position(|&byte| byte == b']') else {
@@ -24,7 +29,10 @@ pub fn is_valid(text: &[u8]) -> bool {
     is_reg_name(host) && is_port(port)
 }
 
-/// The same authority without the default port of its scheme (RFC 9110 4.2.3), if it has that.
+/// Removes the port if it is the default one of `scheme` (443 for `https`, 80 for `http`), so that
+/// equal origins have equal bytes. Other texts are returned unchanged.
+///
+/// Source: RFC 9110 4.2.3.
 pub fn without_default_port<'a>(text: &'a [u8], scheme: &str) -> &'a [u8] {
     let port: &[u8] = match scheme {
         "https" => b":443",
@@ -34,7 +42,8 @@ pub fn without_default_port<'a>(text: &'a [u8], scheme: &str) -> &'a [u8] {
     text.strip_suffix(port).unwrap_or(text)
 }
 
-/// `*( unreserved / pct-encoded / sub-delims )`, not empty. Includes IPv4 addresses.
+/// `*( unreserved / pct-encoded / sub-delims )`, not empty. Includes IPv4 addresses. Source: RFC
+/// 3986 3.2.2.
 fn is_reg_name(mut host: &[u8]) -> bool {
     if host.is_empty() {
         return false;
@@ -53,11 +62,13 @@ fn is_reg_name(mut host: &[u8]) -> bool {
     true
 }
 
+/// Whether the byte is `unreserved` or one of the `sub-delims`. Source: RFC 3986 2.2 and 2.3.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
 }
 
-/// An IPv6 address, or `"v" 1*HEXDIG "." 1*( unreserved / sub-delims / ":" )`.
+/// An IPv6 address, or `"v" 1*HEXDIG "." 1*( unreserved / sub-delims / ":" )`, without the
+/// brackets. Source: RFC 3986 3.2.2.
 fn is_ip_literal(text: &[u8]) -> bool {
     if let [b'v' | b'V', rest @ ..] = text {
         let Some(dot) = rest.iter().position(|&byte| byte == b'.') else {
@@ -73,7 +84,7 @@ fn is_ip_literal(text: &[u8]) -> bool {
     str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
 }
 
-/// Empty, or `":" *DIGIT`.
+/// Empty, or `":" *DIGIT`. A port may be empty (RFC 3986 3.2.3), but a number above 65 535 is none.
 fn is_port(text: &[u8]) -> bool {
     match text {
         [] => true,

@@ -28,18 +28,25 @@ use crate::{
 /// The error of any body.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// The body of a response.
+/// The body of a response, the same type in all protocols.
+///
+/// HTTP/1.1 and HTTP/3 take frames of any size. In HTTP/2 the body takes turns with the others of
+/// its connection (`schedule`), and hands over at most what its turn permits.
 #[derive(Debug, Default)]
 pub struct Body {
+    /// Content that has not been taken for a frame.
     content: Content,
     /// Content that is available and waits for its turn.
     staged: Option<Chunk>,
+    /// Its progress. `None` if nothing observes it, so that most bodies need no allocation.
     delivery: Option<Arc<Delivery>>,
     /// Its membership in the schedule of its connection, for HTTP/2.
     turn: Option<Turn>,
+    /// Its place among the bodies of its connection.
     rank: Rank,
 }
 
+/// The source of a body's frames.
 #[derive(Default)]
 enum Content {
     #[default]
@@ -49,22 +56,24 @@ enum Content {
     Boxed(UnsyncBoxBody<Bytes, BoxError>),
 }
 
-/// Content whose end is not known yet.
+/// Content whose end is not known yet, for example a part that is listed before its last frame has
+/// arrived.
 pub trait Growing: Send {
-    /// The bytes that were added since the last call, `None` at the end.
+    /// The bytes that were added since the last call; `None` at the end. An empty rope is skipped.
     ///
     /// # Errors
     /// The rest is lost: the connection ends, so that its peer does not take the body for complete.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Rope, BoxError>>>;
 }
 
-/// The bytes of one frame.
+/// The bytes of one frame. Its drop counts the bytes that were not sent as taken back.
 #[derive(Debug)]
 pub struct Data {
     chunk: Chunk,
     delivery: Option<Arc<Delivery>>,
 }
 
+/// Consecutive bytes: one piece, or pieces that are sent without being joined.
 #[derive(Debug)]
 enum Chunk {
     Bytes(Bytes),
@@ -82,7 +91,7 @@ impl Body {
         Self { content: Content::Growing(Box::new(growing)), ..Self::default() }
     }
 
-    /// Any other body.
+    /// Any other body. Its trailers are passed on.
     pub fn boxed<B>(body: B) -> Self
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
@@ -91,7 +100,7 @@ impl Body {
         Self { content: Content::Boxed(body.map_err(Into::into).boxed_unsync()), ..Self::default() }
     }
 
-    /// Its length in bytes, if known before it is sent.
+    /// The number of bytes left, if it is known before they are sent.
     pub fn len(&self) -> Option<u64> {
         self.size_hint().exact()
     }
@@ -117,8 +126,8 @@ impl Body {
         self.delivery().hold(in_flight);
     }
 
-    /// Calls `finish` when the body has been sent or is dropped. To be called before a connection
-    /// has the body.
+    /// Calls `finish` when the body has been sent or is dropped. Must be called before the body is
+    /// given to a connection, because it replaces the record of its progress.
     pub fn on_finish(&mut self, finish: Box<dyn Finish>) {
         self.delivery = Some(Arc::new(Delivery::watched(finish)));
     }
@@ -133,7 +142,8 @@ impl Body {
         self.rank = rank;
     }
 
-    /// From now on it takes turns with the others of its connection, if it is larger than a frame.
+    /// From now on it takes turns with the others of its connection, if it is larger than a frame
+    /// or of unknown length.
     pub(crate) fn schedule(&mut self, schedule: &Arc<Schedule>) {
         if self.len().is_none_or(|len| len > schedule::FRAME) {
             let rank = self.rank;
@@ -141,7 +151,8 @@ impl Body {
         }
     }
 
-    /// Records that there are no bytes to hand over, now or at all.
+    /// Records that there are no bytes to hand over: none at all if it has `ended`, otherwise none
+    /// at present. In both cases its turn passes to the next body.
     fn rest(&mut self, ended: bool) {
         if let Some(delivery) = &self.delivery {
             delivery.set_dry(true);
@@ -153,6 +164,7 @@ impl Body {
         }
     }
 
+    /// Counts `chunk` as handed over to the protocol.
     fn data(&self, chunk: Chunk) -> Data {
         if let Some(delivery) = &self.delivery {
             delivery.hand_over(chunk.remaining());
@@ -187,8 +199,12 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Data>, BoxError>>> {
+        // Content is fetched before the turn is awaited: a body without bytes must not hold a turn
+        // that another one could use.
         let this = &mut *self;
         if this.staged.is_none() {
+            // Each way without bytes passes the turn on, so that a body that waits for media, fails
+            // or ends never blocks the others.
             match this.content.poll_next(cx) {
                 Poll::Pending => {
                     this.rest(false);
@@ -219,6 +235,7 @@ impl HttpBody for Body {
             (Some(turn), Some(delivery)) => ready!(turn.poll(cx, delivery)),
             _ => usize::MAX,
         };
+        // A piece larger than the turn is divided; the rest stays staged for the next turn.
         let chunk = match &mut this.staged {
             Some(staged) if staged.remaining() > most => Some(staged.split_to(most)),
             staged => staged.take(),
@@ -230,6 +247,7 @@ impl HttpBody for Body {
         Poll::Ready(data.map(|data| Ok(Frame::data(data))))
     }
 
+    // Staged bytes count as content: hyper would otherwise set END_STREAM before them.
     fn is_end_stream(&self) -> bool {
         self.staged.is_none()
             && match &self.content {
@@ -240,6 +258,7 @@ impl HttpBody for Body {
             }
     }
 
+    // Staged bytes were taken out of the content, which no longer counts them.
     fn size_hint(&self) -> SizeHint {
         let staged = self.staged.as_ref().map_or(0, |chunk| chunk.remaining() as u64);
         match &self.content {
@@ -253,8 +272,10 @@ impl HttpBody for Body {
 }
 
 impl Content {
-    /// The next frame, never empty.
+    /// The next frame, never empty. Complete content is one frame, whatever its size.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, BoxError>>> {
+        // Taking the content leaves `Empty`, so that a later poll reports the end instead of
+        // repeating bytes.
         let chunk = match self {
             Self::Empty => None,
             Self::Whole(_) => match mem::take(self) {

@@ -9,9 +9,11 @@ pub struct Config {
     pub max_connections: usize,
     /// Maximum number of connections from one address, or one /64 of IPv6.
     pub max_connections_per_address: usize,
-    /// Maximum number of concurrent requests on one connection of HTTP/2 or HTTP/3.
+    /// Maximum number of concurrent requests on one connection of HTTP/2 or HTTP/3 (RFC 9113 5.1.2,
+    /// RFC 9000 4.6).
     pub max_streams: u32,
-    /// Largest request head in bytes.
+    /// Largest request head in bytes. HTTP/2 and HTTP/3 count a field as its name, its value and 32
+    /// bytes more (RFC 9113 6.5.2, RFC 9114 4.2.2).
     pub max_header_bytes: u32,
     /// Maximum number of header fields of a request.
     pub max_headers: u32,

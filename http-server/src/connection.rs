@@ -3,14 +3,10 @@
 //! `h1` serves plain requests of HTTP/1.1. [`hyper`](self::hyper) serves all others, and HTTP/2.
 
 mod hyper;
+mod session;
 mod unsent;
 
-use std::{
-    future::poll_fn,
-    net::SocketAddr,
-    sync::{Arc, atomic::AtomicBool},
-    task::Poll,
-};
+use std::{future::poll_fn, net::SocketAddr, sync::Arc, task::Poll};
 
 use net_core::Usage;
 use tokio::{
@@ -19,7 +15,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use self::unsent::Unsent;
+use self::{session::Session, unsent::Unsent};
 use crate::{
     context::Context,
     cork::{Cork, Uncork},
@@ -31,7 +27,11 @@ use crate::{
 };
 
 /// Serves one connection to its end, over TLS if there is a `tls`. `usage` counts its exchanges,
-/// and may end it while it is idle.
+/// and closes it while it is idle if another connection needs its permit.
+///
+/// The time until the first byte, or until the end of the TLS handshake, is at most
+/// `Config::first_byte`. Without TLS the first bytes choose the protocol (RFC 9113 3.3, prior
+/// knowledge); with TLS, ALPN does (RFC 7301).
 pub(crate) async fn serve<S, T>(
     mut socket: T,
     peer: SocketAddr,
@@ -42,6 +42,8 @@ pub(crate) async fn serve<S, T>(
     S: Service,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    // Shutdown and eviction are awaited here only until the protocol is known; after that, the task
+    // of the protocol awaits them itself.
     let (config, metrics) = (&context.config, &context.metrics);
     let (first_byte, write) = (config.first_byte, config.write);
     if let Some(tls) = tls {
@@ -50,13 +52,17 @@ pub(crate) async fn serve<S, T>(
         let accepted = tokio::select! {
             accepted = timeout(first_byte, Box::pin(tls.accept(socket))) => accepted,
             () = context.drain.triggered() => return,
-            () = usage.closed() => return debug!("closed during its handshake: connection limit reached"),
+            () = usage.closed() => {
+                return debug!("closed during its handshake: connection limit reached");
+            }
         };
+        // Any peer can cause these failures at will, so they are counted, and logged for debugging
+        // only.
         match accepted {
             Ok(Ok((stream, protocol))) => {
-                let (early, flusher) = (stream.early(), stream.flusher());
-                speak(Socket::new(stream), flusher, peer, protocol, Some(early), context, usage)
-                    .await;
+                let (early, flusher) = (Some(stream.early()), stream.flusher());
+                let session = Session { context, usage, peer, protocol, early };
+                speak(Socket::new(stream), flusher, session).await;
             }
             Ok(Err(err)) => {
                 metrics.refuse(Reason::Handshake);
@@ -73,21 +79,26 @@ pub(crate) async fn serve<S, T>(
     let first = tokio::select! {
         first = timeout(first_byte, prefix.fill(&mut socket)) => first,
         () = context.drain.triggered() => return,
-        () = usage.closed() => return debug!("closed before its first byte: connection limit reached"),
+        () = usage.closed() => {
+            return debug!("closed before its first byte: connection limit reached");
+        }
     };
+    // HTTP/1.1 writes a response in one piece where it can. The HTTP/2 implementation writes single
+    // frames, which `Cork` collects.
     match first {
         Ok(Ok(Some(protocol))) => {
             // The first bytes have been read to detect the protocol: they are read again.
             let socket = Socket::new(socket).after(prefix.read()).limit_write(write, metrics);
+            let session = Session { context, usage, peer, protocol, early: None };
             match protocol {
                 Protocol::Http1 => {
                     let flusher = socket.flusher();
-                    speak(socket, flusher, peer, protocol, None, context, usage).await;
+                    speak(socket, flusher, session).await;
                 }
                 Protocol::Http2 => {
                     let cork = Cork::new(socket);
                     let flusher = cork.flusher();
-                    speak(Socket::new(cork), flusher, peer, protocol, None, context, usage).await;
+                    speak(Socket::new(cork), flusher, session).await;
                 }
             }
         }
@@ -100,28 +111,24 @@ pub(crate) async fn serve<S, T>(
     }
 }
 
-/// Serves HTTP on a connection whose protocol is known. `early`: with TLS, true until the handshake is
-/// complete.
+/// Serves HTTP on a connection whose protocol is known. `flusher` sends the bytes that the socket
+/// holds back.
 ///
 /// Each protocol's future is in a separate allocation: a task that waits for a part holds no memory
 /// for TLS or HTTP/2, and thousands are woken at once.
-async fn speak<S, T>(
-    socket: Socket<T>,
-    mut flusher: impl Uncork,
-    peer: SocketAddr,
-    protocol: Protocol,
-    early: Option<Arc<AtomicBool>>,
-    context: Arc<Context<S>>,
-    usage: Arc<Usage>,
-) where
+async fn speak<S, T>(socket: Socket<T>, mut flusher: impl Uncork, session: Session<S>)
+where
     S: Service,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let socket = match protocol {
+    let socket = match session.protocol {
         Protocol::Http1 => {
-            let secure = early.is_some();
-            let mut plain = Box::pin(h1::serve(socket, peer, secure, &context, &usage));
-            let mut unsent = Unsent::new(&usage);
+            let Session { context, usage, peer, early, .. } = &session;
+            let mut plain = Box::pin(h1::serve(socket, *peer, early.is_some(), context, usage));
+            let mut unsent = Unsent::new(usage);
+            // The connection's own bytes go first; `flusher` then sends what TLS still holds. Such
+            // bytes count as an exchange, so that the connection is not closed as idle before they
+            // have arrived.
             let ended = poll_fn(|cx| {
                 let ended = plain.as_mut().poll(cx);
                 let flushed = flusher.poll(cx);
@@ -131,6 +138,7 @@ async fn speak<S, T>(
                     _ => ended,
                 }
             });
+            // A request that is not plain leaves the loop with its bytes: hyper reads them again.
             match ended.await {
                 Ok(Some(socket)) => socket,
                 Ok(None) => return,
@@ -142,5 +150,5 @@ async fn speak<S, T>(
         }
         Protocol::Http2 => socket,
     };
-    Box::pin(hyper::serve(socket, flusher, peer, protocol, early, context, usage)).await;
+    Box::pin(hyper::serve(socket, flusher, session)).await;
 }

@@ -41,6 +41,7 @@ pub(crate) struct Flush<S>(Arc<Mutex<Shared<S>>>);
 #[derive(Debug)]
 struct Shared<S> {
     socket: S,
+    /// Small writes that are held back; at most [`MOST`] bytes.
     gathered: Vec<u8>,
     /// Bytes of `gathered` that the socket has accepted.
     sent: usize,
@@ -65,6 +66,7 @@ impl<S: AsyncWrite + Unpin + Send> Uncork for Flush<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Shared<S> {
+    /// Writes the gathered bytes; pending until the socket has accepted all of them.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.gathered.len() {
             match ready!(Pin::new(&mut self.socket).poll_write(cx, &self.gathered[self.sent..])) {
@@ -77,6 +79,7 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Releases the buffer. A connection that waits for a part holds no memory for writing.
     fn clear(&mut self) {
         (self.gathered, self.sent) = (Vec::new(), 0);
     }
@@ -87,6 +90,8 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
         err
     }
 
+    /// Writes `pieces` in the order after the gathered bytes. Returns how many bytes of `pieces`
+    /// were accepted or copied.
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -102,6 +107,8 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
             return Poll::Ready(Ok(len));
         }
         loop {
+            // A large write goes out behind the gathered bytes in one vectored write, without a
+            // copy: its pieces are media that the server holds anyway.
             let before = self.gathered.len() - self.sent;
             if before == 0 {
                 return Pin::new(&mut self.socket).poll_write_vectored(cx, pieces);

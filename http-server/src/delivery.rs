@@ -10,14 +10,18 @@ use std::{
 
 use net_core::InFlight;
 
-/// Learns how much of a response's body was sent.
+/// Learns how much of a response's body was sent, for example for the access log.
 pub trait Finish: Send + Sync {
-    /// The body has been sent or is dropped, after `sent_bytes` bytes.
+    /// The body has been sent or is dropped. The peer's connection accepted `sent_bytes` bytes of
+    /// it, without framing.
     fn finish(self: Box<Self>, sent_bytes: u64);
 }
 
 /// The progress of a response, for protocols that do not report it: an HTTP/2 stream may stall
 /// while its connection progresses.
+///
+/// The body and its frames share it, so that the bytes in the protocol's buffers are known. Its
+/// fields are independent counters and marks, so no order between them is needed (`Relaxed`).
 #[derive(Default)]
 pub(crate) struct Delivery {
     /// Bytes handed to the protocol and not yet sent.
@@ -55,7 +59,7 @@ impl Delivery {
         self.waiting.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Counts bytes that were handed over and will not be sent.
+    /// Counts bytes that were handed over and will not be sent, because their frame was dropped.
     pub(crate) fn take_back(&self, count: usize) {
         self.waiting.fetch_sub(count, Ordering::Relaxed);
     }
@@ -67,7 +71,9 @@ impl Delivery {
         self.set_passed_over(false);
     }
 
-    /// Bytes sent so far, if there are further bytes that the peer could accept.
+    /// Bytes sent so far, if there are further bytes that the peer could accept. `None` if all
+    /// bytes were sent, or if the schedule makes the response wait: the peer is not the reason
+    /// then.
     pub(crate) fn stalled_at(&self) -> Option<u64> {
         let has_more = self.waiting() > 0 || !self.is_dry();
         (has_more && !self.held.load(Ordering::Relaxed)).then(|| self.sent.load(Ordering::Relaxed))
@@ -83,6 +89,7 @@ impl Delivery {
         self.dry.load(Ordering::Relaxed)
     }
 
+    /// Sets whether the body has no bytes to hand over.
     pub(crate) fn set_dry(&self, dry: bool) {
         self.dry.store(dry, Ordering::Relaxed);
     }
@@ -92,14 +99,17 @@ impl Delivery {
         self.held.load(Ordering::Relaxed)
     }
 
+    /// Sets whether the body waits for its turn.
     pub(crate) fn set_held(&self, held: bool) {
         self.held.store(held, Ordering::Relaxed);
     }
 
+    /// Sets whether bodies of later ranks may be sent before this one. [`Self::send`] resets it.
     pub(crate) fn set_passed_over(&self, passed_over: bool) {
         self.passed_over.store(passed_over, Ordering::Relaxed);
     }
 
+    /// Whether bodies of later ranks may be sent before this one.
     pub(crate) fn is_passed_over(&self) -> bool {
         self.passed_over.load(Ordering::Relaxed)
     }

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// The limit of a head in `http1_head`.
+/// The limits of a head in `http1_head`: bytes and lines.
 const HEAD_BYTES: usize = 4 << 10;
 const HEAD_LINES: usize = 64;
 /// The limit of a field section in `quic_frames`.
@@ -34,6 +34,8 @@ pub fn http1_head(bytes: &[u8]) {
     let pieces = plain(bytes, usize::from(size) + 1);
     assert_eq!(whole.as_ref().map(described), pieces.as_ref().map(described));
     let Some((request, used)) = whole else { return };
+    // The properties that make a plain request safe to serve: within the limits, without a body,
+    // and without bytes that a cache in front could read as another field.
     assert!(bytes[..used].ends_with(b"\r\n\r\n") && used <= HEAD_BYTES);
     assert!(request.headers().len() <= HEAD_LINES && request.uri().path().starts_with('/'));
     assert!(matches!(*request.method(), Method::GET | Method::HEAD));
@@ -61,6 +63,7 @@ fn plain(bytes: &[u8], size: usize) -> Option<(Request<Empty<Bytes>>, usize)> {
     None
 }
 
+/// A text by which two results are compared: `Request` has no equality.
 fn described((request, used): &(Request<Empty<Bytes>>, usize)) -> String {
     format!("{} {} {:?} {used}", request.method(), request.uri(), request.headers())
 }
@@ -79,6 +82,7 @@ pub fn quic_frames(bytes: &[u8]) {
     }
 }
 
+/// The bytes that a new filter hands on.
 fn filtered(bytes: &[u8], size: usize) -> Result<Vec<u8>, Refusal> {
     pass(&mut Frames::new(SECTION_BYTES), bytes, size)
 }
@@ -111,6 +115,8 @@ pub fn quic_unidirectional(bytes: &[u8]) {
     }
 }
 
+/// Reads a unidirectional stream that arrives in pieces of `size` bytes. `false`: its further bytes
+/// are not read.
 fn read(bytes: &[u8], size: usize) -> Result<bool, Fault> {
     let (mut stream, mut peer) = (Stream::default(), Peer::default());
     for piece in bytes.chunks(size) {

@@ -40,11 +40,12 @@ use crate::{
 
 /// Limit of one read in bytes.
 const READ: usize = 16 << 10;
-/// A response up to this size in bytes is written as one piece: the kernel needs more time for a
-/// list of pieces than the copy takes.
+/// A response up to this size in bytes, head included, is written as one piece: the kernel needs
+/// more time for a list of pieces than the copy takes.
 const SMALL: usize = 4 << 10;
 /// Limit of pieces in one vectored write.
 const PIECES: usize = 64;
+/// The end of a chunk's data, and the last chunk with an empty trailer section (RFC 9112 7.1).
 const CRLF: &[u8] = b"\r\n";
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
@@ -60,13 +61,19 @@ struct Connection<'a, S, T> {
     socket: Socket<T>,
     /// Bytes read and not yet taken as a request.
     input: BytesMut,
+    /// The timer of its limits.
     alarm: Alarm,
     context: &'a context::Context<S>,
     usage: &'a Arc<Usage>,
 }
 
-/// Serves plain requests of `peer`, over TLS if `secure`. Returns the bytes read when a request
-/// arrives that is not plain, for hyper.
+/// Serves plain requests of `peer`, over TLS if `secure`. Returns the socket when a request arrives
+/// that is not plain: hyper then reads that request and those after it. `None`: the connection has
+/// ended.
+///
+/// Responses are written in the order of the requests (RFC 9112 9.3.2). The connection ends after a
+/// response with `Connection: close`, after `Config::idle` without a request, at shutdown, and if
+/// `usage` closes it while it is idle.
 ///
 /// # Errors
 /// The connection is lost, or its peer exceeded a limit.
@@ -126,13 +133,18 @@ where
 }
 
 impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<'_, S, T> {
-    /// The next plain request, or the mark of another one. `None` if the peer has closed, or sent
-    /// no request in time.
+    /// The next plain request, or [`Head::Other`] if the next bytes are not one. `None` if the peer
+    /// has closed, or if no request has begun when the connection is to end.
+    ///
+    /// # Errors
+    /// The connection is lost, or a head is incomplete after `Config::header`.
     async fn request(&mut self) -> io::Result<Option<Head>> {
         let mut seen = 0;
         let mut begun = None;
         poll_fn(|cx| {
             loop {
+                // Only new bytes are examined: a peer that sends a head byte by byte costs no more
+                // than one that sends it at once.
                 if self.input.len() > seen {
                     let config = &self.context.config;
                     let (max_bytes, max_lines) = (config.header_bytes(), config.headers());
@@ -155,8 +167,11 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<'_, S, T> {
         .await
     }
 
-    /// Produces a response. Returns the part of it that is not written yet, and whether the
-    /// connection ends after it.
+    /// Produces a response, and writes what the socket accepts of it at once. Returns the rest, and
+    /// whether the connection ends after it.
+    ///
+    /// # Errors
+    /// The connection is lost, also while the response is awaited: the request is then cancelled.
     async fn respond(
         &mut self,
         mut pending: Pending<'_, S>,
@@ -167,6 +182,8 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<'_, S, T> {
             let Poll::Ready(response) = Pin::new(&mut pending).poll(cx) else {
                 return self.poll_gone(cx).map(Err);
             };
+            // The service sets `Connection` only to close. At `retire` and `drain` the next request
+            // should reach another process.
             let last = response.headers().contains_key(header::CONNECTION)
                 || context.retire.is_triggered()
                 || context.drain.is_triggered();
@@ -176,8 +193,8 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<'_, S, T> {
         .await
     }
 
-    /// Checks the time limits: of the rest of a head whose first byte arrived at `begun`, or of the
-    /// wait for another request.
+    /// Checks the time limits: `Config::header` for the rest of a head whose first byte arrived at
+    /// `begun`, or `Config::idle` for the wait for another request.
     fn poll_limits(
         &mut self,
         begun: Option<Instant>,
@@ -194,6 +211,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<'_, S, T> {
             let until = self.alarm.quiet_since + config.idle;
             return self.alarm.poll(until, cx).map(|()| Ok(None));
         };
+        // An incomplete head is not a request in progress, so shutdown does not extend its time.
         ready!(self.alarm.poll(begun + config.header, cx));
         self.context.metrics.refuse(Reason::Header);
         let why = "a request's head took too long";
@@ -224,21 +242,29 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<'_, S, T> {
     }
 }
 
-/// A response being sent.
+/// A response being sent: `front`, then `data`, then `back`, in one vectored write where possible.
+/// Chunks of a chunked body take the three in turn.
 struct Outgoing {
     body: Body,
     framing: Framing,
-    /// Its head, or a chunk's; then bytes of the body, and the end of a chunk.
+    /// The response's head with the first bytes of the body, or the size line of a chunk.
     front: Vec<u8>,
+    /// Bytes of `front` that the socket has accepted.
     written: usize,
+    /// The body's bytes after `front`, not copied.
     data: Option<Data>,
+    /// The rest of the end of a chunk, or of the last chunk.
     back: &'static [u8],
-    /// No bytes follow those here.
+    /// No bytes of the response follow those that are here.
     ends: bool,
 }
 
 impl Outgoing {
-    /// Writes small, available content at once. Returns the rest.
+    /// Writes the head with small, available content at once. Returns the rest, or `None` if all
+    /// was written.
+    ///
+    /// # Errors
+    /// The socket's, the body's, or a body whose length is not the stated one.
     fn begin<S>(
         response: Response<Body>,
         to_head: bool,
@@ -256,6 +282,8 @@ impl Outgoing {
                 Framing::Bodiless => Body::empty(),
                 Framing::Length(_) | Framing::Chunked => response.into_body(),
             };
+            // Most responses are playlists, or whole parts that fit beside their head: they are
+            // copied, so that one write sends them and nothing is allocated.
             let room = SMALL.saturating_sub(output.len()) as u64;
             if body.len().is_some_and(|len| (1..=room).contains(&len))
                 && let Poll::Ready(Some(frame)) = Pin::new(&mut body).poll_frame(cx)
@@ -267,6 +295,8 @@ impl Outgoing {
                     data.advance(data.chunk().len());
                 }
             }
+            // A response that continues is not written here: `poll` sends its head with the first
+            // bytes of its body in one vectored write.
             let ends = framing != Framing::Chunked && body.is_end_stream();
             let mut written = 0;
             if ends {
@@ -301,9 +331,11 @@ impl Outgoing {
         T: AsyncRead + AsyncWrite + Unpin,
     {
         loop {
+            // The body is polled when its previous bytes were accepted, so that at most one of its
+            // frames is held.
             if !self.ends && self.data.is_none() && self.back.is_empty() {
-                let came = self.poll_body(cx)?;
-                if came.is_pending() && self.is_written() {
+                let polled = self.poll_body(cx)?;
+                if polled.is_pending() && self.is_written() {
                     // More content is awaited. A peer that has gone must not be served for ever.
                     return connection.poll_gone(cx).map(Err);
                 }
@@ -326,6 +358,8 @@ impl Outgoing {
             Some(Err(err)) => return Poll::Ready(Err(io::Error::other(err))),
             None => return Poll::Ready(self.end()),
         };
+        // Trailers are dropped: no client of a plain request has asked for them with TE (RFC 9110
+        // 6.5.1). An empty chunk would end the body.
         if let Ok(data) = frame.into_data()
             && data.has_remaining()
         {
@@ -342,6 +376,10 @@ impl Outgoing {
         Poll::Ready(Ok(()))
     }
 
+    /// Ends the body. Chunked: the last chunk follows.
+    ///
+    /// # Errors
+    /// The body is shorter than its stated length.
     fn end(&mut self) -> io::Result<()> {
         self.ends = true;
         if self.framing == Framing::Chunked {
@@ -350,10 +388,12 @@ impl Outgoing {
         self.framing.end()
     }
 
+    /// Whether the socket has accepted all bytes that are here.
     fn is_written(&self) -> bool {
         self.written == self.front.len() && self.data.is_none() && self.back.is_empty()
     }
 
+    /// Writes as many of the bytes as the socket accepts in one call; there must be some.
     fn poll_write<S>(
         &mut self,
         socket: &mut Socket<S>,
@@ -389,7 +429,7 @@ impl Outgoing {
         }
     }
 
-    /// Accounts for `count` written bytes.
+    /// Accounts for `count` written bytes, in the order `front`, `data`, `back`.
     fn advance(&mut self, mut count: usize) {
         let of_front = count.min(self.front.len() - self.written);
         self.written += of_front;
@@ -417,7 +457,9 @@ impl Outgoing {
 struct Alarm {
     /// The time since when there has been no request.
     quiet_since: Instant,
+    /// The time at which `sleep` wakes the task, if that time is known to be in the future.
     rings: Option<Instant>,
+    /// Created at the first wait: a connection that always has requests needs no timer.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -433,6 +475,8 @@ impl Alarm {
             if until <= now {
                 return Poll::Ready(());
             }
+            // A timer that expires before `until` wakes the task in time to be set again. Most
+            // limits move later with each request, so that this saves a reset for each.
             if self.rings.is_some_and(|rings| now < rings && rings <= until) {
                 return Poll::Pending;
             }

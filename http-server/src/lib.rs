@@ -8,8 +8,8 @@
 //!   `quic/send_order` in HTTP/3.
 //! - `delivery`, `activity`: the progress of responses, and connections that are idle or stall.
 //! - `socket`: time limits of a connection's bytes. `cork`, `yield_once`: fewer writes.
-//! - `pending`: what all protocols do alike with a request and its response. [`request`],
-//!   [`authority`]: requests that are refused. `date`: the Date field.
+//! - `pending`: the steps with a request and its response that are common to all protocols.
+//!   [`request`], [`authority`]: requests that are refused. `date`: the Date field.
 //! - [`mount`]: services below a path prefix, with limits of their own. `request_body`: a request's
 //!   body within them.
 

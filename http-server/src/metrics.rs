@@ -12,7 +12,9 @@ use prometheus_client::{
 /// Counters of one server, over all its listeners. Cheap to clone; all clones count together.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
+    /// Connections and requests that were not served.
     refused: Family<ReasonLabels, Counter>,
+    /// Idle connections that were closed for others.
     evicted: Family<ReasonLabels, Counter>,
     /// Bytes written to peers.
     pub sent: Counter,
@@ -43,14 +45,15 @@ pub enum Reason {
     Body,
 }
 
+/// The labels of a counter by reason.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     reason: Reason,
 }
 
 impl Metrics {
-    /// Adds the metrics to a registry whose prefix is the product's name and `http`, such as
-    /// `streamforge_http`.
+    /// Adds the metrics to a registry whose prefix is the product's name and `http`, for example
+    /// `streamforge_http`. To be called once: a second registration is a second series.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "refused",
@@ -104,6 +107,7 @@ impl From<Limit> for Reason {
 
 impl EncodeLabelValue for Reason {
     fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), fmt::Error> {
+        // These texts are part of the monitoring interface (docs/operate.md): dashboards use them.
         let text = match self {
             Self::Connections => "connections",
             Self::Address => "connections_per_address",

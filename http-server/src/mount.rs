@@ -19,13 +19,14 @@ pub type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
 /// A response in progress; dropping it cancels the request.
 pub type BoxedResponse<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
 
-/// Serves the requests of a [`Mount`].
+/// Serves the requests of a [`Mount`]. Called concurrently, from all connections.
 pub trait MountedService: Send + Sync {
     /// Serves one request, of any method.
     fn call(&self, request: Request<RequestBody>, client: Client) -> BoxedResponse<'_>;
 }
 
-/// Limits of the requests of one mount.
+/// Limits of the requests of one mount. A body that exceeds one fails with an error when it is
+/// read; the service then forms the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Largest body in bytes.
@@ -53,11 +54,13 @@ impl Mount {
     }
 
     /// The one of `mounts` that serves `path`, with the longest prefix.
+    /// Prefixes are fixed at the start and do not depend on the order of `mounts`.
     pub fn find<'a>(mounts: &'a [Self], path: &str) -> Option<&'a Self> {
         let serving = mounts.iter().filter(|mount| mount.serves(path));
         serving.max_by_key(|mount| mount.prefix.len())
     }
 
+    /// Whether `path` lies below the prefix, or is the prefix without its last slash.
     fn serves(&self, path: &str) -> bool {
         path.starts_with(self.prefix) || Some(path) == self.prefix.strip_suffix('/')
     }
@@ -69,6 +72,8 @@ impl Mount {
         B::Error: Into<BoxError>,
     {
         let Limits { max_body_bytes, body_pause } = self.limits;
+        // The limit of size is outermost: it fails at once, without a wait for the rest of the
+        // body.
         let request = request
             .map(|body| Limited::new(Timed::new(body, body_pause), max_body_bytes).boxed_unsync());
         self.service.call(request, client)

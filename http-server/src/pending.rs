@@ -22,10 +22,12 @@ use crate::{
     service::{Client, PendingResponse, Refusal, Service},
 };
 
-/// A response in progress; dropping it cancels the request.
+/// A response in progress; dropping it cancels the request. Poll it to the end: the request is
+/// served by the task that polls.
 #[must_use = "nothing is served before it is awaited"]
 pub(crate) struct Pending<'a, S: Service> {
     work: Work<'a, S>,
+    /// It responds to HEAD (RFC 9110 9.3.2).
     to_head: bool,
     /// The address of HTTP/3, if the response is to name it.
     alt_svc: Option<&'a HeaderValue>,
@@ -33,12 +35,15 @@ pub(crate) struct Pending<'a, S: Service> {
 
 /// The remaining work.
 enum Work<'a, S: Service> {
+    /// The service forms the response.
     Service(S::Pending<'a>),
-    /// `None` after the response was taken.
+    /// The request was refused with this response; `None` after it was taken. Boxed, because it is
+    /// rare and larger than the other variant.
     Refused(Option<Box<Response<Body>>>),
 }
 
-/// Begins to serve a request of `client`.
+/// Begins to serve a request of `client`. A request that `request::refusal` refuses never reaches
+/// the service's `call`.
 pub(crate) fn begin<S, B>(
     context: &Context<S>,
     request: Request<B>,
@@ -53,6 +58,8 @@ where
     let work = match request::refusal(&request, context.config.headers(), client.early) {
         None => Work::Service(context.service.call(request, client)),
         Some(refusal) => {
+            // Too Early is no fault of the client: it repeats the request after the handshake (RFC
+            // 8470 5.2).
             if refusal.status != StatusCode::TOO_EARLY {
                 context.metrics.refuse(Reason::Malformed);
             }
@@ -69,7 +76,8 @@ where
     Pending { work, to_head, alt_svc: context.alt_svc(client.secure) }
 }
 
-/// The response to a request of `client` that is refused without its head.
+/// The response to a request of `client` that is refused without its head, for example because the
+/// connection is ending.
 pub(crate) fn refuse<S: Service>(
     context: &Context<S>,
     refusal: Refusal,
@@ -119,7 +127,8 @@ fn add_fields(response: &mut Response<Body>, alt_svc: Option<&HeaderValue>) {
     }
 }
 
-/// Makes a response one to HEAD: its fields, its length, no body.
+/// Makes a response one to HEAD: its fields, its length, no body. Source: RFC 9110 9.3.2 and 8.6
+/// (Content-Length).
 fn drop_body(response: &mut Response<Body>) {
     let has_length =
         !matches!(response.status(), StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT);

@@ -10,6 +10,7 @@ pub const PRIORITY: HeaderName = HeaderName::from_static("priority");
 /// The urgency of a request without the field (RFC 9218 4.1).
 pub const DEFAULT: u8 = 3;
 
+/// The field's values by urgency, so that no response formats one.
 const VALUES: [HeaderValue; 8] = [
     HeaderValue::from_static("u=0"),
     HeaderValue::from_static("u=1"),
@@ -48,7 +49,8 @@ impl Default for Rank {
 }
 
 impl Priority {
-    /// Parses the fields of a message. An invalid field counts as absent, as RFC 9218 requires.
+    /// Parses the Priority fields of a message, merged in their order (RFC 8941 4.2). A field that
+    /// does not parse makes all of them count as absent.
     pub fn of(headers: &HeaderMap) -> Self {
         let mut priority = Self::default();
         for value in headers.get_all(PRIORITY) {
@@ -60,8 +62,10 @@ impl Priority {
         priority
     }
 
-    /// The rank with the service's own urgency `ours`: the client's urgency decides if there is
-    /// one, and `ours` decides among equals.
+    /// The rank with the service's own urgency `ours`, 0 (first) to 7: the client's urgency decides
+    /// if there is one, and `ours` decides among equals. Larger values count as 7.
+    ///
+    /// Source: RFC 9218 8 (the server may combine the two).
     pub fn rank(self, ours: u8) -> Rank {
         Rank {
             level: 8 * self.urgency.unwrap_or(ours).min(7) + ours.min(7),
@@ -70,15 +74,18 @@ impl Priority {
     }
 }
 
-/// The urgency as a header value.
+/// The urgency as the value of a Priority field of a response (RFC 9218 5.1); more than 7 counts as
+/// 7.
 pub fn value(urgency: u8) -> HeaderValue {
     VALUES[usize::from(urgency.min(7))].clone()
 }
 
 /// Parses one field line as a dictionary (RFC 8941 4.2.2) and merges it with the lines before; a
-/// later member replaces an earlier one.
+/// later member replaces an earlier one. `None` if the line is invalid.
 fn parse(line: &[u8], mut priority: Priority) -> Option<Priority> {
     let mut input = Input(line.trim_ascii());
+    // Members without a meaning here are parsed too, because one syntax error invalidates the whole
+    // field (RFC 8941 4.2).
     while !input.0.is_empty() {
         let key = input.key()?;
         let item = if input.take(b'=') { input.member()? } else { Item::Bool(true) };
@@ -120,6 +127,7 @@ enum Item {
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
+    /// Removes `byte` if it is the next one, and returns whether it was.
     fn take(&mut self, byte: u8) -> bool {
         match self.0.split_first() {
             Some((&first, rest)) if first == byte => {
@@ -130,6 +138,7 @@ impl<'a> Input<'a> {
         }
     }
 
+    /// Skips bytes that are in `of`: parameters and inner lists allow spaces, members also tabs.
     fn space(&mut self, of: &[u8]) {
         self.span(|byte| of.contains(&byte));
     }
@@ -142,6 +151,8 @@ impl<'a> Input<'a> {
         span
     }
 
+    /// Parses a key (RFC 8941 4.2.3.3): a lower-case letter or `*`, then also digits, `_`, `-` and
+    /// `.`.
     fn key(&mut self) -> Option<&'a [u8]> {
         let first = *self.0.first()?;
         if !(first.is_ascii_lowercase() || first == b'*') {
@@ -182,8 +193,10 @@ impl<'a> Input<'a> {
         Some(())
     }
 
+    /// Parses a bare item (RFC 8941 4.2.3.1). Only integers and booleans keep their value.
     fn item(&mut self) -> Option<Item> {
         let (&first, rest) = self.0.split_first()?;
+        // The first byte decides the type: boolean, string, byte sequence, number, token.
         match first {
             b'?' => {
                 self.0 = rest;
@@ -193,6 +206,8 @@ impl<'a> Input<'a> {
             b'"' => {
                 self.0 = rest;
                 loop {
+                    // Strings have no meaning here, but their quotes and escapes decide where the
+                    // item ends.
                     let (&byte, rest) = self.0.split_first()?;
                     self.0 = rest;
                     match byte {
@@ -224,6 +239,7 @@ impl<'a> Input<'a> {
     /// 4.2.4).
     fn number(&mut self) -> Option<Item> {
         let sign = if self.take(b'-') { -1 } else { 1 };
+        // 15 digits fit into 64 bits, so that the sum below cannot overflow.
         let digits = self.span(|byte| byte.is_ascii_digit());
         if digits.is_empty() || digits.len() > 15 {
             return None;
@@ -305,7 +321,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_field_makes_the_parser_panic_or_names_an_urgency_that_is_none(line in "[ui=?01,;() \t\"\\\\:*a.9-]{0,24}") {
+        fn no_field_makes_the_parser_panic_or_has_an_urgency_out_of_range(
+            line in "[ui=?01,;() \t\"\\\\:*a.9-]{0,24}",
+        ) {
             let read = parse(line.as_bytes(), Priority::default()).unwrap_or_default();
             prop_assert!(read.urgency.is_none_or(|urgency| urgency <= 7));
         }

@@ -34,7 +34,7 @@ use tracing::{Instrument, debug, debug_span, info};
 
 use crate::{config::Config, context::Context, service::Service};
 
-use self::connection::{Entrance, Place};
+use self::connection::{CountedPermit, Permits};
 
 pub use self::socket::{QuicHandover, QuicLegacy, QuicSocket};
 
@@ -55,8 +55,11 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// A QUIC endpoint that is bound and not serving yet.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
+    /// quinn's endpoint on the socket.
     pub(crate) quic: quinn::Endpoint,
+    /// [`RETRY_FROM`], or another number in tests.
     pub(crate) retry_from: usize,
+    /// [`HANDSHAKES_PER_ADDRESS`], or another number in tests.
     pub(crate) handshakes_per_address: usize,
 }
 
@@ -86,6 +89,9 @@ impl Endpoint {
 
 /// Serves until `retire` or `context.drain`. Tasks of `context` continue to serve the connections
 /// admitted by then.
+///
+/// The endpoint is closed when its last connection has ended, or at `abort`. Until then it also
+/// admits connections that were late (see [`Acceptor::late`]).
 pub(crate) async fn serve<S: Service>(
     endpoint: Endpoint,
     context: &Arc<Context<S>>,
@@ -116,6 +122,8 @@ pub(crate) async fn serve<S: Service>(
         let Some(incoming) = incoming else { break };
         acceptor.admit(incoming).await;
     }
+    // This future ends here, so that the server sees that no listener accepts any more. The
+    // endpoint is kept in a task of its own, because quinn's connections need it.
     acceptor.connections.close();
     let (abort, connections) = (abort.clone(), acceptor.connections.clone());
     let rest = async move {
@@ -132,8 +140,9 @@ pub(crate) async fn serve<S: Service>(
     context.tasks.spawn(rest);
 }
 
-/// Admits connections.
+/// Admits connections: first to the limit of handshakes, then to the limit of all connections.
 struct Acceptor<S> {
+    /// A token for each connection that has not ended.
     connections: TaskTracker,
     /// The number of the last connection.
     serial: u64,
@@ -141,6 +150,7 @@ struct Acceptor<S> {
     limit: Arc<ConnectionLimit>,
     farewells: Arc<Semaphore>,
     abort: Shutdown,
+    /// Limits the incomplete handshakes, in total and of an address.
     handshakes: Arc<ConnectionLimit>,
     retry_from: usize,
 }
@@ -151,6 +161,7 @@ impl<S: Service> Acceptor<S> {
     /// `drain` they are refused.
     async fn late(&mut self, endpoint: &quinn::Endpoint) {
         while let Some(incoming) = endpoint.accept().await {
+            // After `drain` no request would be served, so the handshake is refused.
             match self.context.drain.is_triggered() {
                 true => incoming.refuse(),
                 false => self.admit(incoming).await,
@@ -158,6 +169,9 @@ impl<S: Service> Acceptor<S> {
         }
     }
 
+    /// Admits one connection and spawns its task, or refuses it, or asks for a validated address.
+    ///
+    /// Source: RFC 9000 8.1.2 (Retry), 5.2.2 (refusal).
     async fn admit(&mut self, incoming: Incoming) {
         self.serial += 1;
         let (serial, token) = (self.serial, self.connections.token());
@@ -172,28 +186,30 @@ impl<S: Service> Acceptor<S> {
         }
         // An address that may be spoofed must not use up the share of its owner.
         let address = validated.then(|| peer.ip());
+        // The connection limit counts validated addresses only. A peer without a Retry token enters
+        // it after its handshake, which validates its address (`connection::Connection::run`).
         let admit = async {
             let handshake = self.handshakes.admit(address, CLOSING_WAIT).await?;
-            let place = match address {
-                Some(address) => Some(Place::take(&self.limit, address, metrics).await?),
+            let admitted = match address {
+                Some(address) => Some(CountedPermit::admit(&self.limit, address, metrics).await?),
                 None => None,
             };
-            Ok::<_, Limit>((handshake, place))
+            Ok::<_, Limit>((handshake, admitted))
         };
-        let Ok((handshake, place)) = admit.await else {
+        let Ok((handshake, admitted)) = admit.await else {
             debug!(%peer, "connection refused: limit reached");
             return incoming.refuse();
         };
-        let entrance = Entrance {
+        let permits = Permits {
             handshake,
-            place,
+            admitted,
             limit: Arc::clone(&self.limit),
             farewells: Arc::clone(&self.farewells),
         };
         let span = debug_span!("http3", conn = serial, %peer);
         let (context, abort) = (Arc::clone(&self.context), self.abort.clone());
         let connection = async move {
-            abort.run_until_triggered(connection::serve(incoming, peer, entrance, context)).await;
+            abort.run_until_triggered(connection::serve(incoming, peer, permits, context)).await;
             drop(token);
         };
         self.context.tasks.spawn(connection.instrument(span));

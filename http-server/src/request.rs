@@ -20,8 +20,15 @@ const MAX_DISCARDED: usize = 64 << 10;
 /// most one.
 const MAX_EMPTY: usize = 8;
 
-/// Why the request is refused, if it is. `early`: it arrived before the end of the handshake.
+/// The reason to refuse the request, if there is one. `early`: it arrived before the end of the
+/// handshake.
+///
+/// - 400: its target or framing is ambiguous (RFC 9112 3.2, 6.1; RFC 9113 8.3.1; RFC 9114 4.3.1).
+/// - 431: it has more than `max_headers` header fields (RFC 6585 5).
+/// - 425: it may be a replay and is not safe (RFC 8470 5.2): early data here, or at the proxy that
+///   sent `Early-Data` (5.1).
 pub fn refusal<B>(request: &Request<B>, max_headers: usize, early: bool) -> Option<Refusal> {
+    // Ambiguity is checked first, because after an ambiguous request the connection must close.
     let refusal = |status, reason| Some(Refusal { status, reason });
     if let Some(fault) = fault(request) {
         return refusal(StatusCode::BAD_REQUEST, fault);
@@ -32,38 +39,42 @@ pub fn refusal<B>(request: &Request<B>, max_headers: usize, early: bool) -> Opti
     }
     let safe = matches!(*request.method(), Method::GET | Method::HEAD);
     if !safe && (early || request.headers().contains_key("early-data")) {
-        return refusal(StatusCode::TOO_EARLY, "ask again when the handshake is done");
+        return refusal(StatusCode::TOO_EARLY, "repeat the request after the handshake");
     }
     None
 }
 
-/// Why a request is ambiguous, if it is.
+/// The reason why a request is ambiguous, if it is, as a phrase for the client.
 fn fault<B>(request: &Request<B>) -> Option<&'static str> {
     let version = request.version();
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = hosts.next().map(HeaderValue::as_bytes);
     if hosts.next().is_some() {
-        return Some("a request has one Host field");
+        return Some("the request has more than one Host field");
     }
     if !host.into_iter().chain(authority).all(authority::is_valid) {
-        return Some("the request's host is not a host and port");
+        return Some("the request's host is not a valid host and port");
     }
+    // HTTP/1.1 takes the host from the target or from Host. HTTP/2 and HTTP/3 may carry it twice,
+    // in `:authority` and in Host, and readers differ in which one they use.
     if version < Version::HTTP_2 {
         let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
         let once = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
         // The end of a body that is coded twice depends on the reader (RFC 9112 6.1, 11.2).
         if !codings.next().is_none_or(once) || codings.next().is_some() {
-            return Some("the transfer coding of a request is chunked, once");
+            return Some("the transfer coding of the request is not chunked, once");
         }
         // If the target has a host, Host has no meaning (RFC 9112 3.2.2), but must be present.
         return (host.is_none() && version == Version::HTTP_11)
-            .then_some("a request has a Host field");
+            .then_some("the request has no Host field");
     }
     match (authority, host) {
-        (None, None) => return Some("a request has an :authority or a Host field"),
+        (None, None) => return Some("the request has neither :authority nor Host"),
         (Some(authority), Some(host)) => {
             let scheme = request.uri().scheme_str().unwrap_or_default();
+            // One of the two may carry the default port (RFC 9113 8.3.1 compares them after
+            // normalization).
             let [authority, host] =
                 [authority, host].map(|text| authority::without_default_port(text, scheme));
             if !authority.eq_ignore_ascii_case(host) {
@@ -78,6 +89,8 @@ fn fault<B>(request: &Request<B>) -> Option<&'static str> {
         .then_some("a field value begins or ends with white space")
 }
 
+/// Whether the value begins or ends with white space (RFC 9113 8.2.1). HTTP/1.1 removes it when it
+/// parses a line.
 fn is_padded(value: &[u8]) -> bool {
     let space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     space(value.first()) || space(value.last())
@@ -85,12 +98,15 @@ fn is_padded(value: &[u8]) -> bool {
 
 /// Waits until it is known whether an open body has any bytes: an HTTP/2 or HTTP/3 request may end
 /// with an empty frame after its head (RFC 9113 8.1), one of HTTP/1.1 with an empty last chunk.
-/// Returns false if it fails, or if nothing arrives for `limit`.
+///
+/// Returns false if the body has bytes, if it fails, if it has [`MAX_EMPTY`] empty frames without
+/// an end, or if it does not end within `limit`.
 pub async fn is_empty<B>(mut body: Pin<&mut B>, limit: Duration) -> bool
 where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
+    // A peer could send empty frames for ever, so their number is limited.
     let ends_empty = async {
         for _ in 0..MAX_EMPTY {
             match body.frame().await {
@@ -111,6 +127,7 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
+    // A frame counts as a byte at least, so that empty ones and trailers end the loop too.
     let read = async {
         let mut len = 0;
         while len < MAX_DISCARDED {

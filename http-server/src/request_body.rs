@@ -13,10 +13,12 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::body::BoxError;
 
-/// A body that fails when no byte arrives for a given time.
+/// A body that fails when no frame arrives for a given time after the last one.
 pub(crate) struct Timed<B> {
     body: Pin<Box<B>>,
+    /// Longest wait for a frame.
     pause: Duration,
+    /// Created at the first wait.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -48,7 +50,10 @@ where
         }
         let sleep = this.sleep.get_or_insert_with(|| Box::pin(sleep(this.pause)));
         sleep.as_mut().poll(cx).map(|()| {
-            let err = io::Error::new(io::ErrorKind::TimedOut, "nothing of the request's body came");
+            let err = io::Error::new(
+                io::ErrorKind::TimedOut,
+                "no byte of the request's body arrived in time",
+            );
             Some(Err(err.into()))
         })
     }
@@ -77,6 +82,6 @@ mod tests {
             tokio::time::advance(Duration::from_secs(4)).await;
             assert!(body.frame().await.unwrap().is_ok());
         }
-        assert!(body.frame().await.unwrap().unwrap_err().to_string().contains("nothing"));
+        assert!(body.frame().await.unwrap().unwrap_err().to_string().contains("no byte"));
     }
 }

@@ -31,16 +31,19 @@ pub(crate) struct Schedule {
     queue: Mutex<Queue>,
 }
 
+/// The bodies in the order of their requests, and the number of the last one or of its last turn.
 #[derive(Debug, Default)]
 struct Queue {
     bodies: Vec<Entry>,
     serial: u64,
 }
 
+/// One body of the schedule.
 #[derive(Debug)]
 struct Entry {
     id: u64,
     key: Key,
+    /// Its progress; gone when the body and its frames are dropped.
     delivery: Weak<Delivery>,
     /// The body has, or may have, more bytes to hand over.
     more: bool,
@@ -56,6 +59,7 @@ struct Key {
     serial: u64,
 }
 
+/// The state of a body between its turns.
 #[derive(Debug)]
 enum State {
     /// Handed over the bytes of its turn, or waits for something other than a turn.
@@ -74,7 +78,8 @@ pub(crate) struct Turn {
 }
 
 impl Schedule {
-    /// Adds a body to the schedule by its rank.
+    /// Adds a body to the schedule by its rank. It stays listed until its last frame is sent, even
+    /// after the returned [`Turn`] is dropped: its bytes in the protocol's buffers still count.
     pub(crate) fn join(self: &Arc<Self>, rank: Rank, delivery: &Arc<Delivery>) -> Turn {
         let mut queue = self.lock();
         queue.serial += 1;
@@ -98,6 +103,8 @@ impl Schedule {
             return;
         }
         queue.bodies.retain(|body| body.delivery.strong_count() > 0);
+        // If the socket has not accepted everything, the connection is slow, and no body is at
+        // fault.
         for body in queue.bodies.iter_mut().filter(|_| all_sent) {
             match &mut body.state {
                 State::Away => body.pass_over(),
@@ -113,6 +120,8 @@ impl Schedule {
         queue.call();
     }
 
+    /// The lock is held for a scan of the connection's bodies, whose number is limited by
+    /// `Config::max_streams`.
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -124,6 +133,8 @@ impl Turn {
     pub(crate) fn poll(&self, cx: &mut Context<'_>, delivery: &Delivery) -> Poll<usize> {
         let mut queue = self.schedule.lock();
         delivery.set_passed_over(false);
+        // Does not occur: an entry is removed only when its delivery is dropped, and the caller
+        // holds that.
         let Some(index) = queue.bodies.iter().position(|body| body.id == self.id) else {
             return Poll::Ready(RUN);
         };
@@ -162,6 +173,7 @@ impl Drop for Turn {
 }
 
 impl Entry {
+    /// Lets bodies of later keys be sent before this one.
     fn pass_over(&self) {
         if let Some(delivery) = self.delivery.upgrade() {
             delivery.set_passed_over(true);
@@ -170,10 +182,12 @@ impl Entry {
 }
 
 impl Queue {
-    /// The number of bytes that the body may hand over now, if any.
+    /// The number of bytes that the body may hand over now; `None` if it must wait for more urgent
+    /// bodies, or until the protocol has sent bytes that it holds.
     fn run(&self, index: usize) -> Option<usize> {
         let own = self.bodies[index].key;
         let (mut in_hand, mut run) = (0, RUN);
+        // Less urgent bodies never make this one wait.
         for body in self.bodies.iter().filter(|body| body.key.level <= own.level) {
             let Some(delivery) = body.delivery.upgrade() else {
                 continue;
@@ -197,7 +211,8 @@ impl Queue {
         (in_hand < run).then_some(run)
     }
 
-    /// Wakes the next body, if it may send.
+    /// Wakes the next body, if it may send. Only the first: the end of the round wakes the next
+    /// one.
     fn call(&mut self) {
         let wanting = self.bodies.iter().enumerate();
         let next = wanting

@@ -62,6 +62,7 @@ pub struct Server<S> {
     local: Vec<UnixListener>,
     tls: Option<tls::Acceptor>,
     quic: Vec<quic::Endpoint>,
+    /// The value of Alt-Svc, if there is an HTTP/3 socket.
     alt_svc: Option<HeaderValue>,
     service: Arc<S>,
     config: Config,
@@ -76,10 +77,12 @@ impl<S> fmt::Debug for Server<S> {
 
 impl<S: Service> Server<S> {
     /// Creates a server of `service` on `sockets`; call it inside a tokio runtime. TLS listeners
-    /// present a certificate of `certificates`.
+    /// present a certificate of `certificates`. Nothing is accepted before [`Self::serve`], except
+    /// that the kernel queues connections.
     ///
     /// # Errors
-    /// A socket cannot be used; `InvalidInput` if there is a socket for TLS but no certificate.
+    /// A socket cannot be used; `InvalidInput` if there is a socket for TLS or HTTP/3 but no
+    /// certificate.
     pub fn new(
         config: Config,
         sockets: Sockets,
@@ -124,6 +127,8 @@ impl<S: Service> Server<S> {
     /// progress, and returns when all connections are closed, after `drain_ms` at the latest.
     pub async fn serve(self, retire: CancellationToken, shutdown: CancellationToken) {
         let (retired, drained) = (Shutdown::default(), Shutdown::default());
+        // Connections check for shutdown at each response. A `Shutdown` is checked with one load,
+        // so the callers' tokens trigger one here.
         let pass_on = async {
             let retire = async {
                 retire.cancelled().await;
@@ -143,6 +148,8 @@ impl<S: Service> Server<S> {
         }
     }
 
+    /// Starts a task for each listener, and ends in the order: listeners, connections, the rest
+    /// after `Config::drain`.
     async fn run(self, retire: Shutdown, drain: Shutdown) {
         let tasks = TaskTracker::new();
         let drain_for = self.config.drain;
@@ -179,6 +186,8 @@ impl<S: Service> Server<S> {
             let Acceptor { context, limit, abort, .. } = acceptor.clone();
             listeners.spawn(async move { quic::serve(endpoint, &context, &limit, &abort).await });
         }
+        // The socket of the process after this one: its players must still reach this process's
+        // broadcasts while it drains, so `retire` does not end it.
         for listener in self.local {
             let mut context = Context::clone(&acceptor.context);
             context.config.max_streams = LOCAL_STREAMS;
@@ -198,6 +207,8 @@ impl<S: Service> Server<S> {
         }
         drop(acceptor);
         either(retire, drain.clone()).await;
+        // A panic of a listener is a bug of this program, and must not leave a server that accepts
+        // nothing.
         while let Some(ended) = listeners.join_next().await {
             if let Err(err) = ended
                 && let Ok(panic) = err.try_into_panic()
@@ -231,14 +242,17 @@ struct Acceptor<S> {
 }
 
 impl<S: Service> Acceptor<S> {
+    /// Accepts connections until `stop`.
     async fn accept<L: Listener>(self, listener: L, stop: impl Future<Output = ()>) {
         let serve = |socket, peer, permit| self.serve::<L>(socket, peer, permit);
         net_core::accept(&listener, &self.limit, stop, serve).await;
     }
 
-    /// Spawns the task of a connection.
+    /// Spawns the task of a connection. Its permit and its count last until the task ends.
     fn serve<L: Listener>(&self, socket: L::Socket, peer: SocketAddr, permit: Permit) {
         let counted = Counted::new(self.context.metrics.connections.clone());
+        // Unsent bytes in the kernel cannot be overtaken by a more urgent response. Browsers use
+        // HTTP/2 over TLS only, and HTTP/1.1 has one response at a time.
         if self.tls.is_some() {
             L::limit_unsent(&socket, NOT_SENT);
         }

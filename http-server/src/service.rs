@@ -11,9 +11,10 @@ use http::{Request, Response, StatusCode, request::Parts};
 
 use crate::body::{Body, BoxError};
 
-/// Serves the requests of all listeners. The server refuses ambiguous requests, those with too many
-/// fields, and those that may be a replay; it drops the bodies of responses to HEAD, and adds Date
-/// and Alt-Svc.
+/// Serves the requests of all listeners. Called concurrently, from all connections.
+///
+/// The server refuses ambiguous requests, those with too many fields, and those that may be a
+/// replay; it drops the bodies of responses to HEAD, and adds Date and Alt-Svc.
 pub trait Service: Send + Sync + 'static {
     /// A response in progress: usually without an allocation, because thousands wait at once.
     type Pending<'a>: PendingResponse

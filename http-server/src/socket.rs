@@ -48,16 +48,23 @@ pub(crate) enum Protocol {
 #[derive(Debug, Default)]
 pub(crate) struct Prefix {
     bytes: [u8; PREFACE.len()],
+    /// Number of bytes read.
     end: usize,
 }
 
 impl Prefix {
-    /// Reads until the protocol is clear; `None` if the peer closed before it sent a byte.
+    /// Reads until the protocol is clear; `None` if the peer closed before it sent a byte. No more
+    /// than the preface is read, whatever follows.
+    ///
+    /// # Errors
+    /// The connection is lost.
     pub(crate) async fn fill<S: AsyncRead + Unpin>(
         &mut self,
         socket: &mut S,
     ) -> io::Result<Option<Protocol>> {
         while self.end < PREFACE.len() {
+            // Most connections differ from the preface in their first byte, and the loop ends after
+            // one read.
             let count = socket.read(&mut self.bytes[self.end..]).await?;
             self.end += count;
             match count {
@@ -78,7 +85,8 @@ impl Prefix {
     }
 }
 
-/// The bytes of a connection, plain or encrypted.
+/// The bytes of a connection, plain or encrypted. Its limits are set with the methods that return
+/// `Self`; without them it only forwards.
 #[derive(Debug)]
 pub(crate) struct Socket<S> {
     inner: S,
@@ -102,16 +110,19 @@ struct Header {
 #[derive(Debug)]
 struct Write {
     deadline: Deadline,
-    /// Start of the present wait for the peer; then the total wait and the bytes accepted since the
-    /// last check of the rate.
+    /// Start of the present wait for the peer.
     since: Instant,
+    /// Total time of waits since the last check of the rate.
     waited: Duration,
+    /// Bytes accepted since the last check of the rate.
     taken: u64,
     metrics: Metrics,
+    /// Whether the peer must accept bytes before more can be written, for [`Full`].
     full: Arc<AtomicBool>,
 }
 
 impl<S> Socket<S> {
+    /// A socket without limits.
     pub(crate) fn new(inner: S) -> Self {
         Self { inner, before: Bytes::new(), header: None, write: None }
     }
@@ -139,8 +150,10 @@ impl<S> Socket<S> {
     }
 
     /// Limits the time in which the peer must accept some written bytes; in [`PATIENCE`] such times
-    /// of waiting it must accept the bytes of the least rate. For the socket itself: layers above
-    /// may gather bytes.
+    /// of waiting it must accept the bytes of the least rate.
+    ///
+    /// For the socket itself: layers above may gather bytes, so that their writes succeed while the
+    /// peer accepts nothing. Also counts the bytes sent.
     pub(crate) fn limit_write(mut self, limit: Duration, metrics: &Metrics) -> Self {
         self.write = Some(Write {
             deadline: Deadline::new(limit),
@@ -159,6 +172,7 @@ impl<S> Socket<S> {
         Full(full.unwrap_or_default())
     }
 
+    /// Applies the limit of writes to the result of an operation that may wait for the peer.
     fn written<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -170,6 +184,7 @@ impl<S> Socket<S> {
         }
     }
 
+    /// Like [`Self::written`], and counts the bytes.
     fn wrote(
         &mut self,
         cx: &mut Context<'_>,
@@ -182,6 +197,7 @@ impl<S> Socket<S> {
         self.written(cx, result)
     }
 
+    /// Records that bytes have arrived.
     fn has_read(&mut self) {
         if let Some(header) = &mut self.header {
             header.has_read();
@@ -207,6 +223,8 @@ impl Header {
     /// Records that bytes have arrived: part of a head, unless a request is in progress.
     fn has_read(&mut self) {
         let (begun, busy) = (self.activity.begun(), self.activity.is_busy());
+        // hyper begins a request when its head is complete, which `begun` then counts: bytes that
+        // arrive before that belong to the head. Further bytes of one head do not extend its time.
         if !busy && (!self.deadline.armed || self.head != begun) {
             self.deadline.arm();
             self.head = begun;
@@ -230,17 +248,21 @@ impl Header {
 }
 
 impl Write {
+    /// Ends the wait if the operation completed, or begins one. An error if the peer has accepted
+    /// no bytes within the limit, or too few over several waits.
     fn written<T>(
         &mut self,
         cx: &mut Context<'_>,
         result: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        // A wait begins with the first write that the socket does not accept, and ends with the
+        // next that it does. Each wait counts towards the least rate.
         if result.is_ready() {
             if self.deadline.armed {
                 self.deadline.armed = false;
                 self.full.store(false, Ordering::Relaxed);
                 if self.is_trickle() {
-                    return self.end("the peer takes hardly anything");
+                    return self.end("the peer accepts too few bytes");
                 }
             }
             return result;
@@ -251,7 +273,7 @@ impl Write {
             self.full.store(true, Ordering::Relaxed);
         }
         ready!(self.deadline.poll(cx));
-        self.end("the peer takes nothing")
+        self.end("the peer accepts no bytes")
     }
 
     /// Ends a wait. Returns whether the peer has made the server wait for long, and accepted less
@@ -265,6 +287,7 @@ impl Write {
         taken < least(waited)
     }
 
+    /// Counts the connection and fails the operation, which ends the connection.
     fn end<T>(&self, why: &'static str) -> Poll<io::Result<T>> {
         self.metrics.refuse(Reason::Write);
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
@@ -317,6 +340,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     ) -> Poll<io::Result<usize>> {
         let inner = Pin::new(&mut self.inner);
         let len = bufs.iter().fold(0_usize, |sum, buf| sum.saturating_add(buf.len()));
+        // The copy is on the stack and limited by `SMALL`; see there for the reason.
         let result = match bufs.len() > FEW && len <= SMALL {
             false => inner.poll_write_vectored(cx, bufs),
             true => {
@@ -350,6 +374,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
 struct Deadline {
     limit: Duration,
     armed: bool,
+    /// `sleep` is set for the present wait.
     running: bool,
     sleep: Option<Pin<Box<Sleep>>>,
 }
@@ -359,14 +384,18 @@ impl Deadline {
         Self { limit, armed: false, running: false, sleep: None }
     }
 
+    /// The time limit applies from the next wait on.
     fn arm(&mut self) {
         self.armed = true;
         self.running = false;
     }
 
+    /// Ready when the limit has passed since the first poll after [`Self::arm`].
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.running {
             self.running = true;
+            // The timer is kept for the connection's life: setting it again is cheaper than
+            // creating it.
             let until = Instant::now() + self.limit;
             match &mut self.sleep {
                 Some(sleep) => sleep.as_mut().reset(until),

@@ -37,7 +37,10 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    /// `early_data`: requests may arrive in a client's first flight.
+    /// Creates the two configurations. They share certificates and stored sessions, so that either
+    /// resumes the sessions of the other.
+    ///
+    /// `early_data`: requests may arrive in a client's first flight (RFC 8446 2.3).
     ///
     /// # Errors
     /// The cryptographic provider does not support the configured suites: a bug of this program.
@@ -45,6 +48,8 @@ impl Acceptor {
         certificates: Arc<dyn ResolvesServerCert>,
         early_data: bool,
     ) -> io::Result<Self> {
+        // Only suites with forward secrecy and authenticated encryption (RFC 9113 9.2.2 requires it
+        // for HTTP/2).
         let mut suites = vec![
             suite::TLS13_AES_128_GCM_SHA256,
             suite::TLS13_AES_256_GCM_SHA384,
@@ -72,6 +77,8 @@ impl Acceptor {
             config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
             config.ignore_client_order = true;
             config.session_storage = sessions.clone();
+            // Half-RTT data: the response to early data leaves before the client's Finished
+            // arrives, which is the purpose of early data.
             if early_data {
                 config.max_early_data_size = EARLY_BYTES;
                 config.send_half_rtt_data = true;
@@ -100,12 +107,16 @@ impl Acceptor {
             if stream::receive(&mut socket, |bytes| hello.read_tls(bytes)).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            // The client hello may arrive in several pieces. It is read before the session exists,
+            // because it decides between the two configurations.
             match hello.accept() {
                 Ok(Some(accepted)) => break accepted,
                 Ok(None) => {}
                 Err((err, alert)) => return Err(refuse(&mut socket, err, alert).await),
             }
         };
+        // The server's order of suites decides otherwise, so a client without AES instructions
+        // would get AES.
         let config = match prefers_chacha(accepted.client_hello().cipher_suites()) {
             true => Arc::clone(&self.chacha),
             false => Arc::clone(&self.usual),
@@ -126,7 +137,7 @@ impl fmt::Debug for Acceptor {
     }
 }
 
-/// Sends the alert that explains why the handshake failed.
+/// Sends the alert that explains why the handshake failed, and returns the error.
 async fn refuse<S>(
     socket: &mut S,
     err: rustls::Error,

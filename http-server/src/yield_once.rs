@@ -17,9 +17,12 @@ use tokio::task::yield_now;
 #[derive(Debug, Default)]
 pub(crate) struct YieldOnce(Option<Arc<Pause>>);
 
+/// One pause: its own waker, which the runtime wakes after the other ready tasks.
 #[derive(Debug)]
 struct Pause {
+    /// The other tasks have run.
     is_over: AtomicBool,
+    /// The waker of the task that pauses.
     task: Waker,
 }
 
@@ -27,6 +30,8 @@ impl YieldOnce {
     /// Pending until the tasks that were ready have run, even if this task is woken meanwhile; then
     /// ready once.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        // A wake-up of the task itself does not end the pause: only the runtime's wake-up of
+        // `Pause` does.
         match &self.0 {
             Some(pause) if pause.is_over.load(Ordering::Acquire) => {
                 self.0 = None;

@@ -29,6 +29,8 @@ pub async fn accept<L: Listener>(
     let mut stop = pin!(stop);
     let mut is_failing = false;
     loop {
+        // `next` is cancel-safe: a connection that is not returned stays in the kernel's queue,
+        // where a new process may accept it.
         let accepted = tokio::select! {
             accepted = listener.next() => accepted,
             () = &mut stop => return,
@@ -36,8 +38,10 @@ pub async fn accept<L: Listener>(
         match accepted {
             Ok((socket, peer)) => {
                 is_failing = false;
-                // The peer may have sent a request already: a connection that can be admitted is
-                // not lost to a stop at the same moment.
+                // The wait for closing connections is short, and the accept loop stands still
+                // meanwhile: further connections would need permits too. The peer may have sent a
+                // request already: a connection that can be admitted is not lost to a stop at the
+                // same moment.
                 let admitted = tokio::select! {
                     biased;
                     admitted = limit.admit(Some(peer.ip()), CLOSING_WAIT) => admitted,
@@ -54,6 +58,8 @@ pub async fn accept<L: Listener>(
                     warn!(of = limit.name(), %err, "connections cannot be accepted");
                 }
                 is_failing = true;
+                // Without a free descriptor no connection can be accepted, and so none refused:
+                // idle ones must give theirs back.
                 if matches!(err.raw_os_error(), Some(EMFILE | ENFILE)) {
                     limit.free_descriptors();
                 }

@@ -35,6 +35,8 @@ pub fn within(
     min: u64,
     max: u64,
 ) -> Result<(), OutOfRange> {
+    // The message has all numbers, so that the operator can correct the key without the
+    // documentation.
     match (min..=max).contains(&value) {
         true => Ok(()),
         false => Err(OutOfRange { section, key, value, min, max }),
@@ -66,11 +68,13 @@ pub fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Socke
 pub fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "a text, or a list of them")]
+    // Environment variables are texts, so each list can also be a single text.
     enum OneOrMany {
         One(String),
         Many(Vec<String>),
     }
     Ok(match OneOrMany::deserialize(deserializer)? {
+        // An empty environment variable clears a list.
         OneOrMany::One(text) if text.is_empty() => vec![],
         OneOrMany::One(text) => vec![text],
         OneOrMany::Many(texts) => texts,

@@ -35,6 +35,7 @@ struct Alarm {
 impl<F: ?Sized> Dormant<F> {
     /// Wraps a future that has not been polled yet.
     pub fn new(future: Pin<Box<F>>) -> Self {
+        // The first poll must reach the future, which has no waker yet.
         let alarm = Arc::new(Alarm { woken: AtomicBool::new(true), task: Mutex::default() });
         Self { future, waker: Arc::clone(&alarm).into(), alarm, task: None }
     }
@@ -67,7 +68,9 @@ impl Wake for Alarm {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.woken.store(true, Ordering::Release);
+        // `woken` is stored first: a poll between the two finds it, and needs no wake-up.
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Woken without the lock, because the task may be polled at once on another thread.
         if let Some(task) = task {
             task.wake();
         }

@@ -10,6 +10,7 @@ pub struct Host(Ipv6Addr);
 impl Host {
     /// The host that has `address`.
     pub fn of(address: IpAddr) -> Self {
+        // An IPv4 client has the same host whether an IPv4 or an IPv6 socket accepted it.
         Self(match address.to_canonical() {
             IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64),
             IpAddr::V4(v4) => Ipv4Addr::to_ipv6_mapped(&v4),

@@ -144,6 +144,7 @@ impl ConnectionLimit {
         wait: Duration,
     ) -> Result<Permit, Limit> {
         let deadline = Instant::now() + wait;
+        // A returned permit wakes all waiting connections; those that do not get it wait again.
         loop {
             // Registered before the attempt, so that a permit returned meanwhile is not missed.
             let released = self.shared.released.notified();
@@ -152,6 +153,8 @@ impl ConnectionLimit {
                 Ok(permit) => return Ok(permit),
                 Err(full) => full,
             };
+            // Without a prospect of a permit, or after the deadline, the peer learns at once that
+            // it is refused.
             let Some(until) = full.until.filter(|_| now < deadline) else {
                 return Err(self.refuse(full.limit, address, now));
             };
@@ -179,20 +182,27 @@ impl ConnectionLimit {
         let Some(limit) = self.limit(&table, host) else {
             return Ok(Permit::new(table.admit(&self.shared, host, now_ms)));
         };
+        // The latest start of an idle time that permits the connection to be closed.
         let before_ms = match self.patience_ms {
             // Other listeners may have a later clock.
             0 => Some(LATEST),
             patience_ms => now_ms.checked_sub(patience_ms),
         };
+        // At the limit of an address only its own connections may be closed; at the total limit any
+        // may.
         let closed =
             before_ms.and_then(|before_ms| table.close_for(host, limit == Limit::Total, before_ms));
         let Some(closed) = closed else {
             let until = self.until(&table, host, limit, now);
             return Err(Full { limit, until });
         };
+        // The closed connection does not count any more, so that the new one takes its place under
+        // the same lock.
         let permit = Permit::new(table.admit(&self.shared, host, now_ms));
         let notice = table.notices[limit as usize].add(now_ms, |notice| notice.closed += 1);
         let open = table.open;
+        // Metrics, the log and the wake-up are outside the lock, because they take locks of their
+        // own.
         drop(table);
         self.events.evicted(limit);
         self.log(limit, notice, open, address);
@@ -209,12 +219,15 @@ impl ConnectionLimit {
         limit: Limit,
         now: Instant,
     ) -> Option<Instant> {
+        // Connections that are closing will end soon; the caller's deadline limits the wait.
         if table.closing >= MAX_CLOSING {
             return Some(now + FAR);
         }
         if self.patience_ms == 0 {
             return None;
         }
+        // Time until the connection that has been idle longest, of the address or of all, may be
+        // closed.
         let host = if limit == Limit::Address { host } else { None };
         let (since_ms, _) = table.oldest(host)?;
         Some(self.shared.at(since_ms + self.patience_ms))
@@ -235,6 +248,7 @@ impl ConnectionLimit {
     /// Closes some of the connections that have been idle longest, because there are no file
     /// descriptors.
     pub fn free_descriptors(&self) {
+        // Each step takes the lock anew, so that other listeners are not held up.
         for _ in 0..(self.max / DESCRIPTORS).clamp(1, MAX_DESCRIPTORS) {
             let closed = self.shared.table().close_idlest(None, LATEST);
             let Some(closed) = closed else { break };
@@ -260,6 +274,7 @@ impl ConnectionLimit {
 
     /// The limit that a new connection of `host` reaches, if any.
     fn limit(&self, table: &Table, host: Option<Host>) -> Option<Limit> {
+        // An address without a connection may use the reserved permits too.
         let here = host.map_or(0, |host| table.of(host));
         let max = if here == 0 { self.max } else { self.unreserved() };
         if host.is_some() && here >= self.max_per_address {
@@ -272,6 +287,7 @@ impl ConnectionLimit {
     }
 
     fn log(&self, limit: Limit, notice: Option<Notice>, open: usize, address: Option<IpAddr>) {
+        // Most events are only summed up: a line is due once in a while.
         let Some(Notice { closed, refused, .. }) = notice else {
             return;
         };
@@ -333,6 +349,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        // The permit is returned before waiting connections are woken: each tries again at once.
         let shared = self.usage.shared();
         shared.table().release(&self.usage);
         shared.released.notify_waiters();

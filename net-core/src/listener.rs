@@ -35,6 +35,7 @@ impl Listener for TcpListener {
     type Socket = TcpStream;
 
     async fn next(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        // Options that cannot be set only cost performance: the connection is served without them.
         let (socket, peer) = self.accept().await?;
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         if let Err(err) = tune(&socket) {
@@ -62,6 +63,7 @@ impl Listener for UnixListener {
 }
 
 fn tune(socket: &TcpStream) -> io::Result<()> {
+    // Media are written in large pieces; a small last one must not wait for an acknowledgement.
     socket.set_nodelay(true)?;
     SockRef::from(socket)
         .set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))

@@ -42,6 +42,7 @@ impl Quota {
     pub fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Share, Limit> {
         let host = address.map(Host::of);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        // Both limits are checked before either count changes, so that a refusal leaves no trace.
         if taken.total >= self.max {
             return Err(Limit::Total);
         }
@@ -65,6 +66,7 @@ impl Drop for Share {
             && let Some(here) = taken.by_host.get_mut(host)
         {
             *here -= 1;
+            // Hosts without a share are removed, so that the map is bounded by the total limit.
             if *here == 0 {
                 taken.by_host.remove(host);
             }

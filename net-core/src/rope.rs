@@ -37,6 +37,8 @@ impl Rope {
     /// counted first.
     pub fn concat<'a>(ropes: impl IntoIterator<Item = &'a Rope, IntoIter: Clone>) -> Self {
         let ropes = ropes.into_iter();
+        // An exact length lets `collect` allocate the shared slice once. A rope may end before its
+        // last piece, so that some pieces of the count are empty.
         let most = ropes.clone().map(|rope| rope.pieces.len() - rope.piece).sum();
         let mut pieces = ropes.flat_map(Rope::pieces);
         Self::new((0..most).map(|_| pieces.next().unwrap_or_default()))
@@ -49,6 +51,7 @@ impl Rope {
 
     /// Memory in use: the row of pieces, and if `payload` also their bytes and bookkeeping.
     pub fn held_bytes(&self, payload: bool) -> usize {
+        // An estimate for budgets: the allocator's real overhead is not known.
         let row = self.pieces.len() * size_of::<Bytes>() + PIECE_BYTES;
         match payload {
             true => row + self.remaining + self.pieces.len() * PIECE_BYTES,
@@ -111,6 +114,7 @@ impl Buf for Rope {
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        // Empty pieces are skipped: a vectored write must not begin with them.
         let (mut offset, mut remaining, mut count) = (self.offset, self.remaining, 0);
         let pieces = self.pieces.iter().skip(self.piece).filter(|piece| !piece.is_empty());
         for (slice, piece) in slices.iter_mut().zip(pieces) {
@@ -130,6 +134,7 @@ impl Buf for Rope {
         assert!(count <= self.remaining, "advance by {count} of {}", self.remaining);
         self.remaining -= count;
         self.offset += count;
+        // Also passes empty pieces, so that `chunk` is empty only at the end, as `Buf` requires.
         while let Some(piece) = self.pieces.get(self.piece)
             && self.offset >= piece.len()
         {
@@ -180,7 +185,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_slice_read_in_any_steps_is_that_slice(start in 0usize..14, len in 0usize..14, step in 1usize..5) {
+        fn any_slice_read_in_any_steps_is_that_slice(
+            start in 0usize..14, len in 0usize..14, step in 1usize..5,
+        ) {
             let all = b"onetwothree";
             let mut slice = rope().slice(start, len);
             let wanted = &all[start.min(11)..(start + len).min(11)];

@@ -31,6 +31,7 @@ pub struct TriggerOnDrop(Shutdown);
 impl Shutdown {
     /// Sets the flag and wakes all tasks that wait for it.
     pub fn trigger(&self) {
+        // The flag is set first: a task that is woken finds it set.
         self.0.is_triggered.store(true, Ordering::Release);
         self.0.token.cancel();
     }
@@ -47,6 +48,7 @@ impl Shutdown {
 
     /// Runs `future` until it ends or the flag is set.
     pub async fn run_until_triggered(&self, future: impl Future<Output = ()>) {
+        // The future is polled before the flag, so that it completes if it can.
         let (mut future, mut triggered) = (pin!(future), pin!(self.triggered()));
         let mut is_registered = false;
         poll_fn(|cx| {

@@ -28,8 +28,8 @@ use self::{line::Record, writer::Writer};
 pub use self::line::Format;
 pub(crate) use self::line::Masked;
 
-/// Maximum number of logged bytes of an address, and of a header field, because a client could fill
-/// the disk with longer ones.
+/// Maximum number of logged bytes of an address, of a header field and of a method, because a
+/// client could fill the disk with longer ones.
 const MAX_TARGET: usize = 2_048;
 const MAX_FIELD: usize = 1_024;
 const MAX_METHOD: usize = 32;
@@ -49,6 +49,8 @@ impl AccessLog {
     /// The file cannot be opened or created (with mode 0640, in an existing directory), or the
     /// thread cannot be started.
     pub fn open(config: &Config, metrics: &Metrics) -> io::Result<Option<Self>> {
+        // The file is opened here, not by the thread, so that a wrong path stops the daemon's start
+        // with its reason.
         let path = match config.access_log.as_str() {
             "" => return Ok(None),
             "-" => None,
@@ -64,10 +66,13 @@ impl AccessLog {
         self.0.reopen();
     }
 
-    /// Records the arrival of a request.
+    /// Records the arrival of a request. Its line has the status 499 unless [`Entry::responded`]
+    /// follows.
     pub(crate) fn begin(&self, head: &Parts, peer: SocketAddr) -> Entry {
         let target = head.uri.path_and_query().map_or("", |target| target.as_str());
         let headers = &head.headers;
+        // The texts are cut here, so that a waiting request holds no more of its head than its line
+        // needs.
         let record = Record {
             at: SystemTime::now(),
             peer,
@@ -77,6 +82,7 @@ impl AccessLog {
             status: GONE,
             sent: 0,
             duration: Duration::ZERO,
+            // The address of another page may have secrets too, for example a session's token.
             referer: field(headers, &header::REFERER).map(|referer| {
                 let referer = String::from_utf8_lossy(referer);
                 cut(Masked(&referer).to_string().as_bytes(), MAX_FIELD)
@@ -90,16 +96,20 @@ impl AccessLog {
     }
 }
 
-/// A request whose line is written when this is dropped.
+/// A request whose line is written when this is dropped: after the last byte of the response, or
+/// when the response or the request is aborted.
 pub(crate) struct Entry {
+    /// The arrival of the request's head, on the monotonic clock.
     begun: Instant,
     /// Present until it is dropped.
     record: Option<Box<Record>>,
+    /// The log that gets the line.
     writer: Arc<Writer>,
 }
 
 impl Entry {
-    /// Records the start of the response, after the request was `held`.
+    /// Records the start of the response, after the request was `held` for media that did not
+    /// exist. `channel`: the one that the request concerns.
     pub(crate) fn responded(
         &mut self,
         kind: Kind,
@@ -124,6 +134,7 @@ impl Finish for Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        // The time includes the delivery of the body: a slow client shows in the log.
         if let Some(mut record) = self.record.take() {
             record.duration = self.begun.elapsed();
             self.writer.write(record);
@@ -131,10 +142,12 @@ impl Drop for Entry {
     }
 }
 
+/// The first value of a field.
 fn field<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     headers.get(name).map(|value| value.as_bytes())
 }
 
+/// The first `max` bytes.
 fn cut(text: &[u8], max: usize) -> Box<[u8]> {
     text[..text.len().min(max)].into()
 }

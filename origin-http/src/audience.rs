@@ -23,23 +23,29 @@ const MAX_VIEWERS: usize = 1 << 17;
 /// Number of locks of a channel, so that its viewers seldom wait for each other.
 const SHARDS: usize = 16;
 
-/// The viewers of all channels. Cheap to clone; all clones are one.
+/// The viewers of all channels. Cheap to clone; all clones are one. Times are whole seconds since
+/// its creation.
 #[derive(Debug, Clone)]
 pub struct Audience(Arc<Shared>);
 
+/// The state that the clones share.
 #[derive(Debug)]
 struct Shared {
+    /// The origin of its seconds.
     started: Instant,
     /// Specific to this process, so that nobody can choose colliding values.
     hasher: RandomState,
+    /// The channels with viewers; bounded by the number of channels that are live.
     channels: RwLock<HashMap<ChannelName, Arc<Channel>>>,
 }
 
+/// The viewers of one channel, in shards by hash.
 #[derive(Debug, Default)]
 struct Channel {
     shards: [Mutex<Shard>; SHARDS],
 }
 
+/// Some of the viewers of one channel.
 #[derive(Debug, Default)]
 struct Shard {
     /// The second of each viewer's last request, since the start.
@@ -62,12 +68,14 @@ impl Default for Audience {
 }
 
 impl Audience {
-    /// The number of viewers of a channel.
+    /// The number of viewers of a channel: those with a request in the last [`TARGET_DURATIONS`]
+    /// target durations. At most [`MAX_VIEWERS`].
     pub fn viewers(&self, channel: &ChannelName) -> usize {
         self.viewers_at(channel, self.now())
     }
 
-    /// Records a request of `address` for an existing resource of a channel.
+    /// Records a request of `address` for an existing resource of a channel, whose target duration
+    /// is `target_duration_s` seconds.
     pub(crate) fn saw(
         &self,
         channel: &ChannelName,
@@ -80,34 +88,33 @@ impl Audience {
         self.saw_at(channel, target_duration_s, viewer, self.now());
     }
 
+    /// Records a request of the viewer with this hash at second `now`.
     fn saw_at(&self, channel: &ChannelName, target_duration_s: u64, viewer: u64, now: u64) {
-        let known = self
-            .0
-            .channels
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(channel)
-            .map(Arc::clone);
-        let known = known.unwrap_or_else(|| self.open(channel, now));
+        let known = self.known(channel).unwrap_or_else(|| self.open(channel, now));
+        // The read lock of the map is released here: requests of different viewers wait only for
+        // the lock of a shard.
         let mut shard = known.shard(viewer);
         shard.span = target_duration_s.saturating_mul(TARGET_DURATIONS);
+        // Viewers that have left are removed once in a while, so that a request does not search all
+        // of them.
         if now.saturating_sub(shard.swept) > shard.span {
             shard.sweep(now);
         }
+        // Beyond the limit new viewers are not counted, and known ones stay.
         if shard.seen.len() < MAX_VIEWERS / SHARDS || shard.seen.contains_key(&viewer) {
             shard.seen.insert(viewer, now);
         }
     }
 
+    /// The number of viewers at second `now`.
     fn viewers_at(&self, channel: &ChannelName, now: u64) -> usize {
-        let channel = self
-            .0
-            .channels
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(channel)
-            .map(Arc::clone);
-        channel.map_or(0, |channel| channel.viewers(now))
+        self.known(channel).map_or(0, |channel| channel.viewers(now))
+    }
+
+    /// The channel, if it has been requested. The lock is held for the look-up only.
+    fn known(&self, channel: &ChannelName) -> Option<Arc<Channel>> {
+        let channels = self.0.channels.read().unwrap_or_else(PoisonError::into_inner);
+        channels.get(channel).map(Arc::clone)
     }
 
     /// Adds a channel, and removes those without viewers: there are no more than are live, or were
@@ -118,17 +125,21 @@ impl Audience {
         Arc::clone(channels.entry(channel.clone()).or_default())
     }
 
+    /// Seconds since the start.
     fn now(&self) -> u64 {
         self.0.started.elapsed().as_secs()
     }
 }
 
 impl Channel {
+    /// The shard of a viewer. The upper half of the hash selects it, because the map uses the lower
+    /// one.
     fn shard(&self, viewer: u64) -> MutexGuard<'_, Shard> {
         let shard = usize::try_from(viewer >> 32).unwrap_or_default() % SHARDS;
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The number of viewers at second `now`. Those that have left are removed.
     fn viewers(&self, now: u64) -> usize {
         let viewers = |shard: &Mutex<Shard>| {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -140,6 +151,7 @@ impl Channel {
 }
 
 impl Shard {
+    /// Removes the viewers that have left.
     fn sweep(&mut self, now: u64) {
         let span = self.span;
         self.seen.retain(|_, &mut seen| now.saturating_sub(seen) <= span);

@@ -13,17 +13,21 @@ use http::{
 
 use crate::encoding::accepts_gzip;
 
-/// The conditions of one request.
+/// The conditions of one request. Its fields are copies, so that they do not keep the connection's
+/// read buffer alive.
 #[derive(Debug, Default)]
 pub(crate) struct Conditions {
     /// Whether the client accepts a compressed text.
     pub(crate) gzip: bool,
     /// Lists of the client's entity tags.
     none_match: Vec<HeaderValue>,
+    /// A requested range. Boxed, because most requests have none.
     range: Option<Box<Ranged>>,
+    /// A precondition that the client sets.
     required: Option<Box<Required>>,
 }
 
+/// Range, and the entity tag of If-Range.
 #[derive(Debug)]
 struct Ranged {
     range: HeaderValue,
@@ -78,8 +82,9 @@ impl Conditions {
         self.none_match.iter().any(|list| matches(list.as_bytes(), etag.as_bytes()))
     }
 
-    /// The requested range of the representation with this entity tag; with If-Range only if the
-    /// tag is unchanged.
+    /// The requested range of the representation with this entity tag. With If-Range only if the
+    /// tag is unchanged: the client holds a part of the representation and wants the rest, or all
+    /// of a new one. A date in If-Range never matches (RFC 9110 13.1.5).
     pub(crate) fn range_of(&self, etag: &HeaderValue) -> Option<&HeaderValue> {
         let ranged = self.range.as_ref()?;
         let same = ranged.only_of.as_ref().is_none_or(|tag| tag == etag);
@@ -88,7 +93,9 @@ impl Conditions {
 }
 
 impl Required {
+    /// The precondition of a request; If-Match comes first (RFC 9110 13.2.2).
     fn of(headers: &HeaderMap) -> Option<Self> {
+        // If-Unmodified-Since is ignored beside If-Match (RFC 9110 13.1.4).
         if headers.contains_key(IF_MATCH) {
             return Some(Self::Match(headers.get_all(IF_MATCH).iter().filter_map(copy).collect()));
         }
@@ -97,12 +104,16 @@ impl Required {
         httpdate::parse_http_date(date).ok().map(Self::Unmodified)
     }
 
+    /// Whether the precondition is false for a representation with this entity tag and time of
+    /// modification.
     fn fails(
         &self,
         etag: Option<&HeaderValue>,
         modified: impl FnOnce() -> Option<SystemTime>,
     ) -> bool {
         match self {
+            // Strong comparison, because the request must not act on another representation (RFC
+            // 9110 13.1.1).
             Self::Match(lists) => !lists
                 .iter()
                 .any(|list| is_listed(list.as_bytes(), etag.map(HeaderValue::as_bytes))),
@@ -121,6 +132,7 @@ pub(crate) fn is_excluded(request: &HeaderMap, etag: Option<&HeaderValue>) -> bo
     Required::of(request).is_some_and(|required| required.fails(etag, || None))
 }
 
+/// The Unix time in whole seconds.
 fn second(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
@@ -140,6 +152,7 @@ fn is_listed(list: &[u8], etag: Option<&[u8]>) -> bool {
     tags(list).any(|tag| tag == b"*" || (Some(tag) == etag && !tag.starts_with(b"W/")))
 }
 
+/// The members of a list of entity tags (RFC 9110 5.6.1), without white space.
 fn tags(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }

@@ -144,7 +144,8 @@ impl Config {
         Cors::new(&self.cors_origins).map(|_| ())
     }
 
-    /// The settings of the server of both sections. The values are in their ranges.
+    /// The settings of the server of both sections. The values are in their ranges
+    /// ([`Self::check`]).
     pub fn server(&self, https: &Https) -> http_server::Config {
         http_server::Config {
             max_connections: self.max_connections,
@@ -172,6 +173,7 @@ impl Config {
     }
 }
 
+/// A duration in milliseconds.
 fn ms(ms: u32) -> Duration {
     Duration::from_millis(ms.into())
 }

@@ -18,17 +18,20 @@ use http_server::authority;
 
 use crate::response::METHODS;
 
+/// The pages that may read the timings of a response (W3C Resource Timing 4.5.1).
 const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
+/// All origins.
 const ANY: HeaderValue = HeaderValue::from_static("*");
 /// Headers of a response that a page of another origin may read, besides those that it always may.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "Date, Age, ETag, Content-Length, Content-Range, Accept-Ranges, Server-Timing",
 );
 /// Headers that a page may send. The wildcard does not include `Authorization`, and is invalid with
-/// credentials.
+/// credentials. Players send `cmcd-*` (CTA-5004) and conditional requests.
 const ALLOWED: HeaderValue = HeaderValue::from_static(
-    "*, authorization, range, if-match, if-none-match, if-range, if-modified-since, if-unmodified-since, cache-control, content-type, \
-     priority, cmcd-object, cmcd-request, cmcd-session, cmcd-status",
+    "*, authorization, range, if-match, if-none-match, if-range, if-modified-since, \
+     if-unmodified-since, cache-control, content-type, priority, \
+     cmcd-object, cmcd-request, cmcd-session, cmcd-status",
 );
 /// Maximum number of listed origins: each request is compared with all of them.
 const MAX_ORIGINS: usize = 64;
@@ -38,7 +41,9 @@ const MAX_ASKED: usize = 1_024;
 /// The origins whose pages may read responses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cors {
+    /// All origins, without credentials.
     Any,
+    /// These origins, with credentials.
     Listed(Vec<HeaderValue>),
 }
 
@@ -64,7 +69,7 @@ impl Cors {
         }
         if origins.len() > MAX_ORIGINS {
             return Err(format!(
-                "http.cors_origins has {} entries, it may have {MAX_ORIGINS}",
+                "http.cors_origins has {} entries, at most {MAX_ORIGINS} are permitted",
                 origins.len()
             ));
         }
@@ -72,8 +77,10 @@ impl Cors {
             let value = HeaderValue::from_str(origin).ok().filter(|_| is_origin(origin));
             value.ok_or_else(|| {
                 format!(
-                    "http.cors_origins: {origin:?} is not an origin as browsers send it, such as \"https://player.example\" or \
-                     \"http://localhost:3000\": scheme and host in lower case, no default port, no path; \"*\" stands alone"
+                    "http.cors_origins: {origin:?} is not an origin as browsers send it, \
+                     such as \"https://player.example\" or \"http://localhost:3000\": \
+                     scheme and host in lower case, no default port, no path; \
+                     \"*\" must be the only entry"
                 )
             })
         });
@@ -86,12 +93,15 @@ impl Cors {
             return Grant::Any;
         };
         let origin = request.get(ORIGIN);
+        // Origins are compared byte for byte, as browsers serialise them.
         let found = origin.and_then(|origin| listed.iter().position(|listed| listed == origin));
         found.and_then(|index| u8::try_from(index).ok()).map_or(Grant::None, Grant::Listed)
     }
 
-    /// Sets the headers of a response for this grant. Those of an edge's origin are replaced.
+    /// Sets the headers of a response for this grant.
     pub(crate) fn share(&self, grant: Grant, headers: &mut HeaderMap) {
+        // With listed origins the response depends on the request's Origin, also if it permits
+        // none: a cache must keep the two apart (Fetch, "CORS protocol and HTTP caches").
         match (self, grant) {
             (Self::Any, _) => {
                 headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
@@ -126,7 +136,11 @@ impl Cors {
     }
 
     /// Sets the headers of the response to a preflight, valid for a day: any header is permitted.
+    /// [`Self::share`] sets the others.
+    ///
+    /// Source: Fetch, "CORS-preflight fetch".
     pub(crate) fn preflight(&self, request: &HeaderMap, headers: &mut HeaderMap) {
+        // With credentials the wildcard is invalid, so the requested names are returned.
         let asked = match self {
             Self::Any => None,
             Self::Listed(_) => {
@@ -145,6 +159,7 @@ impl Cors {
 
 /// Adds a field to Vary, unless it is listed.
 fn vary(headers: &mut HeaderMap, field: &'static str) {
+    // The field may be listed already by an edge's origin; a repetition would only cost bytes.
     let names = headers.get_all(VARY).iter();
     let known = names
         .flat_map(|vary| vary.as_bytes().split(|&byte| byte == b','))
@@ -155,7 +170,7 @@ fn vary(headers: &mut HeaderMap, field: &'static str) {
 }
 
 /// Whether it is an origin as browsers serialise it (RFC 6454 6.2), because any other text would
-/// never match.
+/// never match: lower case, and no port that is the scheme's default.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, authority)) = text.split_once("://") else {
         return false;
@@ -176,6 +191,7 @@ fn is_origin(text: &str) -> bool {
         && (default_port.is_empty() || !authority.ends_with(default_port))
 }
 
+/// Whether it is a list of header names of acceptable length: it is copied into the response.
 fn is_list_of_names(text: &[u8]) -> bool {
     let name = |name: &[u8]| HeaderName::from_bytes(name.trim_ascii()).is_ok();
     text.len() <= MAX_ASKED && text.split(|&byte| byte == b',').all(name)

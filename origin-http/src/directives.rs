@@ -26,13 +26,13 @@ pub enum Bad {
     #[error("_HLS_skip is YES or v2")]
     Skip,
     /// A directive is repeated.
-    #[error("a delivery directive stands twice")]
+    #[error("a delivery directive is repeated")]
     Twice,
     /// `_HLS_part` without `_HLS_msn` (6.2.5.2).
-    #[error("_HLS_part needs _HLS_msn")]
+    #[error("_HLS_part requires _HLS_msn")]
     PartAlone,
     /// The requested segment or part is too far ahead (6.2.5.2).
-    #[error("that is too far ahead")]
+    #[error("the requested segment or part is too far ahead")]
     TooFar,
 }
 
@@ -54,6 +54,8 @@ impl Directives {
         let (mut msn, mut part, mut skip) = (None, None, None);
         for pair in query.unwrap_or_default().split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            // Values are not percent-decoded: RFC 8216bis defines them as digits and tokens, and a
+            // second form of one address would be a second entry in caches.
             let twice = match name {
                 "_HLS_msn" => msn.replace(parse_integer(value)?).is_some(),
                 "_HLS_part" => {
@@ -67,6 +69,7 @@ impl Directives {
                 return Err(Bad::Twice);
             }
         }
+        // A part belongs to a segment, so that its number alone has no meaning.
         if part.is_some() && msn.is_none() {
             return Err(Bad::PartAlone);
         }
@@ -79,6 +82,8 @@ impl Directives {
     /// [`Bad::TooFar`]: more than two segments after the last complete one, or a part beyond the
     /// advance limit: three parts, or as many as fill three seconds.
     pub fn reload(&self, track: &Track) -> Result<Reload, Bad> {
+        // `edge` is the open segment with its parts, or the last complete one. Without media there
+        // is nothing to compare with, and the response is formed at once.
         let (Some(msn), Some(Edge { msn: newest, .. })) = (self.msn, track.edge()) else {
             return Ok(Reload::Now);
         };
@@ -109,7 +114,8 @@ pub fn is_blocking(query: Option<&str>) -> bool {
     names.any(|name| matches!(name, "_HLS_msn" | "_HLS_part"))
 }
 
-/// Three parts, or as many as fill three seconds if a part is shorter than a second.
+/// The number of parts ahead that may be requested: three, or as many as fill three seconds if a
+/// part is shorter than a second (RFC 8216bis 6.2.5.2).
 fn advance_limit(track: &Track) -> usize {
     match track.part_target.as_millis() {
         target @ 1..1000 => usize::try_from(3000 / target).unwrap_or(usize::MAX),
@@ -123,6 +129,7 @@ fn parse_integer(value: &str) -> Result<u64, Bad> {
     value.parse().ok().filter(|_| digits).ok_or(Bad::Number)
 }
 
+/// The value of `_HLS_skip` (RFC 8216bis 6.2.5.1).
 fn parse_skip(value: &str) -> Result<Skip, Bad> {
     match value {
         "YES" => Ok(Skip::Yes),
@@ -244,12 +251,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_query_makes_it_panic(query in "\\PC*", tail in "[_HLSmsnpartki=&0-9]{0,40}", msn: u64, part: usize) {
+        fn no_query_makes_it_panic(
+            query in "\\PC*", tail in "[_HLSmsnpartki=&0-9]{0,40}", msn: u64, part: usize,
+        ) {
             let _ = parse(&query);
             let _ = parse(&format!("_HLS_{tail}"));
             for open in [None, Some(0), Some(2)] {
                 let track = sample::track("v0", 100, 3, 5, open);
-                let _ = Directives { msn: Some(msn), part: Some(part), skip: Skip::No }.reload(&track);
+                let (msn, part) = (Some(msn), Some(part));
+                let _ = Directives { msn, part, skip: Skip::No }.reload(&track);
             }
         }
     }

@@ -61,23 +61,32 @@ pub use config::{Config, Origin};
 pub use metrics::Metrics;
 use metrics::Outcome;
 
-/// Maximum number of fetches for one request: others' of the same object, whose responses are not
-/// shared, and its own.
+/// Maximum number of fetches that one request waits for: others' of the same object whose responses
+/// are not shared, and its own.
 const MAX_FETCHES: usize = 3;
 
 /// Fetches, caches and serves media of other processes. One for all listeners.
 pub struct Edge {
+    /// Objects in memory and fetches in progress.
     cache: Arc<Cache>,
+    /// The memory of both.
     budget: Arc<Budget>,
+    /// The origins, in the order of the configuration.
     origins: Origins,
+    /// Immutable objects in files, if configured and usable.
     disk: Option<Disk>,
     metrics: Metrics,
+    /// Permits of requests that wait for an origin: `edge.max_waiting`.
     waiting: Arc<Semaphore>,
+    /// Largest object in bytes.
     object_bytes: u64,
+    /// Longest pause within a response.
     stall: Duration,
     /// The name of this edge in forwarded messages.
     identity: HeaderValue,
+    /// The tasks of fetches and connections.
     tasks: TaskTracker,
+    /// Ends them.
     stop: CancellationToken,
 }
 
@@ -93,6 +102,7 @@ impl Edge {
         Self::with(config, metrics, |origin, tls| Dial::new(origin, config.connect(), tls))
     }
 
+    /// Like [`Edge::new`], with connections made by `dial`.
     fn with(
         config: &Config,
         metrics: Metrics,
@@ -103,9 +113,14 @@ impl Edge {
         if config.origin.is_empty() {
             return Err(invalid("edge.origin is empty".into()));
         }
-        let secure = |origin: &Origin| matches!(origin, Origin::Remote(uri) if uri.scheme_str() == Some("https"));
+        let secure = |origin: &Origin| match origin {
+            Origin::Remote(uri) => uri.scheme_str() == Some("https"),
+            Origin::Local(_) => false,
+        };
         let tls = Tls::new(&config.ca, config.origin.iter().any(secure))?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        // Each origin has connections, limits and a state of its own, so that a slow one does not
+        // delay the others.
         let origins = Origins::new(config.origin.iter().map(|origin| {
             let upstream = Upstream::new(origin, config, &dial(origin, &tls), (&tasks, &stop));
             let name = origin.to_string();
@@ -113,6 +128,7 @@ impl Edge {
             (name, upstream, matches!(origin, Origin::Local(_)), up)
         }));
         let budget = Budget::new(config.memory_bytes(), metrics.cached.clone());
+        // The limit of fetches holds for each origin, the limit of one address for all of them.
         let max_flights = usize::try_from(config.max_fetches)
             .unwrap_or(usize::MAX)
             .saturating_mul(config.origin.len());
@@ -147,6 +163,8 @@ impl Edge {
         resource: &Resource,
         peer: SocketAddr,
     ) -> Option<Response<Body>> {
+        // The checks that cost nothing are first: directives that every origin would refuse, and
+        // loops.
         let wanted = match Wanted::new(head, resource) {
             Ok(wanted) => wanted?,
             Err(bad) => {
@@ -159,15 +177,16 @@ impl Edge {
         };
         let hops = Hops::of(head);
         if hops.include(&self.identity) {
-            debug!(target = %wanted.key.target, "request loop: an origin of this edge asks this edge");
+            let target = &wanted.key.target;
+            debug!(%target, "request loop: an origin of this edge requested from this edge");
             return Some(refuse(
                 StatusCode::LOOP_DETECTED,
-                "this edge asks itself\n",
+                "request loop: this edge is among its own origins\n",
                 Lifetime::NoStore,
             ));
         }
         if hops.are_too_many() {
-            let why = "it was passed on too often\n";
+            let why = "the request was forwarded too often\n";
             return Some(refuse(StatusCode::LOOP_DETECTED, why, Lifetime::NoStore));
         }
         // A peer without a port is a process of ours, which forwards for many viewers.
@@ -177,17 +196,19 @@ impl Edge {
         let mut response = match result {
             Ok(object) => respond::respond(&object, head, Instant::now()),
             Err(failure) => {
+                // The status distinguishes a fault of the origin (502, 504) from one of this edge
+                // (503), for the next cache and for the operator's statistics.
                 let (status, why) = match failure {
-                    Failure::Unreachable => (StatusCode::BAD_GATEWAY, "no origin answers\n"),
+                    Failure::Unreachable => (StatusCode::BAD_GATEWAY, "no origin responds\n"),
                     Failure::Invalid => {
-                        (StatusCode::BAD_GATEWAY, "the origin's answer is invalid\n")
+                        (StatusCode::BAD_GATEWAY, "the origin's response is invalid\n")
                     }
                     Failure::TimedOut => {
-                        (StatusCode::GATEWAY_TIMEOUT, "the origin did not answer in time\n")
+                        (StatusCode::GATEWAY_TIMEOUT, "the origin did not respond in time\n")
                     }
-                    Failure::Gone => (StatusCode::NOT_FOUND, "there is nothing here\n"),
+                    Failure::Gone => (StatusCode::NOT_FOUND, "no such resource\n"),
                     Failure::Busy => {
-                        (StatusCode::SERVICE_UNAVAILABLE, "too much is asked for at once\n")
+                        (StatusCode::SERVICE_UNAVAILABLE, "too many requests at once\n")
                     }
                 };
                 let lifetime =
@@ -221,6 +242,8 @@ impl Edge {
     ) -> (Result<Arc<Object>, Failure>, Outcome) {
         for _ in 0..MAX_FETCHES {
             let found = self.find(wanted.clone(), hops.clone(), viewer).await;
+            // A shared response that may concern the other request, for example 429, is not passed
+            // on: this request is made anew.
             match &found {
                 (Ok(object), Outcome::Shared) if object.is_of_one_request() => {}
                 _ => return found,
@@ -229,12 +252,16 @@ impl Edge {
         (Err(Failure::Busy), Outcome::Error)
     }
 
+    /// The requested object: cached, from a fetch in progress, or from a new one. Returns the
+    /// outcome for metrics.
     async fn find(
         self: &Arc<Self>,
         wanted: Wanted,
         hops: Hops,
         viewer: Option<IpAddr>,
     ) -> (Result<Arc<Object>, Failure>, Outcome) {
+        // `_awaited` keeps the fetch alive until its response begins: without any such handle it is
+        // abandoned.
         let (flight, _awaited, outcome, previous) =
             match self.cache.find(&wanted.key, viewer, Instant::now()) {
                 Found::Here(object, outcome) => return (Ok(object), outcome),
@@ -268,6 +295,8 @@ impl Edge {
         }
     }
 
+    /// Spawns a fetch. It is a task of its own, because the request that began it may be cancelled
+    /// while others wait for it.
     fn start(self: &Arc<Self>, wanted: Wanted, hops: Hops, start: Start) {
         let (edge, stop) = (Arc::clone(self), self.stop.clone());
         self.tasks.spawn(async move {

@@ -2,8 +2,10 @@
 
 use http::{HeaderMap, header::ACCEPT_ENCODING};
 
-/// Whether the request's Accept-Encoding accepts gzip. Without the header the text is not
-/// compressed, because not every player decompresses.
+/// Whether the request's Accept-Encoding accepts gzip: by its name, or by `*` if it is not listed.
+/// Without the header the text is not compressed, because not every player decompresses.
+///
+/// Source: RFC 9110 12.5.3.
 pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     let mut any = false;
     for value in headers.get_all(ACCEPT_ENCODING) {
@@ -11,6 +13,7 @@ pub fn accepts_gzip(headers: &HeaderMap) -> bool {
             let mut parameters = coding.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
             let name = parameters.next().unwrap_or_default();
             let wanted = !parameters.any(is_zero_weight);
+            // The name is more specific than `*`, wherever it stands in the list.
             if name.eq_ignore_ascii_case(b"gzip") || name.eq_ignore_ascii_case(b"x-gzip") {
                 return wanted;
             }

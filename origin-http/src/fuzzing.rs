@@ -36,6 +36,7 @@ pub fn freshness(bytes: &[u8]) {
         let fresh = Freshness::new(status, &headers, now);
         let error = Freshness::of_error(status, &headers, now, true);
         assert!(error.lifetime() <= Duration::from_secs(16) && !error.immutable);
+        // The last one is beyond the largest lifetime, 2^31 seconds.
         for later in [0, 1, 1 << 33].map(Duration::from_secs) {
             let at = now + later;
             assert!(

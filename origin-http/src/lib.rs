@@ -33,12 +33,12 @@ mod router;
 #[cfg(test)]
 mod sample;
 mod server_timing;
-#[cfg(test)]
-mod serving;
 mod site;
 #[cfg(test)]
 mod stage;
 mod static_files;
+#[cfg(test)]
+mod tests;
 mod text;
 mod urgency;
 

@@ -34,8 +34,9 @@ pub(crate) enum Found {
     Gone,
 }
 
-/// Looks up `object` in `track`. `ended`: nothing follows.
+/// Looks up `object` in `track`. `ended`: nothing follows, so that nothing is worth waiting for.
 pub(crate) fn find(track: &Track, object: Object, ended: bool) -> Found {
+    // A number beyond the live edge is for the future, any other absent one has left the window.
     let absent = |future: bool| if future && !ended { Found::Future } else { Found::Gone };
     match object {
         Object::Init(number) => match track.init(number) {
@@ -72,6 +73,7 @@ pub(crate) fn find(track: &Track, object: Object, ended: bool) -> Found {
             None => absent(track.edge().is_none_or(|edge| msn > edge.msn)),
         },
         Object::Part(msn, index) => {
+            // The edge is the newest segment and the number of its parts.
             let Edge { msn: newest, parts } = track.edge().unwrap_or_default();
             let open = track.open.is_some();
             // The part after the last one of the open segment, or the first of the next segment.
@@ -88,8 +90,10 @@ pub(crate) fn find(track: &Track, object: Object, ended: bool) -> Found {
 }
 
 /// Time of an object's last modification, for If-Unmodified-Since: the wall clock at its end. A
-/// header belongs to the start of the broadcast.
+/// header belongs to the start of the broadcast. An object that does not exist has the same time,
+/// and is never sent.
 pub(crate) fn published(presentation: &Presentation, track: &Track, object: Object) -> SystemTime {
+    // Times are in ticks of the track; the end of an object that is not held counts as the start.
     let end = match object {
         Object::Init(_) => None,
         Object::Segment(msn) => track.segment(msn).map(|segment| segment.end()),
@@ -209,7 +213,8 @@ mod tests {
     proptest! {
         #[test]
         fn every_part_and_segment_held_is_found_and_no_address_makes_it_panic(
-            first in 0u64..3, segments in 0usize..4, parts in 1usize..4, open in proptest::option::of(0usize..4),
+            first in 0u64..3, segments in 0usize..4, parts in 1usize..4,
+            open in proptest::option::of(0usize..4),
             msn: u64, index: usize, number: u32,
         ) {
             let track = sample::track("v0", first, segments, parts, open);
@@ -219,7 +224,12 @@ mod tests {
                     prop_assert_eq!(name(&find(&track, Object::Part(at, index), false)), "bytes");
                 }
             }
-            for object in [Object::Segment(msn), Object::Part(msn, index), Object::Init(number), Object::Part(msn % 8, index % 8)] {
+            for object in [
+                Object::Segment(msn),
+                Object::Part(msn, index),
+                Object::Init(number),
+                Object::Part(msn % 8, index % 8),
+            ] {
                 let _ = find(&track, object, false);
             }
         }

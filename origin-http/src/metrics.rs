@@ -12,19 +12,23 @@ use crate::resource::Kind;
 /// Counters of one origin, over all its listeners. Cheap to clone; all clones count together.
 #[derive(Debug, Clone)]
 pub struct Metrics {
+    /// Requests, by kind of resource and class of status.
     requests: Family<RequestLabels, Counter>,
     /// The counters in `requests`, by kind and class, without a look-up for each request. Kinds of
     /// the same name share theirs.
     by_kind: Vec<[Counter; 4]>,
     /// Those of the connections, for the server.
     pub server: http_server::Metrics,
+    /// Requests that are held until media exist.
     pub(crate) waiting: Gauge,
     /// Lines of the access log that were dropped for lack of room.
     pub(crate) unlogged: Counter,
 }
 
+/// Classes of status codes, from 200 on. Informational responses are not counted.
 const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
+/// The labels of requests.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     kind: &'static str,
@@ -53,23 +57,25 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("http");
         registry.register(
             "requests",
-            "HTTP requests answered, by kind and status",
+            "HTTP requests, by kind of resource and class of status",
             self.requests.clone(),
         );
         self.server.register(registry);
         registry.register(
             "waiting_requests",
-            "HTTP requests held until media come",
+            "HTTP requests held until media exist",
             self.waiting.clone(),
         );
         registry.register(
             "access_log_dropped",
-            "Lines of the access log that were not written, for want of speed or of space",
+            "Lines of the access log dropped because the disk was slow or full",
             self.unlogged.clone(),
         );
     }
 
+    /// Counts a response.
     pub(crate) fn responded(&self, kind: Kind, status: StatusCode) {
+        // A status outside the four classes counts in the nearest one.
         let class = usize::from(status.as_u16() / 100).clamp(2, 5) - 2;
         if let Some(counters) = self.by_kind.get(kind as usize) {
             counters[class].inc();

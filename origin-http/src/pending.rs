@@ -39,8 +39,10 @@ use crate::{
 
 /// The parts of a router that its pending responses use.
 pub(crate) struct Shared {
+    /// The origins whose pages may read responses.
     pub(crate) cors: Cors,
     pub(crate) metrics: Metrics,
+    /// Permits to render long texts.
     pub(crate) renders: Renders,
 }
 
@@ -49,9 +51,13 @@ pub(crate) struct Shared {
 /// its state in another cache line.
 #[must_use = "there is no response before it is awaited"]
 pub struct Pending<'a> {
+    /// The router's parts that complete the response.
     pub(crate) shared: &'a Shared,
+    /// The remaining work.
     pub(crate) step: Step<'a>,
+    /// For metrics and the urgency.
     pub(crate) kind: Kind,
+    /// The data of the request that complete the response.
     pub(crate) context: RequestContext,
 }
 
@@ -69,6 +75,7 @@ impl Future for Pending<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         let this = &mut *self;
+        // Determined before the step, which is `Over` afterwards.
         let ours = !matches!(this.step, Step::Mounted(_));
         let (mut response, held) = ready!(Pin::new(&mut this.step).poll(cx));
         if ours {
@@ -87,7 +94,9 @@ impl fmt::Debug for Pending<'_> {
 
 /// The remaining work of a response; then the response, and the time for which it was held.
 pub(crate) enum Step<'a> {
+    /// A response that is ready, and the time for which it was held.
     Ready(Response<Body>, Duration),
+    /// Waits for media.
     Hold(Hold<'a>),
     /// The request's body has not ended; resolves to the next step.
     Body(Pin<Box<dyn Future<Output = Step<'a>> + Send + 'a>>),
@@ -95,6 +104,7 @@ pub(crate) enum Step<'a> {
     Later(Pin<Box<dyn Future<Output = (Response<Body>, Duration)> + Send + 'a>>),
     /// The response of a mounted service.
     Mounted(BoxedResponse<'a>),
+    /// The response was taken.
     Over,
 }
 
@@ -106,6 +116,7 @@ impl<'a> Step<'a> {
 
     /// A text, at once if that does not take long. `held`: the time for which it has waited.
     pub(crate) fn text(text: Text, renders: &'a Renders, held: Duration) -> Self {
+        // A thread for each short text would cost more than its rendering.
         match text.is_slow() {
             true => Self::Later(Box::pin(async move { (text.render(renders).await, held) })),
             false => Self::Ready(text.respond(), held),
@@ -121,6 +132,7 @@ impl Future for Step<'_> {
             if let Self::Body(end) = &mut *self {
                 *self = ready!(end.as_mut().poll(cx));
             }
+            // First the step is polled in place; when it is ready, it is taken out and replaced.
             let presentation = match &mut *self {
                 Self::Hold(hold) => ready!(Pin::new(&mut hold.changed).poll(cx)),
                 Self::Later(later) => return later.as_mut().poll(cx),
@@ -129,6 +141,8 @@ impl Future for Step<'_> {
                 }
                 Self::Ready(..) | Self::Body(_) | Self::Over => None,
             };
+            // `Over` stays behind only after the last step: a future that has ended is not polled
+            // again.
             match mem::replace(&mut *self, Self::Over) {
                 Self::Ready(response, held) => return Poll::Ready((response, held)),
                 Self::Hold(hold) => *self = hold.step(presentation),
@@ -142,14 +156,21 @@ impl Future for Step<'_> {
 
 /// The response when a part is complete (RFC 8216bis 6.2.5.2, 6.2.6).
 pub(crate) struct Hold<'a> {
+    /// The router's parts that form the response.
     shared: &'a Shared,
+    /// Ready with the first snapshot that has the media, or the broadcast's last one; `None` when
+    /// the time is over.
     changed: Changed,
+    /// Start of the wait.
     begun: Instant,
+    /// The broadcast's target duration in seconds, which determines lifetimes.
     target_duration_s: u64,
+    /// The response to form.
     then: Then,
     _waiting: Counted<&'a Gauge>,
 }
 
+/// The response after a wait: a media playlist, or the bytes of an object.
 pub(crate) enum Then {
     Playlist { track: TrackIndex, skip: Skip, conditions: Conditions },
     Media(Media),
@@ -157,6 +178,7 @@ pub(crate) enum Then {
 
 /// A request for an init segment, a segment or a part.
 pub(crate) struct Media {
+    /// The broadcast.
     pub(crate) live: Arc<Live>,
     /// Index of its track.
     pub(crate) index: TrackIndex,
@@ -166,8 +188,11 @@ pub(crate) struct Media {
 
 /// The data of a request with which its response is completed, after its head was dropped.
 pub(crate) struct RequestContext {
+    /// The pages that may read the response.
     grant: Grant,
+    /// The client's priority (RFC 9218).
     priority: Priority,
+    /// Its entry in the access log.
     entry: Option<Entry>,
     /// The channel of the request, if the access log has an entry for it.
     channel: Option<ChannelName>,
@@ -200,7 +225,8 @@ impl RequestContext {
         }
     }
 
-    /// Completes a response of this router: mounted services complete their own.
+    /// Completes a response of this router: the fields of CORS and Server-Timing, and the debug
+    /// log. Mounted services complete their own.
     pub(crate) fn share(&self, cors: &Cors, held: Duration, response: &mut Response<Body>) {
         cors.share(self.grant, response.headers_mut());
         server_timing::add_hold(response.headers_mut(), held);
@@ -210,7 +236,8 @@ impl RequestContext {
         }
     }
 
-    /// Completes any response: its priority, metrics, and the access log.
+    /// Completes any response: its priority, metrics, and the access log, whose line is written
+    /// when the body has been sent.
     pub(crate) fn finish(
         &mut self,
         kind: Kind,
@@ -228,6 +255,7 @@ impl RequestContext {
 }
 
 impl<'a> Hold<'a> {
+    /// Begins to wait for `changed`.
     pub(crate) fn new(
         shared: &'a Shared,
         changed: Changed,
@@ -244,8 +272,11 @@ impl<'a> Hold<'a> {
         }
     }
 
+    /// The response to form after the wait; `None`: the media did not appear.
     fn step(self, presentation: Option<Arc<Presentation>>) -> Step<'a> {
         let (target, held) = (self.target_duration_s, self.begun.elapsed());
+        // The response to a held request lives long in caches, because the next request has another
+        // address (appendix B.1).
         let response = match (presentation, self.then) {
             (Some(presentation), Then::Playlist { track, skip, conditions }) => {
                 let text =
@@ -253,6 +284,8 @@ impl<'a> Hold<'a> {
                 return Step::text(text, &self.shared.renders, held);
             }
             (Some(presentation), Then::Media(media)) => {
+                // The snapshot may have moved on: the object may be complete, or have left the
+                // window.
                 let found = lookup::find(
                     &presentation.tracks[media.index.get()],
                     media.object,
@@ -265,7 +298,11 @@ impl<'a> Hold<'a> {
                     Then::Playlist { .. } => blocking(target).1,
                     Then::Media(_) => Lifetime::Seconds(target),
                 };
-                refuse(StatusCode::SERVICE_UNAVAILABLE, "it did not come\n", lifetime)
+                refuse(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the media did not appear in time\n",
+                    lifetime,
+                )
             }
         };
         Step::Ready(response, held)
@@ -273,7 +310,9 @@ impl<'a> Hold<'a> {
 }
 
 impl Media {
-    /// Waits until the segment after the open one has begun, or cannot begin.
+    /// Waits until segment `next`, the one after the open one, has begun, or cannot begin. Returns
+    /// the snapshot in which the object was found. Each wait takes at most [`hold`]; the caller
+    /// limits the total.
     pub(crate) async fn come_to(
         &self,
         mut next: u64,
@@ -299,6 +338,7 @@ impl Media {
         }
     }
 
+    /// The response for an object in the state `found`. `lifetime`: that of complete bytes.
     pub(crate) fn respond(
         &self,
         presentation: &Presentation,
@@ -307,12 +347,15 @@ impl Media {
     ) -> Response<Body> {
         let (target, track) =
             (presentation.target_duration_s, &presentation.tracks[self.index.get()]);
+        // A precondition is evaluated only for an object that exists (RFC 9110 13.2.1).
         let exists = matches!(found, Found::Bytes(_) | Found::Growing(_));
         if exists
             && self.conditions.is_modified(|| lookup::published(presentation, track, self.object))
         {
             return response::precondition_failed();
         }
+        // Segments of video have the type that DASH registers; their header is an ordinary MP4
+        // file.
         let content_type = match self.object {
             Object::Init(_) if track.config.is_video() => response::VIDEO_HEADER,
             _ if track.config.is_video() => response::VIDEO_SEGMENT,
@@ -337,6 +380,8 @@ impl Media {
                 return refuse(StatusCode::NOT_FOUND, "no such media\n", Lifetime::Seconds(target));
             }
         };
+        // Set here for media only, because it depends on the track's bit rate. `urgency::settle`
+        // sets all others.
         let urgency =
             urgency::of_media(presentation.tracks.iter().map(Arc::as_ref), track, self.object);
         response.headers_mut().insert(PRIORITY, priority::value(urgency));
@@ -348,6 +393,7 @@ impl Media {
 struct Following(Follow);
 
 impl Growing for Following {
+    // An error cuts the body: a broadcast that fails must not leave a segment that looks complete.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Rope, BoxError>>> {
         let next = ready!(self.0.poll_next(cx));
         Poll::Ready(next.map(|parts| parts.map_err(Into::into)))
@@ -365,7 +411,8 @@ pub(crate) fn hold(target_duration_s: u64) -> Duration {
     Duration::from_secs(3 * target_duration_s)
 }
 
-/// An address has one immutable representation, so its name is its validator.
+/// The strong entity tag of an object. An address has one immutable representation, so its name is
+/// its validator (RFC 9110 8.8.3).
 fn etag(object: Object) -> HeaderValue {
     match object {
         Object::Init(number) => response::value(format_args!("\"init.{number}\"")),

@@ -21,18 +21,21 @@ pub enum Range {
 }
 
 impl Range {
-    /// Parses a Range header's value for a representation of `size` bytes.
+    /// Parses a Range header's value for a representation of `size` bytes. An invalid one, one of
+    /// another unit and a list of several ranges count as absent (RFC 9110 14.2).
     pub fn parse(value: &[u8], size: usize) -> Self {
         parse_range(value, size).unwrap_or(Self::Whole)
     }
 }
 
+/// A single range of bytes (RFC 9110 14.1.2); `None` if it is anything else.
 fn parse_range(value: &[u8], size: usize) -> Option<Range> {
     let (unit, set) = str::from_utf8(value).ok()?.split_once('=')?;
     let (first, last) = set.trim_matches([' ', '\t']).split_once('-')?;
     if !unit.eq_ignore_ascii_case("bytes") {
         return None;
     }
+    // `bytes=-n`, `bytes=start-`, `bytes=start-last`. A last byte beyond the end counts as the end.
     let (start, end) = match (parse_position(first), parse_position(last)) {
         // The last `n` bytes.
         (None, Some(n)) if first.is_empty() => (size - n.min(size), size),
@@ -101,7 +104,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_slice_lies_within_the_whole(value in "bytes=[0-9]{0,3}-[0-9]{0,3}", size in 0usize..1000) {
+        fn a_slice_lies_within_the_whole(
+            value in "bytes=[0-9]{0,3}-[0-9]{0,3}", size in 0usize..1000,
+        ) {
             if let Range::Slice { start, len } = Range::parse(value.as_bytes(), size) {
                 prop_assert!(len > 0 && start + len <= size);
             }

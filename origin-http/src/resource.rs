@@ -138,6 +138,7 @@ const ROWS: [Row; 13] = [
     row(Kind::Unknown,       "unknown",  DEFAULT, None),
 ];
 
+// `Kind::row` uses the kind as an index, so the order is checked when the crate is compiled.
 const _: () = {
     let mut index = 0;
     while index < ROWS.len() {
@@ -147,14 +148,17 @@ const _: () = {
     assert!(index == Kind::Unknown as usize + 1, "a kind has no row");
 };
 
+/// A row of the table.
 const fn row(kind: Kind, name: &'static str, urgency: u8, edge: Option<Fetched>) -> Row {
     Row { kind, name, urgency, edge }
 }
 
+/// A text that edges fetch.
 const fn text(fetch: Fetch) -> Option<Fetched> {
     Some(Fetched { fetch, claim: Claim::Text, text: true })
 }
 
+/// Bytes that edges fetch, never compressed.
 const fn bytes(fetch: Fetch, claim: Claim) -> Option<Fetched> {
     Some(Fetched { fetch, claim, text: false })
 }
@@ -180,6 +184,7 @@ impl Kind {
         self.row().edge
     }
 
+    /// Its properties.
     fn row(self) -> &'static Row {
         &ROWS[self as usize]
     }
@@ -218,9 +223,12 @@ impl Resource {
     /// The resource of `path` (RFC 3986 3.3, without its query); `None` if there is none.
     pub fn parse(path: &str) -> Option<Self> {
         let (room, rest) = path.strip_prefix('/')?.split_once('/').unwrap_or((&path[1..], ""));
+        // The first segment of the path selects the kind of resource; what follows must have
+        // exactly the form of that kind.
         match room {
             "live" => {
                 let (channel, file) = rest.split_once('/')?;
+                // The only file of a channel that is not a listing.
                 if file == "poster.jpg" {
                     return channel.parse().ok().map(Self::Poster);
                 }
@@ -247,6 +255,7 @@ impl Resource {
 }
 
 impl Listing {
+    /// The listing of this file name.
     fn parse(file: &str) -> Option<Self> {
         match file {
             "master.m3u8" => Some(Self::Multivariant),
@@ -258,11 +267,13 @@ impl Listing {
 }
 
 impl Object {
+    /// The object of this file name.
     fn parse(file: &str) -> Option<Self> {
         if let Some(number) = file.strip_prefix("init.").and_then(|rest| rest.strip_suffix(".mp4"))
         {
             return u32::try_from(parse_number(number)?).ok().map(Self::Init);
         }
+        // One number is a segment, two are a part.
         match file.strip_suffix(".m4s")?.split_once('.') {
             Some((msn, part)) => {
                 Some(Self::Part(parse_number(msn)?, usize::try_from(parse_number(part)?).ok()?))
@@ -285,6 +296,8 @@ fn parse_number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| canonical)
 }
 
+/// Whether it is a name of an asset: letters, digits, `.`, `-` and `_`, without a hidden or parent
+/// directory.
 fn is_file_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     text.bytes().all(allowed) && !text.starts_with('.') && !text.contains("..")
@@ -412,9 +425,13 @@ mod tests {
 
         #[test]
         fn numbers_read_back_from_their_text(msn: u64, part: usize, number: u32) {
-            prop_assert_eq!(Object::parse(&format!("{msn}.m4s")), Some(Object::Segment(msn)));
-            prop_assert_eq!(Object::parse(&format!("{msn}.{part}.m4s")), Some(Object::Part(msn, part)));
-            prop_assert_eq!(Object::parse(&format!("init.{number}.mp4")), Some(Object::Init(number)));
+            for (name, object) in [
+                (format!("{msn}.m4s"), Object::Segment(msn)),
+                (format!("{msn}.{part}.m4s"), Object::Part(msn, part)),
+                (format!("init.{number}.mp4"), Object::Init(number)),
+            ] {
+                prop_assert_eq!(Object::parse(&name), Some(object));
+            }
         }
     }
 }

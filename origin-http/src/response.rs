@@ -20,14 +20,22 @@ use packager::Text;
 
 use crate::{conditions::Conditions, range::Range};
 
+/// Media type of playlists (RFC 8216bis 4).
 pub(crate) const HLS: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
+/// Media type of manifests (ISO/IEC 23009-1, annex C).
 pub(crate) const DASH: HeaderValue = HeaderValue::from_static("application/dash+xml");
+/// Media type of refusals and of the clock.
 pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+/// Media type of video's CMAF headers (RFC 4337).
 pub(crate) const VIDEO_HEADER: HeaderValue = HeaderValue::from_static("video/mp4");
+/// Media type of video's segments and parts.
 pub(crate) const VIDEO_SEGMENT: HeaderValue = HeaderValue::from_static("video/iso.segment");
+/// Media type of pictures.
 pub(crate) const JPEG: HeaderValue = HeaderValue::from_static("image/jpeg");
+/// Media type of audio's headers, segments and parts (RFC 4337).
 pub(crate) const AUDIO: HeaderValue = HeaderValue::from_static("audio/mp4");
 
+/// Media type of problem details (RFC 9457 6.1).
 pub(crate) const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// Methods of all resources except the API.
@@ -57,6 +65,7 @@ pub(crate) enum Lifetime {
 }
 
 impl Lifetime {
+    /// Its Cache-Control value (RFC 9111 5.2.2; RFC 8246 2 for `immutable`).
     fn value(self) -> HeaderValue {
         match self {
             Self::NoStore => HeaderValue::from_static("no-store"),
@@ -71,7 +80,7 @@ impl Lifetime {
     }
 }
 
-/// A short text with the reason of a refusal.
+/// A short text with the reason of a refusal, for people: it ends with a line break.
 pub(crate) fn refuse(
     status: StatusCode,
     why: impl Into<Bytes>,
@@ -101,6 +110,7 @@ pub(crate) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
 /// The response to a method other than GET and HEAD: one that HTTP has is not allowed here, any
 /// other is not implemented (RFC 9110 9.1, 15.5.6, 15.6.2).
 pub(crate) fn other_method(method: &Method) -> Response<Body> {
+    // `http` accepts any token as a method, so that the known ones are listed here.
     let known = matches!(
         *method,
         Method::POST
@@ -129,7 +139,7 @@ pub(crate) fn options() -> Response<Body> {
 
 /// If-Match or If-Unmodified-Since is false (RFC 9110 15.5.13).
 pub(crate) fn precondition_failed() -> Response<Body> {
-    let why = "it is not what the request's precondition asks for\n";
+    let why = "the precondition of the request is false\n";
     refuse(StatusCode::PRECONDITION_FAILED, why, Lifetime::NoStore)
 }
 
@@ -164,7 +174,7 @@ pub(crate) fn time(now: String) -> Response<Body> {
     response
 }
 
-/// Complete media, or the requested range of them.
+/// Complete media, or the requested range of them (RFC 9110 14.2).
 pub(crate) fn media(
     request: &Conditions,
     rope: &Rope,
@@ -176,9 +186,13 @@ pub(crate) fn media(
     let range =
         request.range_of(&etag).map_or(Range::Whole, |range| Range::parse(range.as_bytes(), size));
     let mut status = StatusCode::OK;
+    // `validated` decides first: a client that has the representation needs no range of it (RFC
+    // 9110 13.2.2).
     let mut response = validated(request, etag, lifetime, |headers| {
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         headers.insert(CONTENT_TYPE, content_type);
+        // A range replaces the content, its length and the status; the validator stays that of the
+        // whole.
         match range {
             Range::Whole => rope.clone().into(),
             Range::Slice { start, len } => {
@@ -194,7 +208,7 @@ pub(crate) fn media(
                 headers.insert(CACHE_CONTROL, Lifetime::NoStore.value());
                 headers.insert(CONTENT_RANGE, value(format_args!("bytes */{size}")));
                 headers.insert(CONTENT_TYPE, TEXT);
-                "that range lies behind the end\n".into()
+                "the range begins after the end\n".into()
             }
         }
     });
@@ -220,7 +234,7 @@ fn fresh(body: Body) -> Response<Body> {
 }
 
 /// 412 if the client requires another representation (RFC 9110 13.1.1), 304 if it has this one
-/// (13.1.2), otherwise the result of `fill`.
+/// (13.1.2), otherwise the result of `fill`, which sets the content's own headers.
 fn validated(
     request: &Conditions,
     etag: HeaderValue,
@@ -255,6 +269,8 @@ pub(crate) fn negotiated(
 ) -> Response<Body> {
     let mut response = validated(request, etag, lifetime, |headers| {
         headers.insert(CONTENT_TYPE, content_type);
+        // The two forms are different representations, each with an entity tag of its own (RFC 9110
+        // 8.8.3.3).
         if gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
@@ -279,6 +295,7 @@ pub(crate) fn quoted(text: fmt::Arguments<'_>) -> HeaderValue {
 /// An ASCII text of ours as a header's value.
 pub(crate) fn value(text: fmt::Arguments<'_>) -> HeaderValue {
     let mut line = Line::default();
+    // A text of more than 64 bytes is formatted again on the heap.
     let written = match line.write_fmt(text) {
         Ok(()) => HeaderValue::from_bytes(&line.bytes[..line.len]),
         Err(fmt::Error) => HeaderValue::try_from(text.to_string()),

@@ -47,21 +47,35 @@ const FIRST_WAIT: Duration = Duration::from_secs(15);
 /// Serves all requests of all listeners: its own resources, and those of mounted services such as
 /// the API.
 pub struct Router {
+    /// The broadcasts of this process.
     presentations: Presentations,
+    /// The watch page and its files.
     pages: StaticFiles,
+    /// The pictures of channels.
     posters: Box<dyn Posters>,
+    /// Services below path prefixes, such as the API.
     mounts: Vec<Mount>,
+    /// Counts viewers by their requests.
     audience: Audience,
+    /// The parts that pending responses use.
     shared: Shared,
+    /// Records responses, if configured.
     access_log: Option<AccessLog>,
+    /// Fetches resources of other processes, if configured.
     edge: Option<Arc<Edge>>,
+    /// Longest wait for more of a request's body.
     body_pause: Duration,
+    /// `http.public_url`, if set.
     public_site: Site,
 }
 
 impl Router {
     /// Creates a router over `presentations`. `config`, which has been checked, lists the origins
-    /// that may read responses. `mounts` are served on their paths, and handle CORS themselves.
+    /// whose pages may read responses.
+    ///
+    /// `mounts` serve the paths below their prefixes. The router adds no CORS fields to their
+    /// responses, and passes preflight requests on to them: a mounted service decides itself which
+    /// pages may read it.
     pub fn new(
         config: &Config,
         presentations: Presentations,
@@ -117,12 +131,13 @@ impl Router {
 
     /// Begins to record a request of `client`.
     fn context(&self, head: &Parts, client: Client) -> RequestContext {
+        // A process of this daemon forwards requests of its own clients, and logs them itself.
         let access_log = self.access_log.as_ref().filter(|_| !client.ours);
         let entry = access_log.map(|log| log.begin(head, client.peer));
         RequestContext::of(head, &self.shared.cors, entry)
     }
 
-    /// Performs the part of a response that needs no waiting.
+    /// Performs the part of a response that needs no waiting, and returns the rest as a step.
     fn begin<B>(
         &self,
         head: Parts,
@@ -157,6 +172,8 @@ impl Router {
             clippy::async_yields_async,
             reason = "an exchange begins between the request's end and the next step"
         )]
+        // HTTP/2 and HTTP/3 may report the end of a request after its head. Whether there is a body
+        // is known only then.
         let step = Step::Body(Box::pin(async move {
             let mut body = pin!(body);
             if !refused && request::is_empty(body.as_mut(), self.body_pause).await {
@@ -172,6 +189,7 @@ impl Router {
 
     /// Records the channel of the resource, if the access log needs it.
     fn note(&self, resource: Option<&Resource>, context: &mut RequestContext) {
+        // The channel of a broadcast is looked up only if it will be logged.
         match resource.map(Resource::subject) {
             Some(Subject::Channel(channel)) => context.set_channel(channel),
             Some(Subject::Broadcast(broadcast)) if context.is_logged() => {
@@ -187,10 +205,12 @@ impl Router {
     /// (RFC 9112 11.2).
     fn refuse_body(&self, head: &Parts) -> Response<Body> {
         self.shared.metrics.server.refuse(Reason::Body);
+        // The methods of this router are known, so that their fault is the body; any other method
+        // is refused for itself.
         let mut response = match head.method {
             Method::GET | Method::HEAD | Method::OPTIONS => refuse(
                 StatusCode::BAD_REQUEST,
-                "a request for this has no body\n",
+                "a request for this resource must not have a body\n",
                 Lifetime::NoStore,
             ),
             ref other => response::other_method(other),
@@ -199,13 +219,15 @@ impl Router {
         response
     }
 
+    /// Chooses the response by method and resource. `*` is the target of an OPTIONS request to the
+    /// whole server (RFC 9110 9.3.7).
     fn route(&self, head: Parts, resource: Option<Resource>, client: Client) -> Step<'_> {
         Step::ready(match (&head.method, resource) {
             (&Method::GET | &Method::HEAD, Some(resource)) => {
                 return self.read(head, resource, client);
             }
             (&Method::GET | &Method::HEAD | &Method::OPTIONS, None) if head.uri.path() != "*" => {
-                refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON)
+                refuse(StatusCode::NOT_FOUND, "no such resource\n", SOON)
             }
             (&Method::OPTIONS, _) => {
                 let mut response = response::options();
@@ -216,6 +238,8 @@ impl Router {
         })
     }
 
+    /// The response to GET or HEAD: from this process if it has the resource, otherwise from the
+    /// edge.
     fn read(&self, head: Parts, resource: Resource, client: Client) -> Step<'_> {
         match self.edge.as_ref().filter(|_| !self.is_here(&resource)) {
             Some(edge) => Step::Later(Box::pin(self.elsewhere(edge, head, resource, client))),
@@ -257,10 +281,11 @@ impl Router {
                 }
             }
             Resource::Time => response::time(clock::iso(SystemTime::now())),
-            Resource::Api => refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON),
+            Resource::Api => refuse(StatusCode::NOT_FOUND, "no such resource\n", SOON),
         })
     }
 
+    /// Counts the viewer of a request. A process of this daemon counts its own viewers.
     fn saw(&self, channel: &ChannelName, target_duration_s: u64, client: Client, head: &Parts) {
         if !client.ours {
             self.audience.saw(channel, target_duration_s, client.peer.ip(), &head.headers);
@@ -269,6 +294,8 @@ impl Router {
 
     /// Whether this process makes the resource, and has begun to.
     fn is_here(&self, resource: &Resource) -> bool {
+        // A channel that has begun, but has no media yet, is requested from the origin first: it
+        // may still have the previous broadcast.
         match self.made_here(resource) {
             Some(live) => live.is_some_and(|live| live.current().is_some()),
             None => true,
@@ -285,8 +312,9 @@ impl Router {
         }
     }
 
-    /// A resource that is not made here. If a broadcast is about to begin here, the origin is asked
-    /// first, and the broadcast is waited for if the origin does not have the resource.
+    /// The response for a resource that is not made here. If a broadcast is about to begin here,
+    /// the origin is asked first, and the broadcast is waited for if the origin does not have the
+    /// resource.
     async fn elsewhere(
         &self,
         edge: &Arc<Edge>,
@@ -296,6 +324,8 @@ impl Router {
     ) -> (Response<Body>, Duration) {
         let here = self.made_here(&resource).flatten();
         let response = edge.respond(&head, &resource, client.peer).await;
+        // An error of the origin is final unless a broadcast begins here: it may have the resource
+        // in a moment.
         let is_theirs = |response: &Response<Body>| {
             response.status().is_success()
                 || response.status() == StatusCode::NOT_MODIFIED
@@ -307,6 +337,8 @@ impl Router {
         }
     }
 
+    /// A text about a channel. A channel that has just begun has no media to list, so its first
+    /// requests wait for them.
     fn listing(
         &self,
         head: Parts,
@@ -320,6 +352,8 @@ impl Router {
         match live.current() {
             Some(presentation) => self.list(&head, live, presentation, listing, client),
             None => Step::Later(Box::pin(async move {
+                // The three cases: media have appeared; the broadcast has ended without any; the
+                // time is over.
                 let (failed, held) = match self.held(FIRST_WAIT, live.first()).await {
                     (Some(Some(presentation)), held) => {
                         let step = self.list(&head, live, presentation, listing, client);
@@ -330,7 +364,7 @@ impl Router {
                         (refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON), held)
                     }
                     (None, held) => {
-                        let why = "not yet: it has just begun\n";
+                        let why = "no media yet: the channel has just begun\n";
                         (refuse(StatusCode::SERVICE_UNAVAILABLE, why, SOON), held)
                     }
                 };
@@ -339,6 +373,7 @@ impl Router {
         }
     }
 
+    /// A text of a snapshot.
     fn list(
         &self,
         head: &Parts,
@@ -349,6 +384,8 @@ impl Router {
     ) -> Step<'_> {
         self.saw(live.channel(), presentation.target_duration_s, client, head);
         let conditions = Conditions::of_text(&head.method, &head.headers);
+        // Half a target duration, at least a second (appendix B.1). Blocking playlist requests have
+        // longer ones.
         let lifetime = Lifetime::Seconds((presentation.target_duration_s / 2).max(1));
         let listing = match listing {
             Listing::Multivariant => packager::Listing::Multivariant,
@@ -360,12 +397,14 @@ impl Router {
         };
         let is_manifest =
             matches!(listing, packager::Listing::Manifest(_) | packager::Listing::PlainManifest(_));
+        // Without a configured address a manifest depends on the request's own fields.
         let varies = is_manifest && self.public_site.is_none();
         let text = Text { presentation, listing, conditions, lifetime, varies };
         Step::text(text, &self.shared.renders, Duration::ZERO)
     }
 
-    /// The address of the clock in manifests.
+    /// The address of the clock in manifests. `None` for a process of this daemon, whose viewers
+    /// use other addresses.
     fn site(&self, head: &Parts, client: Client) -> Site {
         match &self.public_site {
             Some(site) => Some(Arc::clone(site)),
@@ -374,6 +413,7 @@ impl Router {
         }
     }
 
+    /// An init segment, a segment or a part.
     fn media(
         &self,
         head: &Parts,
@@ -389,6 +429,8 @@ impl Router {
             return Step::ready(refuse(StatusCode::NOT_FOUND, "no such broadcast\n", SOON));
         };
         let target = presentation.target_duration_s;
+        // Tracks may be added to a broadcast, so that the refusal does not live longer than a
+        // target duration.
         let Some(index) = index(&presentation, track) else {
             let gone = Lifetime::Seconds(target);
             return Step::ready(refuse(StatusCode::NOT_FOUND, "no such track\n", gone));
@@ -396,6 +438,8 @@ impl Router {
         self.saw(live.channel(), target, client, head);
         let media =
             Media { live, index, object, conditions: Conditions::of(&head.method, &head.headers) };
+        // Media that were awaited have the lifetime of blocking responses, six target durations
+        // (appendix B.1); others are immutable.
         match lookup::find(&presentation.tracks[index.get()], object, presentation.ended) {
             Found::Hinted(msn, part) => {
                 let changed = media.live.changed(index, msn, Some(part), hold(target));
@@ -411,16 +455,16 @@ impl Router {
         }
     }
 
-    /// Waits for `what`, counted, for at most `limit`. Returns also the time waited.
+    /// Waits for `awaited`, counted, for at most `limit`. Returns also the time waited.
     async fn held<T>(
         &self,
         limit: Duration,
-        what: impl Future<Output = T>,
+        awaited: impl Future<Output = T>,
     ) -> (Option<T>, Duration) {
         let _waiting = Counted::new(&self.shared.metrics.waiting);
         let begun = Instant::now();
-        let come = timeout(limit, what).await.ok();
-        (come, begun.elapsed())
+        let result = timeout(limit, awaited).await.ok();
+        (result, begun.elapsed())
     }
 }
 
@@ -446,6 +490,8 @@ impl Service for Router {
         client: Client,
         head: Option<&Parts>,
     ) -> Response<Body> {
+        // The server calls this instead of `call`, so the response is completed here: CORS,
+        // metrics, access log.
         let text = || refuse(status, format!("{reason}\n"), Lifetime::NoStore);
         let Some(head) = head else {
             let mut response = text();
@@ -480,6 +526,7 @@ fn playlist<'a>(
     track: &TrackName,
 ) -> Step<'a> {
     let target = presentation.target_duration_s;
+    // Lifetimes of the response after success and after failure (appendix B.1).
     let (done, failed) = match directives::is_blocking(head.uri.query()) {
         true => blocking(target),
         false => (Lifetime::Seconds((target / 2).max(1)), Lifetime::Seconds(target)),
@@ -521,6 +568,7 @@ fn close(version: Version, response: &mut Response<Body>) {
     }
 }
 
+/// The position of a track.
 fn index(presentation: &Presentation, track: &TrackName) -> Option<TrackIndex> {
     let index = presentation.tracks.iter().position(|known| known.name == *track);
     index.map(TrackIndex::new)

@@ -6,8 +6,7 @@ use http::{HeaderMap, HeaderName};
 
 use crate::response;
 
-/// Pages of any origin may read it, because all responses have
-/// Timing-Allow-Origin.
+/// Pages may read it that may read the response's timings (`cors`, Timing-Allow-Origin).
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// Shorter times are not reported.
 const LEAST: Duration = Duration::from_micros(50);
@@ -27,6 +26,7 @@ pub(crate) fn add(
     description: Option<&str>,
     duration: Option<Duration>,
 ) {
+    // An edge adds its metric to that of its own wait; the origin's field is not forwarded.
     let before = headers.get(&SERVER_TIMING).and_then(|before| before.to_str().ok());
     let (before, comma) = before.map_or(("", ""), |before| (before, ", "));
     let (desc, description) = description.map_or(("", ""), |description| (";desc=", description));

@@ -19,7 +19,9 @@ const CDN_LOOP: &str = "cdn-loop";
 /// Prefix of our edges' names.
 const EDGE: &[u8] = b"streamforge-";
 
+/// Longest authority in bytes that is written into a manifest.
 const MAX_AUTHORITY_BYTES: usize = 255;
+/// Longest `http.public_url` in bytes.
 const MAX_URL_BYTES: usize = 1_024;
 
 /// `http.public_url`: scheme, authority and possibly a path, or empty.
@@ -30,7 +32,8 @@ pub struct PublicUrl(Site);
 /// A text that is not a valid [`PublicUrl`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "it must be empty or an address such as \"https://live.example.org\", without user, query and fragment"
+    "it must be empty or an address such as \"https://live.example.org\", \
+     without user, query and fragment"
 )]
 pub struct NotPublicUrl;
 
@@ -67,6 +70,8 @@ impl TryFrom<String> for PublicUrl {
 
 /// The site of a request; `secure`: it used TLS. `None` if it has none that can be written into a
 /// manifest, or if an edge sent it, because its viewers cannot reach us under that name.
+///
+/// The authority is that of the target, or Host (RFC 9112 3.3).
 pub(crate) fn of(head: &Parts, secure: bool) -> Site {
     if is_of_edge(&head.headers) {
         return None;
@@ -74,6 +79,7 @@ pub(crate) fn of(head: &Parts, secure: bool) -> Site {
     let host = || head.headers.get(header::HOST)?.to_str().ok();
     let authority = head.uri.authority().map(|authority| authority.as_str());
     let authority = authority.or_else(host).filter(|text| is_authority(text))?;
+    // A client that forges the field affects its own manifest only: Vary lists the field.
     let forwarded = head.headers.get(FORWARDED_PROTO);
     let secure =
         secure || forwarded.is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"));
@@ -88,6 +94,7 @@ fn is_authority(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_AUTHORITY_BYTES && text.bytes().all(allowed)
 }
 
+/// Whether one of our edges is among the intermediaries (RFC 8586 2).
 fn is_of_edge(headers: &HeaderMap) -> bool {
     let lists = headers.get_all(CDN_LOOP).into_iter();
     lists

@@ -37,7 +37,8 @@ pub(crate) const PART: usize = 5;
 pub(crate) const TARGET: Duration = Duration::from_secs(2);
 
 pub(crate) const AVC: &[u8] =
-    b"\x01\x64\x00\x1e\xff\xe1\x00\x19\x67\x64\x00\x1e\xac\xd9\x40\xa0\x2f\xf9\x70\x11\x00\x00\x03\x03\xe9\x00\x00\
+    b"\x01\x64\x00\x1e\xff\xe1\x00\x19\x67\x64\x00\x1e\xac\xd9\x40\xa0\x2f\xf9\x70\x11\
+    \x00\x00\x03\x03\xe9\x00\x00\
     \xea\x60\x0f\x16\x2d\x96\x01\x00\x06\x68\xeb\xe3\xcb\x22\xc0\xfd\xf8\xf8\x00";
 
 pub(crate) struct Stage {
@@ -65,6 +66,7 @@ impl Stage {
 
     pub(crate) async fn with(config: &Config) -> Self {
         let second = Duration::from_secs(1);
+        // Limits beyond anything that a test publishes.
         let broadcast =
             Limits { bytes: 1 << 26, age: second * 60, segment: second, stall: second * 60 };
         let hub = Hub::new(Settings { broadcast, reconnect: second * 10, max_channels: 4 });
@@ -160,6 +162,7 @@ impl Stage {
 
     /// Lets every task run as far as it can.
     pub(crate) async fn settle(&self) {
+        // The longest chain of tasks, from a push to a woken request, is shorter.
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }

@@ -24,9 +24,12 @@ pub struct StaticFiles {
 /// A file to serve.
 #[derive(Debug, Clone)]
 pub struct StaticFile {
+    /// Its media type.
     content_type: HeaderValue,
+    /// The entity tag of `bytes`.
     etag: HeaderValue,
     bytes: Bytes,
+    /// The compressed form and its entity tag.
     gzip: Option<(Bytes, HeaderValue)>,
     /// Its creation in this process, because another process may have served another file.
     since: SystemTime,
@@ -65,6 +68,7 @@ impl StaticFile {
             gzip.is_some(),
             || bytes.clone(),
         );
+        // There is one form only, so that nothing was negotiated.
         if self.gzip.is_none() {
             response.headers_mut().remove(VARY);
         }

@@ -29,9 +29,13 @@ impl Default for Renders {
 
 /// A requested text, and the data on which its response depends.
 pub(crate) struct Text {
+    /// The snapshot.
     pub(crate) presentation: Arc<Presentation>,
+    /// The text to render.
     pub(crate) listing: Listing,
+    /// The request's conditions.
     pub(crate) conditions: Conditions,
+    /// The lifetime of the response in caches.
     pub(crate) lifetime: Lifetime,
     /// Whether it depends on the client's address for us.
     pub(crate) varies: bool,
@@ -46,6 +50,7 @@ impl Text {
         conditions: Conditions,
         lifetime: Lifetime,
     ) -> Self {
+        // An ended playlist is sent whole: a client loads it once.
         let skip = if presentation.ended { Skip::No } else { skip };
         let listing = Listing::Playlist { track, skip };
         Self { presentation, listing, conditions, lifetime, varies: false }
@@ -67,6 +72,7 @@ impl Text {
         let Ok(turn) = Arc::clone(&renders.0).acquire_owned().await else {
             return;
         };
+        // Another request has rendered it while this one waited for a permit.
         if !self.is_slow() {
             return;
         }
@@ -88,6 +94,7 @@ impl Text {
             Listing::Multivariant | Listing::Playlist { .. } => response::HLS,
             Listing::Manifest(_) | Listing::PlainManifest(_) => response::DASH,
         };
+        // A manifest is updated when its first track is: all tracks of a snapshot are in step.
         let track = match self.listing {
             Listing::Playlist { track, .. } => self.presentation.tracks.get(track.get()),
             _ => self.presentation.tracks.first(),

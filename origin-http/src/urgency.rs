@@ -29,7 +29,8 @@ pub(crate) fn settle(asked: Priority, kind: Kind, response: &mut Response<Body>)
     response.body_mut().set_rank(asked.rank(ours));
 }
 
-/// The urgency of a track's media: init segments and audio first, then video by ascending bit rate.
+/// The urgency of a track's media, 2 to 6: init segments and audio first, then video by ascending
+/// bit rate, in at most four levels.
 pub(crate) fn of_media<'a>(
     tracks: impl IntoIterator<Item = &'a Track>,
     track: &Track,
@@ -46,6 +47,7 @@ pub(crate) fn of_media<'a>(
         lower += usize::from(cost(other) < cost(track));
     }
     let (first, levels) = VIDEO;
+    // More renditions than levels share them in proportion.
     let level = if all <= levels { lower } else { lower * levels / all };
     first + u8::try_from(level).unwrap_or(u8::MAX).min(3)
 }

@@ -330,7 +330,8 @@ address = "127.0.0.1:%d" % tcp.getsockname()[1]
 udp.bind(tcp.getsockname())
 for descriptor, at in ((os.dup(tcp.fileno()), 3), (os.dup(udp.fileno()), 4)):
     os.dup2(descriptor, at, inheritable=True)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="2", STREAMFORGE_HTTPS_LISTEN=sys.argv[1] or address)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="2")
+os.environ["STREAMFORGE_HTTPS_LISTEN"] = sys.argv[1] or address
 os.execv(sys.argv[2], sys.argv[2:])
 "#;
 

@@ -215,8 +215,7 @@ fn a_player_over_http3_notices_nothing_of_two_upgrades() {
 }
 
 #[test]
-fn players_and_publishers_notice_nothing_of_two_upgrades_and_old_processes_end_with_their_publishers()
- {
+fn two_upgrades_interrupt_nobody_and_old_processes_end_with_their_publishers() {
     let mut daemon = start();
     let url = daemon.url("/live/show/master.m3u8");
     let (pids, mut publisher, _) = plays_through_two_upgrades(&mut daemon, &url, &[]);

@@ -403,7 +403,9 @@ fn http_that_is_no_http_is_refused() {
     let live = live();
     let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(100_000));
     let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-A: b\r\n".repeat(10_000));
-    let smuggled = "POST /live/beside/v0.m3u8 HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let smuggled = "POST /live/beside/v0.m3u8 HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\
+                    Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n\
+                    GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
     for (request, answers) in [
         ("\x16\x03\x01\x02\x00\x01\x00", &[""][..]),
         ("GET / HTTP/9.9\r\n\r\n", &["", "HTTP/1.1 4", "HTTP/1.1 505"]),

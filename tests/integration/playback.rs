@@ -109,8 +109,8 @@ fn shaka_plays_hls_in_low_latency_mode() {
     );
 }
 
-/// It looks for captions in a segment that is still open, and fails, unless the playlist says that
-/// there are none (CLOSED-CAPTIONS=NONE). It may stand still until the second segment is there.
+/// It looks for captions in a segment that is still open, and fails, unless the playlist declares
+/// that there are none (CLOSED-CAPTIONS=NONE). It may stop until the second segment is listed.
 #[test]
 fn shaka_plays_hls_from_the_first_seconds_of_a_broadcast_on() {
     let browser = Browser::patient();
@@ -131,8 +131,7 @@ fn shaka_plays_the_low_latency_manifest() {
 }
 
 #[test]
-fn shaka_plays_the_low_latency_manifest_at_the_target_latency_when_it_does_not_take_the_suggested_delay()
- {
+fn shaka_plays_at_the_target_latency_when_it_ignores_the_suggested_delay() {
     let report = plays_with("shaka", "/live/show/manifest.mpd", 1, &["--delay", "1"]);
     assert!(report.number("/player_latency_s/p50") < SUGGESTED_DELAY_S, "{:#}", report.0);
 }

@@ -8,7 +8,8 @@ use crate::support::{
 };
 use std::time::Duration;
 
-const KEYS: &str = "policy = \"keys\"\nkeys = [{ channel = \"show\", key = \"first-key-of-show\" }, \
+const KEYS: &str = "policy = \"keys\"\n\
+                    keys = [{ channel = \"show\", key = \"first-key-of-show\" }, \
                     { channel = \"show\", key = \"second-key-of-show\" }]";
 
 fn with_keys(text: String) -> String {

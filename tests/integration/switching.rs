@@ -13,7 +13,8 @@ use crate::support::{
 };
 use std::{path::PathBuf, process::Command, time::Duration};
 
-const RUNGS: &str = "rungs = [{ height = 240, video_kbps = 400 }, { height = 144, video_kbps = 200 }]\n\
+const RUNGS: &str = "rungs = [{ height = 240, video_kbps = 400 }, \
+                     { height = 144, video_kbps = 200 }]\n\
                      preset = \"superfast\"\ncpu_percent = 100\nshedding = false\n";
 const SOURCE: u64 = 360;
 const MIDDLE: u64 = 240;

@@ -4,12 +4,8 @@ use std::{
     convert::Infallible,
     future::poll_fn,
     io,
-    net::SocketAddr,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     task::{self, Poll, ready},
     time::Duration,
 };
@@ -25,7 +21,6 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulConnection,
 };
-use net_core::Usage;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, MissedTickBehavior, interval_at},
@@ -33,11 +28,10 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, debug, level_filters::LevelFilter};
 
-use super::unsent::Unsent;
+use super::{session::Session, unsent::Unsent};
 use crate::{
     activity::{Activity, Deliveries},
     body::Body,
-    context::Context,
     cork::Uncork,
     metrics::Reason,
     pending,
@@ -66,42 +60,34 @@ const LOOKS: u32 = 4;
 /// The minimum buffer that hyper needs for HTTP/1; also the limit of one read.
 const BUFFER: usize = 64 << 10;
 
-/// Serves HTTP/1 or HTTP/2 with hyper.
-pub(super) async fn serve<S, T>(
-    socket: Socket<T>,
-    mut flusher: impl Uncork,
-    peer: SocketAddr,
-    protocol: Protocol,
-    early: Option<Arc<AtomicBool>>,
-    context: Arc<Context<S>>,
-    usage: Arc<Usage>,
-) where
+/// Serves HTTP/1 or HTTP/2 with hyper until the connection ends.
+///
+/// `flusher` sends the bytes that the socket holds back. Malformed requests are counted; all other
+/// errors end the connection and are logged for debugging only, because any peer can cause them.
+pub(super) async fn serve<S, T>(socket: Socket<T>, mut flusher: impl Uncork, session: Session<S>)
+where
     S: Service,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let requests = Arc::new(Requests {
+        session,
+        activity: Arc::new(Activity::default()),
+        schedule: Arc::<Schedule>::default(),
+    });
+    let Session { context, usage, protocol, .. } = &requests.session;
     let (config, metrics) = (&context.config, &context.metrics);
-    let activity = Arc::new(Activity::default());
-    let schedule = Arc::<Schedule>::default();
-    let mut unsent = Unsent::new(&usage);
+    let mut unsent = Unsent::new(usage);
     let flush = |cx: &mut task::Context<'_>| {
         let flushed = flusher.poll(cx);
         unsent.set(flushed.is_pending());
-        schedule.round(flushed.is_ready());
+        requests.schedule.round(flushed.is_ready());
         flushed
     };
-    let requests = Arc::new(Requests {
-        context: Arc::clone(&context),
-        activity: Arc::clone(&activity),
-        schedule: Arc::clone(&schedule),
-        usage: Arc::clone(&usage),
-        peer,
-        protocol,
-        early,
-    });
     let service = service_fn(|request| Arc::clone(&requests).respond(request));
     let ended = match protocol {
         Protocol::Http1 => {
-            let socket = TokioIo::new(socket.limit_header(config.header, &activity, metrics));
+            let activity = &requests.activity;
+            let socket = TokioIo::new(socket.limit_header(config.header, activity, metrics));
             let mut builder = http1::Builder::new();
             builder
                 // hyper would use a timer for each head. Here the socket has a timer for a slow
@@ -110,15 +96,7 @@ pub(super) async fn serve<S, T>(
                 .max_headers(config.headers())
                 .max_header_size(config.header_bytes())
                 .max_buf_size(BUFFER.max(config.header_bytes()));
-            run(
-                builder.serve_connection(socket, service),
-                flush,
-                &context,
-                &activity,
-                &usage,
-                protocol,
-            )
-            .await
+            requests.run(builder.serve_connection(socket, service), flush).await
         }
         Protocol::Http2 => {
             let mut builder = http2::Builder::new(Spawn(context.tasks.clone()));
@@ -133,15 +111,8 @@ pub(super) async fn serve<S, T>(
                 .max_send_buf_size(SEND_BUFFER)
                 .keep_alive_interval(PING)
                 .keep_alive_timeout(PING);
-            run(
-                builder.serve_connection(TokioIo::new(socket), service),
-                flush,
-                &context,
-                &activity,
-                &usage,
-                protocol,
-            )
-            .await
+            let connection = builder.serve_connection(TokioIo::new(socket), service);
+            requests.run(connection, flush).await
         }
     };
     if let Err(err) = ended {
@@ -152,129 +123,138 @@ pub(super) async fn serve<S, T>(
     }
 }
 
-/// Drives a connection, ends it at shutdown, and inspects it at intervals. The inspection detects a
-/// connection without a request, and, in protocols whose responses do not wait for each other, a
-/// response that is not accepted.
-async fn run<S, C>(
-    connection: C,
-    mut flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
-    context: &Context<S>,
-    activity: &Activity,
-    usage: &Usage,
-    protocol: Protocol,
-) -> Result<(), C::Error>
-where
-    S: Service,
-    C: GracefulConnection,
-{
-    let (write, idle) = (context.config.write, context.config.idle);
-    let mut connection = pin!(connection);
-    let pace = match protocol {
-        Protocol::Http1 => idle / LOOKS,
-        Protocol::Http2 => write,
-    };
-    let mut look = interval_at(Instant::now() + pace, pace);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut draining = false;
-    // HTTP/1 announces it in its next response.
-    let mut retired = protocol == Protocol::Http1;
-    let mut begun = 0;
-    let mut quiet_since = None;
-    let mut yielding = YieldOnce::default();
-    let mut closed = pin!(usage.closed());
-    loop {
-        tokio::select! {
-            // Bytes that the protocol has written are sent when it has done all that it can for
-            // now.
-            ended = poll_fn(|cx| {
-                // While more responses are being made, they are gathered.
-                if protocol == Protocol::Http2 && activity.is_busy() {
-                    ready!(yielding.poll(cx));
-                }
-                match (connection.as_mut().poll(cx), flush(cx)) {
-                    (Poll::Pending, Poll::Ready(Err(err))) => {
-                        debug!(%err, "connection lost");
-                        Poll::Ready(Ok(()))
+/// Produces the responses of one connection.
+struct Requests<S> {
+    session: Session<S>,
+    activity: Arc<Activity>,
+    schedule: Arc<Schedule>,
+}
+
+impl<S: Service> Requests<S> {
+    /// Drives a connection, ends it at shutdown, and inspects it at intervals. The inspection
+    /// detects a connection without a request, and, in protocols whose responses do not wait for
+    /// each other, a response that is not accepted.
+    ///
+    /// `flush` sends the bytes that the protocol has written; `connection` is polled before it.
+    ///
+    /// # Errors
+    /// Those of hyper. A lost socket is not an error here: it is logged for debugging.
+    async fn run<C>(
+        &self,
+        connection: C,
+        mut flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
+    ) -> Result<(), C::Error>
+    where
+        C: GracefulConnection,
+    {
+        let Session { context, usage, protocol, .. } = &self.session;
+        let (activity, protocol) = (&self.activity, *protocol);
+        let (write, idle) = (context.config.write, context.config.idle);
+        let mut connection = pin!(connection);
+        // HTTP/1 is inspected for idleness only, so a fraction of that time suffices. HTTP/2 is
+        // also inspected for stalled streams, whose limit is `write`.
+        let pace = match protocol {
+            Protocol::Http1 => idle / LOOKS,
+            Protocol::Http2 => write,
+        };
+        let mut look = interval_at(Instant::now() + pace, pace);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut draining = false;
+        // HTTP/1 announces it in its next response.
+        let mut retired = protocol == Protocol::Http1;
+        let mut begun = 0;
+        let mut quiet_since = None;
+        let mut yielding = YieldOnce::default();
+        let mut closed = pin!(usage.closed());
+        loop {
+            tokio::select! {
+                // Bytes that the protocol has written are sent when it has done all that it can for
+                // now.
+                ended = poll_fn(|cx| {
+                    // While more responses are being formed, they are corked.
+                    if protocol == Protocol::Http2 && activity.is_busy() {
+                        ready!(yielding.poll(cx));
                     }
-                    (ended, _) => ended,
+                    match (connection.as_mut().poll(cx), flush(cx)) {
+                        (Poll::Pending, Poll::Ready(Err(err))) => {
+                            debug!(%err, "connection lost");
+                            Poll::Ready(Ok(()))
+                        }
+                        (ended, _) => ended,
+                    }
+                }) => return ended,
+                () = &mut closed => {
+                    debug!("closed while idle: connection limit reached");
+                    connection.as_mut().graceful_shutdown();
+                    // The last bytes are not waited for if the peer does not accept them.
+                    return poll_fn(|cx| match (connection.as_mut().poll(cx), flush(cx)) {
+                        (Poll::Ready(ended), _) => Poll::Ready(ended),
+                        (Poll::Pending, _) => Poll::Ready(Ok(())),
+                    })
+                    .await;
                 }
-            }) => return ended,
-            () = &mut closed => {
-                debug!("closed while idle: connection limit reached");
-                connection.as_mut().graceful_shutdown();
-                // The last bytes are not waited for if the peer does not accept them.
-                return poll_fn(|cx| match (connection.as_mut().poll(cx), flush(cx)) {
-                    (Poll::Ready(ended), _) => Poll::Ready(ended),
-                    (Poll::Pending, _) => Poll::Ready(Ok(())),
-                })
-                .await;
-            }
-            () = context.drain.triggered(), if !draining => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = context.retire.triggered(), if !retired => {
-                retired = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            now = look.tick() => {
-                let deliveries = activity.inspect(pace);
-                // HTTP/1 has one response at a time, which the socket's limit covers.
-                if deliveries == Deliveries::Stalled && protocol == Protocol::Http2 {
-                    context.metrics.refuse(Reason::Write);
-                    return Ok(());
-                }
-                let quiet = deliveries == Deliveries::None && !activity.is_busy() && activity.begun() == begun;
-                begun = activity.begun();
-                quiet_since = quiet.then(|| quiet_since.unwrap_or(now));
-                if quiet_since.is_some_and(|since| now.duration_since(since) >= idle) {
+                () = context.drain.triggered(), if !draining => {
                     draining = true;
                     connection.as_mut().graceful_shutdown();
+                }
+                () = context.retire.triggered(), if !retired => {
+                    retired = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                now = look.tick() => {
+                    let deliveries = activity.inspect(pace);
+                    // HTTP/1 has one response at a time, which the socket's limit covers.
+                    if deliveries == Deliveries::Stalled && protocol == Protocol::Http2 {
+                        context.metrics.refuse(Reason::Write);
+                        return Ok(());
+                    }
+                    // The connection is idle if it sends nothing, has no request, and has had none
+                    // since the last inspection: a short request may begin and end between two
+                    // inspections.
+                    let quiet = deliveries == Deliveries::None
+                        && !activity.is_busy()
+                        && activity.begun() == begun;
+                    begun = activity.begun();
+                    quiet_since = quiet.then(|| quiet_since.unwrap_or(now));
+                    if quiet_since.is_some_and(|since| now.duration_since(since) >= idle) {
+                        draining = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
                 }
             }
         }
     }
-}
 
-/// Produces the responses of one connection.
-struct Requests<S> {
-    context: Arc<Context<S>>,
-    activity: Arc<Activity>,
-    schedule: Arc<Schedule>,
-    usage: Arc<Usage>,
-    peer: SocketAddr,
-    protocol: Protocol,
-    /// With TLS, true until the handshake is complete.
-    early: Option<Arc<AtomicBool>>,
-}
-
-impl<S: Service> Requests<S> {
+    /// Forms the response to one request. It is called for each request; in HTTP/2, concurrently.
     async fn respond(
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
         let _busy = self.activity.begin();
-        let secure = self.early.is_some();
-        let early = self.early.as_ref().is_some_and(|early| early.load(Ordering::Acquire));
-        let client = self.context.client(self.peer, secure, early);
-        let mut pending = pending::begin(&self.context, request, client);
+        let Session { context, usage, peer, protocol, early } = &self.session;
+        let secure = early.is_some();
+        let early = early.as_ref().is_some_and(|early| early.load(Ordering::Acquire));
+        let client = context.client(*peer, secure, early);
+        let mut pending = pending::begin(context, request, client);
         // A connection with incomplete requests only counts as idle.
         poll_fn(|cx| pending.poll_request_end(cx)).await;
-        let Some(in_flight) = self.usage.exchange() else {
+        let Some(in_flight) = usage.exchange() else {
             // The connection ends before this can be sent.
             let refusal = Refusal { status: StatusCode::SERVICE_UNAVAILABLE, reason: "closing" };
-            return Ok(pending::refuse(&self.context, refusal, client));
+            return Ok(pending::refuse(context, refusal, client));
         };
         let mut response = pending.await;
         response.body_mut().hold(in_flight);
         self.activity.watch(response.body_mut());
-        match self.protocol {
+        // In HTTP/2 the responses of a connection share it, so their order is chosen here. In
+        // HTTP/1 there is only one at a time.
+        match protocol {
             Protocol::Http2 => {
                 response.body_mut().schedule(&self.schedule);
             }
             // The next request reaches another process. Closing between requests could cross one in
             // transit.
-            Protocol::Http1 if self.context.retire.is_triggered() => {
+            Protocol::Http1 if context.retire.is_triggered() => {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }

@@ -17,7 +17,8 @@ use httparse::{EMPTY_HEADER, Status};
 
 use crate::body::Body;
 
-/// Limit of header lines in a plain request; players send about ten.
+/// Limit of header lines in a plain request; players send about ten. A request with more is left to
+/// hyper, which applies `Config::max_headers`.
 const LINES: usize = 64;
 
 /// The beginning of a connection's bytes.
@@ -52,7 +53,8 @@ impl Framing {
     pub(crate) fn count(&mut self, bytes: usize) -> io::Result<()> {
         if let Self::Length(left) = self {
             let rest = left.checked_sub(bytes as u64);
-            *left = rest.ok_or_else(|| io::Error::other("a body is longer than it said"))?;
+            *left =
+                rest.ok_or_else(|| io::Error::other("a body is longer than its Content-Length"))?;
         }
         Ok(())
     }
@@ -63,21 +65,26 @@ impl Framing {
     /// The body is shorter than the head states: the peer would read the next response as its rest.
     pub(crate) fn end(self) -> io::Result<()> {
         match self {
-            Self::Length(1..) => Err(io::Error::other("a body is shorter than it said")),
+            Self::Length(1..) => Err(io::Error::other("a body is shorter than its Content-Length")),
             _ => Ok(()),
         }
     }
 }
 
-/// Removes a plain request's head from the front of `input`, if there is one. The bytes before
-/// `from` were examined before and hold no complete head. `None`: there is no complete head yet. A
-/// head longer than `max_bytes`, or with more than `max_lines` lines, is not plain.
+/// Removes a plain request's head from the front of `input`, if there is one. `None`: there is no
+/// complete head yet.
+///
+/// The bytes before `from` were examined before and hold no complete head. A head longer than
+/// `max_bytes`, or with more than `max_lines` lines, is not plain.
+///
+/// Source: RFC 9112 2.1 (message format), 2.2 (line terminators).
 pub(crate) fn take(
     input: &mut BytesMut,
     from: usize,
     max_bytes: usize,
     max_lines: usize,
 ) -> Option<Head> {
+    // The end of a head may lie across the bytes examined before and the new ones.
     let from = from.saturating_sub(3);
     let rest = &input[from..];
     let Some(end) = rest.windows(4).position(|window| window == b"\r\n\r\n") else {
@@ -85,6 +92,8 @@ pub(crate) fn take(
         // (RFC 9112 2.2); those do not end a head.
         let begin = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let rest = input.get(from.max(begin)..).unwrap_or_default();
+        // Such a head is complete here, but not for a reader that insists on CRLF, so it is left to
+        // hyper.
         let bare = rest.windows(2).any(|window| window == b"\n\n")
             || rest.windows(3).any(|window| window == b"\n\r\n");
         let other = bare || input.len() > max_bytes || (from == 0 && is_none(input));
@@ -102,13 +111,18 @@ pub(crate) fn take(
     Some(Head::Plain(request))
 }
 
-/// Whether the bytes cannot begin a request; TLS is an example.
+/// Whether the bytes cannot begin a request, for example because they are TLS. hyper then refuses
+/// them at once, without waiting for the end of a head.
 fn is_none(input: &[u8]) -> bool {
     let mut lines = [EMPTY_HEADER; LINES];
     httparse::Request::new(&mut lines).parse(input).is_err()
 }
 
-/// Parses a head as a plain request, if it is one.
+/// Parses a head as a plain request, if it is one. The path and the values share the bytes of
+/// `head`.
+///
+/// Refuses all that two readers could understand differently, because a cache in front of this
+/// server may be the other reader (RFC 9112 11.2, request smuggling).
 fn parse(head: &Bytes, max_lines: usize) -> Option<Request<Empty<Bytes>>> {
     let mut lines = [EMPTY_HEADER; LINES];
     let mut found = httparse::Request::new(&mut lines[..LINES.min(max_lines)]);
@@ -121,6 +135,8 @@ fn parse(head: &Bytes, max_lines: usize) -> Option<Request<Empty<Bytes>>> {
         "HEAD" => Method::HEAD,
         _ => return None,
     };
+    // Only the origin form (RFC 9112 3.2.1): the absolute form replaces Host, and `*` belongs to
+    // OPTIONS.
     let path = found.path.filter(|path| path.starts_with('/'))?;
     // HTTP/1.0 closes connections by default and has no chunks: hyper handles it.
     if found.version != Some(1) {
@@ -149,7 +165,11 @@ fn parse(head: &Bytes, max_lines: usize) -> Option<Request<Empty<Bytes>>> {
     Some(request)
 }
 
-/// Appends the head of a response to `output`. `last`: the connection ends after it.
+/// Appends the head of a response to `output`, and returns how its body is framed.
+///
+/// `to_head`: it responds to HEAD, so that it states the body's length and has none. `last`: the
+/// connection ends after it. Fields that describe the connection or the framing are set here,
+/// whatever `response` has (RFC 9110 7.6.1, RFC 9112 6).
 pub(crate) fn write(
     output: &mut Vec<u8>,
     response: &Response<Body>,
@@ -167,6 +187,8 @@ pub(crate) fn write(
         }
     }
     for (name, value) in response.headers() {
+        // The service's own framing fields are dropped: two different lengths would make the
+        // response ambiguous.
         let ours = match *name {
             // The length of the body that a response to HEAD does not have here.
             CONTENT_LENGTH => !to_head,
@@ -180,6 +202,8 @@ pub(crate) fn write(
     if last {
         put(&[b"connection: close\r\n"]);
     }
+    // A body of unknown length is chunked, because the end of the connection does not distinguish a
+    // complete body from a lost one (RFC 9112 8).
     let bodiless = to_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let framing = match response.body().len() {
         _ if bodiless => Framing::Bodiless,
@@ -215,7 +239,8 @@ mod tests {
 
     #[test]
     fn a_plain_request_is_taken_and_what_follows_it_is_left() {
-        let text = "GET /live/x/v0.m3u8?_HLS_msn=1 HTTP/1.1\r\nHost: h\r\nX-A:  1 \r\nx-a: 2\r\nConnection: Keep-Alive\r\n\r\nGET";
+        let text = "GET /live/x/v0.m3u8?_HLS_msn=1 HTTP/1.1\r\nHost: h\r\nX-A:  1 \r\nx-a: 2\r\n\
+                    Connection: Keep-Alive\r\n\r\nGET";
         let (Some(Head::Plain(request)), 3) = taken(text) else {
             panic!("not taken");
         };
@@ -347,11 +372,15 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_comes_is_taken_or_left_as_it_is(bytes: Vec<u8>, prefix in 0..3_usize) {
-            let prefix = [&b""[..], b"GET / HTTP/1.1\r\n", b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"][prefix];
+            let whole = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+            let prefix = [&b""[..], b"GET / HTTP/1.1\r\n", whole][prefix];
             let text = [prefix, &bytes].concat();
             let mut input = BytesMut::from(&text[..]);
             match take(&mut input, 0, 1_000, 64) {
-                Some(Head::Plain(_)) => prop_assert!(text.ends_with(&input) && text[..text.len() - input.len()].ends_with(b"\r\n\r\n")),
+                Some(Head::Plain(_)) => {
+                    prop_assert!(text.ends_with(&input));
+                    prop_assert!(text[..text.len() - input.len()].ends_with(b"\r\n\r\n"));
+                }
                 Some(Head::Other) | None => prop_assert_eq!(&input[..], &text[..]),
             }
         }

@@ -27,8 +27,9 @@ use super::keys::ID_LEN;
 const FACTOR: u64 = 3;
 /// Limit of tracked addresses, the same as of handshakes at once. Each holds at most one datagram.
 const MAX_ADDRESSES: usize = 1_024;
-/// Shorter connection ids of a client do not distinguish connections.
+/// Shorter connection ids of a client, in bytes, do not distinguish connections.
 const LEAST_ID: usize = 4;
+/// The longest connection id of QUIC version 1, in bytes (RFC 9000 17.2).
 const MAX_ID: usize = 20;
 
 /// The addresses that are not validated.
@@ -42,15 +43,20 @@ pub(super) struct Budgets {
     lifetime: Duration,
 }
 
+/// The bytes exchanged with one address during its handshake.
 #[derive(Debug)]
 struct Budget {
+    /// The time of its first datagram.
     since: Instant,
+    /// UDP payload bytes received from the address.
     received: u64,
+    /// UDP payload bytes sent to the address.
     sent: u64,
     /// The client's connection id in its last handshake.
     client: Vec<u8>,
     /// The connection id that was sent to the address last.
     id: Option<[u8; ID_LEN]>,
+    /// The first datagram beyond the limit.
     held: Option<Held>,
 }
 
@@ -74,8 +80,12 @@ impl Budgets {
         self.addresses.is_empty()
     }
 
-    /// Counts a datagram received, and returns the held datagram that may be sent to its sender
-    /// now. The datagram begins a handshake if its connection id is not one `of_ours`.
+    /// Counts a datagram received at `now`, and returns the held datagram that may be sent to its
+    /// sender now.
+    ///
+    /// The datagram begins a handshake if its connection id is not one `of_ours`. A datagram for
+    /// the connection id that was sent to the address validates the address, which is no longer
+    /// tracked then.
     pub(super) fn received(
         &mut self,
         from: SocketAddr,
@@ -84,6 +94,8 @@ impl Budgets {
         of_ours: impl Fn(&[u8; ID_LEN]) -> bool,
     ) -> Option<Held> {
         self.expire(now);
+        // A client chooses the destination id of its first datagrams at random; later ones carry an
+        // id of this server (RFC 9000 7.2).
         let begins = is_long(datagram) && !destination(datagram).is_some_and(of_ours);
         if begins && !self.addresses.contains_key(&from) {
             self.insert(from, now);
@@ -107,6 +119,8 @@ impl Budgets {
     /// Returns how many bytes of `contents` may be sent to the address, and counts them as sent;
     /// `contents` holds datagrams of `segment` bytes, the last of which may be shorter. `None` if
     /// there is no limit.
+    ///
+    /// Only whole datagrams are counted. The rest is for [`Self::hold`].
     pub(super) fn take(
         &mut self,
         to: SocketAddr,
@@ -114,6 +128,9 @@ impl Budgets {
         segment: usize,
     ) -> Option<usize> {
         let budget = self.addresses.get_mut(&to)?;
+        // A long header shows this server's id in its source field. A short one counts only if it
+        // is for the id of the client whose handshake is tracked: others belong to an established
+        // connection of the same address.
         if is_long(contents) {
             budget.id = source(contents).and_then(|id| id.try_into().ok()).or(budget.id);
         } else if budget.client.len() < LEAST_ID || !contents.get(1..)?.starts_with(&budget.client)
@@ -149,6 +166,7 @@ impl Budgets {
         }
     }
 
+    /// Tracks an address from `now` on, instead of the oldest if there are too many.
     fn insert(&mut self, address: SocketAddr, now: Instant) {
         while self.order.len() >= MAX_ADDRESSES {
             self.forget_oldest();
@@ -157,6 +175,7 @@ impl Budgets {
         self.addresses.insert(address, Budget::new(now));
     }
 
+    /// Stops tracking the addresses whose time is over.
     fn expire(&mut self, now: Instant) {
         let lifetime = self.lifetime;
         let is_over = |(_, since): &(_, Instant)| now.saturating_duration_since(*since) >= lifetime;
@@ -165,6 +184,7 @@ impl Budgets {
         }
     }
 
+    /// Stops tracking the oldest address. Its held datagram is dropped.
     fn forget_oldest(&mut self) {
         if let Some((address, since)) = self.order.pop_front()
             // The address may have been validated, and have begun another handshake since.
@@ -176,10 +196,12 @@ impl Budgets {
 }
 
 impl Budget {
+    /// No bytes exchanged yet.
     fn new(since: Instant) -> Self {
         Self { since, received: 0, sent: 0, client: Vec::new(), id: None, held: None }
     }
 
+    /// Number of bytes that may be sent now.
     fn room(&self) -> u64 {
         (FACTOR * self.received).saturating_sub(self.sent)
     }
@@ -200,7 +222,8 @@ pub(super) fn destination(datagram: &[u8]) -> Option<&[u8; ID_LEN]> {
     }
 }
 
-/// The source connection id of a datagram with a long header.
+/// The source connection id of a datagram with a long header (RFC 8999 5.1); `None` if it is longer
+/// than QUIC version 1 permits.
 fn source(datagram: &[u8]) -> Option<&[u8]> {
     let [_, _, _, _, _, len, rest @ ..] = datagram else {
         return None;

@@ -40,26 +40,30 @@ use super::{
 const GRACE: Duration = Duration::from_millis(500);
 
 /// The permits with which a connection begins.
-pub(super) struct Entrance {
+pub(super) struct Permits {
     /// The permit among incomplete handshakes.
     pub(super) handshake: Permit,
     /// The permit among all connections, if the peer's address is validated.
-    pub(super) place: Option<Place>,
+    pub(super) admitted: Option<CountedPermit>,
+    /// The limit of all connections, for a peer that has no permit of it yet.
     pub(super) limit: Arc<ConnectionLimit>,
     /// Limits the connections that wait for their last data after they have returned their permit.
     pub(super) farewells: Arc<Semaphore>,
 }
 
 /// A permit among all connections of HTTP.
-pub(super) struct Place {
+pub(super) struct CountedPermit {
     permit: Permit,
     _counted: Counted<Gauge>,
 }
 
-impl Place {
+impl CountedPermit {
     /// # Errors
     /// The limit that is reached.
-    pub(super) async fn take(
+    /// Admits a connection of `address`, after an idle one has closed for it if the limit is
+    /// reached.
+    ///
+    pub(super) async fn admit(
         limit: &Arc<ConnectionLimit>,
         address: IpAddr,
         metrics: &Metrics,
@@ -71,43 +75,47 @@ impl Place {
     }
 }
 
-impl Entrance {
+impl Permits {
     /// Ready when the connection is to close for another.
     fn poll_closed(&self, cx: &mut task::Context<'_>) -> Poll<()> {
-        poll_closed(Some(&self.handshake), self.place.as_ref(), cx)
+        poll_closed(Some(&self.handshake), self.admitted.as_ref(), cx)
     }
 }
 
 /// Ready if one of the permits is withdrawn.
 fn poll_closed(
     handshake: Option<&Permit>,
-    place: Option<&Place>,
+    admitted: Option<&CountedPermit>,
     cx: &mut task::Context<'_>,
 ) -> Poll<()> {
-    let mut permits = handshake.into_iter().chain(place.map(|place| &place.permit));
+    let mut permits = handshake.into_iter().chain(admitted.map(|admitted| &admitted.permit));
     match permits.any(|permit| permit.usage().poll_closed(cx).is_ready()) {
         true => Poll::Ready(()),
         false => Poll::Pending,
     }
 }
 
-/// Serves one connection to its end.
+/// Serves one connection to its end, from its first datagram on.
+///
+/// The client's unidirectional streams are read in a task of their own, its requests in this one. A
+/// handshake that exceeds `Config::first_byte`, and a connection that is withdrawn from its limit,
+/// are closed.
 pub(super) async fn serve<S: Service>(
     incoming: Incoming,
     peer: SocketAddr,
-    entrance: Entrance,
+    permits: Permits,
     context: Arc<Context<S>>,
 ) {
     let opened = tokio::select! {
         opened = open(incoming, &context) => opened,
-        () = poll_fn(|cx| entrance.poll_closed(cx)) => {
+        () = poll_fn(|cx| permits.poll_closed(cx)) => {
             return debug!("closed during its handshake: connection limit reached");
         }
     };
     let Some((quic, established, mut h3)) = opened else {
         return;
     };
-    let usage = entrance.place.as_ref().map(|place| Arc::clone(place.permit.usage()));
+    let usage = permits.admitted.as_ref().map(|admitted| Arc::clone(admitted.permit.usage()));
     let (watched, metrics) = (h3.inner.conn.watched(), context.metrics.clone());
     let others = unidirectional::read(quic.clone(), watched, metrics);
     context.tasks.spawn(others.instrument(Span::current()));
@@ -120,15 +128,20 @@ pub(super) async fn serve<S: Service>(
         done: Notify::default(),
         finished: Mutex::default(),
     });
-    Connection { h3, requests, place: entrance.place, stage: Stage::Serving, last: None }
-        .run(established, entrance.handshake, &entrance.limit, &entrance.farewells, peer)
+    Connection { h3, requests, admitted: permits.admitted, stage: Stage::Serving, last: None }
+        .run(established, permits.handshake, &permits.limit, &permits.farewells, peer)
         .await;
 }
 
+/// A connection on which requests may arrive; ready when the handshake is complete; and h3's reader
+/// of requests.
 type Opened =
     (quinn::Connection, ZeroRttAccepted, h3::server::Connection<transport::Connection, Bytes>);
 
-/// Performs the handshake until requests may arrive. The reason of a failure is counted and logged.
+/// Performs the handshake until requests may arrive: with early data before its end. `None` if it
+/// failed; the reason is counted and logged.
+///
+/// Source: RFC 9001 4.6 (0-RTT), RFC 9114 3.2 and 6.2.1 (control stream).
 async fn open<S>(incoming: Incoming, context: &Context<S>) -> Option<Opened> {
     let metrics = &context.metrics;
     let mut connecting = match incoming.accept() {
@@ -158,6 +171,7 @@ async fn open<S>(incoming: Incoming, context: &Context<S>) -> Option<Opened> {
     }
     // Data before the end of the handshake are early data (RFC 8446 2.3).
     let (quic, established) = connecting.into_0rtt().ok()?;
+    // GREASE (RFC 9114 7.2.8) is off: it would only cost bytes.
     let max_section = u64::from(context.config.max_header_bytes);
     let opening = async {
         let connection = transport::Connection::open(quic.clone(), max_section).await.ok()?;
@@ -181,17 +195,22 @@ async fn open<S>(incoming: Incoming, context: &Context<S>) -> Option<Opened> {
     }
 }
 
+/// A connection whose streams are open. Its loop accepts requests and applies its limits; the
+/// requests themselves run in `requests`.
 struct Connection<S> {
     h3: h3::server::Connection<transport::Connection, Bytes>,
     requests: Arc<Requests<S>>,
-    place: Option<Place>,
+    admitted: Option<CountedPermit>,
+    /// The way to its end.
     stage: Stage,
     /// The stream of the last accepted request.
     last: Option<u64>,
 }
 
+/// The steps of a graceful shutdown (RFC 9114 5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// Requests are accepted, and no GOAWAY was sent.
     Serving,
     /// The peer has been asked to reconnect elsewhere.
     Announced,
@@ -200,6 +219,10 @@ enum Stage {
 }
 
 impl<S: Service> Connection<S> {
+    /// Serves requests until the peer leaves, a limit is exceeded, or the connection is to end.
+    ///
+    /// `established` is ready when the handshake is complete; `handshake` is the permit that ends
+    /// then. `peer` is the address at the start, without an IPv4-mapped form.
     async fn run(
         mut self,
         established: ZeroRttAccepted,
@@ -225,6 +248,8 @@ impl<S: Service> Connection<S> {
             if matches!(self.stage, Stage::Last(_)) && !activity.is_busy() {
                 return self.leave(write).await;
             }
+            // In the order of urgency (`biased`): requests that h3 has read precede new
+            // streams, and both before the limits, so that a busy connection is not closed as idle.
             tokio::select! {
                 biased;
                 request = self.h3.accept() => match request {
@@ -236,7 +261,8 @@ impl<S: Service> Connection<S> {
                         // responses to all that arrived together leave together. The limit of
                         // streams bounds their number.
                         let mut response = Box::pin(requests.respond(request, exchange));
-                        if poll_fn(|cx| Poll::Ready(response.as_mut().poll(cx).is_pending())).await {
+                        let polled = poll_fn(|cx| Poll::Ready(response.as_mut().poll(cx))).await;
+                        if polled.is_pending() {
                             context.tasks.spawn(response.instrument(Span::current()));
                         }
                     }
@@ -251,7 +277,9 @@ impl<S: Service> Connection<S> {
                     }
                 },
                 request = quic.accept_bi() => match (request, self.stage) {
-                    (Ok((mut send, mut recv)), Stage::Last(limit)) if u64::from(send.id()) >= limit => {
+                    (Ok((mut send, mut recv)), Stage::Last(limit))
+                        if u64::from(send.id()) >= limit =>
+                    {
                         // The client may safely repeat the request elsewhere (RFC 9114 4.1.1). The
                         // stream may have ended.
                         let rejected = wire(Code::H3_REQUEST_REJECTED.value());
@@ -264,22 +292,26 @@ impl<S: Service> Connection<S> {
                     handshake = None;
                     if established.is_err() {
                         metrics.refuse(Reason::FirstByte);
-                        return self.close(Code::H3_GENERAL_PROTOCOL_ERROR, b"quic handshake timed out");
+                        let code = Code::H3_GENERAL_PROTOCOL_ERROR;
+                        return self.close(code, b"quic handshake timed out");
                     }
-                    if self.place.is_none() {
-                        match Place::take(limit, peer.ip(), metrics).await {
-                            Ok(place) => {
-                                requests.exchanges.admit(place.permit.usage());
-                                self.place = Some(place);
+                    if self.admitted.is_none() {
+                        match CountedPermit::admit(limit, peer.ip(), metrics).await {
+                            Ok(admitted) => {
+                                requests.exchanges.admit(admitted.permit.usage());
+                                self.admitted = Some(admitted);
                             }
-                            Err(_) => return self.close(Code::H3_EXCESSIVE_LOAD, b"too many connections"),
+                            Err(_) => {
+                                let code = Code::H3_EXCESSIVE_LOAD;
+                                return self.close(code, b"too many connections");
+                            }
                         }
                     }
                 }
-                () = poll_fn(|cx| poll_closed(handshake.as_ref(), self.place.as_ref(), cx)) => {
+                () = poll_fn(|cx| poll_closed(handshake.as_ref(), self.admitted.as_ref(), cx)) => {
                     debug!("closed while idle: connection limit reached");
                     // The peer may be slow, and no other connection waits for it.
-                    drop((handshake.take(), self.place.take()));
+                    drop((handshake.take(), self.admitted.take()));
                     return match farewells.try_acquire() {
                         Ok(_farewell) => self.leave(GRACE).await,
                         Err(_) => self.close(Code::H3_NO_ERROR, b"goodbye"),
@@ -296,9 +328,13 @@ impl<S: Service> Connection<S> {
                     let deliveries = activity.inspect(write);
                     if deliveries == Deliveries::Stalled {
                         metrics.refuse(Reason::Write);
-                        return self.close(Code::H3_EXCESSIVE_LOAD, b"nothing is taken");
+                        return self.close(Code::H3_EXCESSIVE_LOAD, b"the peer accepts no bytes");
                     }
-                    let quiet = deliveries == Deliveries::None && !activity.is_busy() && activity.begun() == seen.0;
+                    // Idle: no response is sent, no request is open, and none has begun since the
+                    // last inspection.
+                    let quiet = deliveries == Deliveries::None
+                        && !activity.is_busy()
+                        && activity.begun() == seen.0;
                     if !quiet {
                         seen = (activity.begun(), now);
                     } else if now.duration_since(seen.1) >= idle && self.stage == Stage::Serving {
@@ -310,7 +346,9 @@ impl<S: Service> Connection<S> {
         }
     }
 
-    /// Asks the peer to reconnect elsewhere. Requests in transit are still accepted.
+    /// Asks the peer to reconnect elsewhere. Requests in transit are still accepted: the first
+    /// GOAWAY names a stream far ahead (RFC 9114 5.2). A connection without a request gets only the
+    /// last one: a request in transit is rejected, and the client may repeat it.
     async fn announce(&mut self) {
         match self.last {
             Some(_) => {
@@ -331,22 +369,25 @@ impl<S: Service> Connection<S> {
         self.go_away(1).await;
     }
 
+    /// Sends GOAWAY with the stream that is `ahead` of the last one that h3 has accepted.
     async fn go_away(&mut self, ahead: usize) {
         // A failure shows when the connection ends. A peer that accepts no bytes is not waited for.
         let _ = timeout(GRACE, self.h3.shutdown(ahead)).await;
     }
 
-    /// Closes the connection when the data sent have arrived.
+    /// Closes the connection when the data sent have arrived, after `limit` at the latest.
     async fn leave(self, limit: Duration) {
         let _ = timeout(limit, self.requests.arrived()).await;
         self.close(Code::H3_NO_ERROR, b"goodbye");
     }
 
+    /// Closes the connection at once. Data that have not arrived are lost.
     fn close(self, code: Code, reason: &[u8]) {
         self.requests.quic.close(wire(code.value()), reason);
     }
 }
 
+/// Waits for the first of retirement and shutdown.
 async fn retired<S>(context: &Context<S>) {
     tokio::select! {
         () = context.retire.triggered() => {}

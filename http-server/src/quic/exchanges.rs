@@ -23,7 +23,9 @@ type Early = Arc<OnceLock<InFlight>>;
 /// An exchange, which lasts until dropped.
 #[derive(Debug)]
 pub(super) enum Begun {
+    /// Began before the connection had its permit.
     Early { _shared: Early },
+    /// Counted by the connection's usage.
     Counted { _in_flight: InFlight },
 }
 
@@ -36,6 +38,8 @@ impl Exchanges {
 
     /// Begins an exchange; `None` if the connection is to close.
     pub(super) fn begin(&self) -> Option<Begun> {
+        // The second check, under the lock, decides: `admit` may have set the usage since the first
+        // one.
         if self.usage.get().is_none()
             && let Some(early) = &*self.early()
         {
@@ -57,6 +61,7 @@ impl Exchanges {
         }
     }
 
+    /// The lock is held for a clone or a `take` only.
     fn early(&self) -> MutexGuard<'_, Option<Early>> {
         self.early.lock().unwrap_or_else(PoisonError::into_inner)
     }

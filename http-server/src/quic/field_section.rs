@@ -15,19 +15,26 @@ fn pseudo(index: u64) -> Option<Pseudo> {
     }
 }
 
+/// The pseudo-header fields that the static table names. The first four are those of a request, in
+/// the order of the marks in [`is_request`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pseudo {
     Authority,
     Path,
     Method,
     Scheme,
+    /// Only in responses.
     Status,
     /// A field whose name is a literal. No request needs that for a pseudo-header field.
     Other,
 }
 
-/// Whether the pseudo-header fields are those of a request. Sections that cannot be decoded pass:
-/// h3 reports them.
+/// Whether the pseudo-header fields of an encoded field section are those of a request:
+/// `:authority`, `:path`, `:method` and `:scheme`, each at most once, before all other fields. h3
+/// checks that the required ones are present.
+///
+/// Sections that cannot be decoded pass, because h3 reports them; except for those with an overlong
+/// integer, which another reader may decode.
 pub(crate) fn is_request(section: &[u8]) -> bool {
     let (mut seen, mut regular) = ([false; 4], false);
     let mut lines = Lines::new(section);
@@ -36,6 +43,7 @@ pub(crate) fn is_request(section: &[u8]) -> bool {
             regular = true;
             continue;
         };
+        // `Status` and `Other` are beyond the four marks.
         let Some(seen) = seen.get_mut(pseudo as usize) else {
             return false;
         };
@@ -57,8 +65,9 @@ pub(crate) fn is_trailer(section: &[u8]) -> bool {
     !lines.overlong
 }
 
-/// Iterates over field lines.
+/// Iterates over the names of field lines.
 struct Lines<'a> {
+    /// The bytes not parsed yet.
     rest: &'a [u8],
     /// An integer is longer than necessary: another implementation may continue to read where this
     /// one does not.
@@ -66,7 +75,7 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    /// Skips the prefix, which is two integers.
+    /// Skips the prefix, which is two integers: Required Insert Count and Base (RFC 9204 4.5.1).
     fn new(section: &'a [u8]) -> Self {
         let mut lines = Self { rest: section, overlong: false };
         if lines.integer(8).and_then(|_| lines.integer(7)).is_none() {
@@ -75,8 +84,11 @@ impl<'a> Lines<'a> {
         lines
     }
 
-    /// The name of the next line. `None` at the end, or where the bytes are not a line.
+    /// The name of the next line: `Some(None)` for a regular field. `None` at the end, or where the
+    /// bytes are not a line.
     fn next_name(&mut self) -> Option<Option<Pseudo>> {
+        // The leading bits give the form of the line. Forms that refer to the dynamic table by a
+        // post-base index (first bits 0000 and 0001) end the iteration: h3 rejects them.
         let first = *self.rest.first()?;
         if first & 0x80 != 0 {
             // Indexed (RFC 9204 4.5.2). h3 rejects a dynamic index, because there is no dynamic

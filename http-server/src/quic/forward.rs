@@ -12,15 +12,19 @@ pub(super) const HEAD: usize = 1 + 1 + 2 + 4 + 4 + 16 + 16;
 /// Larger datagrams are not QUIC: no path has such an MTU.
 pub(super) const MAX: usize = HEAD + (16 << 10);
 
+/// Flags: the sender's address is IPv4; the local address is known; it is IPv4.
 const FROM_V4: u8 = 1;
 const HAS_LOCAL: u8 = 2;
 const LOCAL_V4: u8 = 4;
 
-/// Encodes the metadata of a datagram.
+/// Encodes the metadata of a datagram. Both processes run on one machine, but the fields are
+/// big-endian, so that the format does not depend on the build.
 pub(super) fn seal(meta: &RecvMeta) -> [u8; HEAD] {
     let mut head = [0; HEAD];
     head[0] = meta.ecn.map_or(0, |ecn| ecn as u8);
     head[2..4].copy_from_slice(&meta.addr.port().to_be_bytes());
+    // The fields are at fixed positions, unused ones zero: an IPv4 address takes the first four
+    // bytes of the room for one of IPv6.
     match meta.addr {
         SocketAddr::V4(from) => {
             head[1] |= FROM_V4;
@@ -46,7 +50,8 @@ pub(super) fn seal(meta: &RecvMeta) -> [u8; HEAD] {
     head
 }
 
-/// Decodes the metadata and returns the datagram with it.
+/// Decodes the metadata and returns the datagram with it. `None` if the bytes are too few, or if
+/// there is no datagram.
 pub(super) fn open(forwarded: &[u8]) -> Option<(RecvMeta, &[u8])> {
     let (head, datagram) = forwarded.split_first_chunk::<HEAD>()?;
     if datagram.is_empty() {

@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::{field_section, varint};
 
+/// Frame types (RFC 9114 11.2.1).
 const DATA: u64 = 0x0;
 const HEADERS: u64 = 0x1;
 /// The last of the types that HTTP/2 had; all lower types are known or forbidden (RFC 9114 7.2.8,
@@ -32,12 +33,14 @@ pub(crate) enum Refusal {
 /// The frames of one stream.
 #[derive(Debug)]
 pub(crate) struct Frames {
+    /// Limit of an encoded field section in bytes.
     max_section: u64,
     state: State,
     /// A field section has arrived: the next one is a trailer.
     begun: bool,
 }
 
+/// The position in the stream.
 #[derive(Debug)]
 enum State {
     /// Before or within a frame's type and length.
@@ -57,7 +60,11 @@ impl Frames {
         Self { max_section, state: State::Head(Vec::new()), begun: false }
     }
 
-    /// Takes the next bytes to hand on from `input`; `None` when `input` is used up.
+    /// Takes the next bytes to hand on from `input`, never an empty piece; `None` when `input` is
+    /// used up. A field section is handed on when it is complete, all other bytes as they arrive.
+    ///
+    /// # Errors
+    /// The stream must not be read further.
     pub(crate) fn next(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, Refusal> {
         while input.has_remaining() {
             match &mut self.state {
@@ -83,7 +90,9 @@ impl Frames {
                         return self.section(frame).map(Some);
                     }
                 }
-                State::Head(partial) if partial.is_empty() => match head(input) {
+                // Most frames' types and lengths arrive in one piece. Those that do not continue
+                // byte by byte in the branch below.
+                State::Head(partial) if partial.is_empty() => match varint::read_pair(input) {
                     Some((kind, length, len)) => {
                         let whole = len as u64 + length;
                         // The usual case: the whole frame has arrived, and is not copied.
@@ -103,7 +112,7 @@ impl Frames {
                 },
                 State::Head(partial) => {
                     partial.push(input.get_u8());
-                    if let Some((kind, length, _)) = head(partial) {
+                    if let Some((kind, length, _)) = varint::read_pair(partial) {
                         let head = Bytes::from(std::mem::take(partial));
                         if let Some(head) = self.enter(kind, length, head)? {
                             return Ok(Some(head));
@@ -117,6 +126,9 @@ impl Frames {
 
     /// Checks that the stream may end here. h3 does not detect that a frame handed on as it arrives
     /// is incomplete.
+    ///
+    /// # Errors
+    /// [`Refusal::Cut`]: a frame is incomplete (RFC 9114 7.1).
     pub(crate) fn end(&self) -> Result<(), Refusal> {
         match self.state {
             State::Passing(left) if left > 0 => Err(Refusal::Cut),
@@ -127,7 +139,13 @@ impl Frames {
     }
 
     /// Begins a frame whose type and length are in `head`. Returns the bytes to hand on now.
+    ///
+    /// # Errors
+    /// [`Refusal::TooLong`]: its length exceeds the limit of its type. Nothing of its content is
+    /// held.
     fn enter(&mut self, kind: u64, length: u64, head: Bytes) -> Result<Option<Bytes>, Refusal> {
+        // DATA frames have no limit here: they are handed on as they arrive, and the service limits
+        // the body.
         let max = match kind {
             DATA => u64::MAX,
             HEADERS => self.max_section,
@@ -155,9 +173,13 @@ impl Frames {
         Ok(Some(head))
     }
 
-    /// Checks a complete HEADERS frame.
+    /// Checks a complete HEADERS frame and returns it: the first is the request's, the next its
+    /// trailer.
+    ///
+    /// # Errors
+    /// [`Refusal::Malformed`]: its pseudo-header fields are not permitted there.
     fn section(&mut self, frame: Bytes) -> Result<Bytes, Refusal> {
-        let fields = head(&frame).map_or(&[][..], |(_, _, len)| &frame[len..]);
+        let fields = varint::read_pair(&frame).map_or(&[][..], |(_, _, len)| &frame[len..]);
         let fine = match std::mem::replace(&mut self.begun, true) {
             false => field_section::is_request(fields),
             true => field_section::is_trailer(fields),
@@ -166,14 +188,7 @@ impl Frames {
     }
 }
 
-/// Parses a frame's type and length. Returns them with the number of bytes that they occupy, if all
-/// have arrived.
-fn head(bytes: &[u8]) -> Option<(u64, u64, usize)> {
-    let (kind, first) = varint::read(bytes)?;
-    let (length, second) = varint::read(&bytes[first..])?;
-    Some((kind, length, first + second))
-}
-
+/// The smaller of the two.
 fn within(left: u64, available: usize) -> usize {
     usize::try_from(left).unwrap_or(usize::MAX).min(available)
 }

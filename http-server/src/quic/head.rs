@@ -8,12 +8,14 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use super::varint;
 
+/// Frame types (RFC 9114 11.2.1).
 const DATA: u8 = 0x0;
 const HEADERS: u8 = 0x1;
 /// Index of `:status` in the static table.
 const STATUS: u8 = 24;
 
-/// Appends a HEADERS frame.
+/// Appends a HEADERS frame with `:status` and all of `headers`, whose names are in lower case
+/// already.
 pub(super) fn write(status: StatusCode, headers: &HeaderMap, into: &mut BytesMut) {
     // The length takes two bytes up to 16 383, and four beyond. Four are reserved; a value may use
     // a longer form than it needs (RFC 9000 16).
@@ -22,6 +24,8 @@ pub(super) fn write(status: StatusCode, headers: &HeaderMap, into: &mut BytesMut
     into.put_u32(0);
     let begin = into.len();
     into.put_slice(&[0, 0]); // nothing of the dynamic table (4.5.1)
+    // 0xc0: indexed field line of the static table (4.5.2). 0x50: literal value with a name of that
+    // table (4.5.4). 0x20: literal name (4.5.6).
     match whole_status(status) {
         Some(index) => integer(index, 6, 0xc0, into),
         None => {
@@ -31,6 +35,8 @@ pub(super) fn write(status: StatusCode, headers: &HeaderMap, into: &mut BytesMut
     }
     for (name, value) in headers {
         let value = value.as_bytes();
+        // Both forms name the field by its index, and the first also its value: one byte or two
+        // instead of the text.
         match known(name) {
             Some((index, values)) => match values.iter().find(|(known, _)| *known == value) {
                 Some(&(_, whole)) => integer(whole, 6, 0xc0, into),
@@ -56,6 +62,7 @@ pub(super) fn write_data(length: usize, into: &mut BytesMut) {
     varint::write(length as u64, into);
 }
 
+/// The index of `:status` with this value in the static table, if it is there.
 fn whole_status(status: StatusCode) -> Option<u8> {
     Some(match status.as_u16() {
         200 => 25,
@@ -105,11 +112,13 @@ fn known(name: &HeaderName) -> Option<(u8, Whole)> {
     })
 }
 
+/// Appends a string literal, not Huffman-coded (RFC 9204 4.1.2).
 fn string(string: &[u8], into: &mut BytesMut) {
     long(string.len(), 7, 0, into);
     into.put_slice(string);
 }
 
+/// Appends an index of the static table as [`long`] does.
 fn integer(value: u8, bits: u32, form: u8, into: &mut BytesMut) {
     long(value.into(), bits, form, into);
 }
@@ -145,7 +154,8 @@ mod tests {
         headers.insert(header::DATE, HeaderValue::from_static("x"));
         let mut bytes = BytesMut::new();
         write(StatusCode::IM_A_TEAPOT, &headers, &mut bytes);
-        let expected = b"\x01\x80\x00\x00\x1e\x00\x00\x5f\x09\x03418\xe0\x54\x0212\x27\x01priority\x03u=3\x56\x01x";
+        let expected = b"\x01\x80\x00\x00\x1e\x00\x00\x5f\x09\x03418\xe0\x54\x0212\
+                         \x27\x01priority\x03u=3\x56\x01x";
         assert_eq!(bytes[..], expected[..]);
         bytes.clear();
         write(StatusCode::OK, &HeaderMap::new(), &mut bytes);

@@ -16,7 +16,9 @@ use ring::{
 
 /// Length in bytes of the connection ids that this server issues.
 pub(super) const ID_LEN: usize = 8;
+/// The first byte of [`Keys::note`]. A successor that does not know the format refuses it.
 const VERSION: u8 = 1;
+/// Length in bytes of the secret that all owners share.
 const SECRET_LEN: usize = 32;
 /// Limit of processes that hold connections of one socket: beyond it, the oldest is dropped.
 pub(super) const MAX_OWNERS: usize = 8;
@@ -24,6 +26,7 @@ pub(super) const MAX_OWNERS: usize = 8;
 /// The keys of one socket, including those of former owners.
 #[derive(Clone)]
 pub(super) struct Keys {
+    /// The source of the keys of reset and address tokens.
     secret: [u8; SECRET_LEN],
     /// Keys of connection ids: this process's first, then the former owners', latest first.
     ids: Vec<u64>,
@@ -41,8 +44,11 @@ impl Keys {
     /// The keys in `note`, and a new key for this process.
     ///
     /// # Errors
-    /// `InvalidData` if `note` is malformed.
+    /// `InvalidData` if `note` is malformed, or lists no owner or too many; otherwise the system
+    /// provides no randomness.
     pub(super) fn inherit(note: &[u8]) -> io::Result<Self> {
+        // The bytes may be from another version of the program: their form is checked completely
+        // before any is used.
         let read = || {
             let (&[VERSION], rest) = note.split_first_chunk()? else {
                 return None;
@@ -54,15 +60,15 @@ impl Keys {
                 (*secret, ids.iter().map(|id| u64::from_le_bytes(*id)).collect::<Vec<_>>())
             })
         };
-        let invalid = || {
-            io::Error::new(io::ErrorKind::InvalidData, "not what a process leaves of a QUIC socket")
-        };
+        let invalid =
+            || io::Error::new(io::ErrorKind::InvalidData, "malformed state of a QUIC socket");
         let (secret, mut ids) = read().ok_or_else(invalid)?;
         ids.insert(0, u64::from_le_bytes(random()?));
         Ok(Self { secret, ids })
     }
 
-    /// The keys as bytes for [`Keys::inherit`]. They are secret.
+    /// The keys as bytes for [`Keys::inherit`]: version, secret, then the key of each owner, 8
+    /// bytes each. They are secret. The oldest owner is left out if there are [`MAX_OWNERS`].
     pub(super) fn note(&self) -> Vec<u8> {
         let ids = self.ids.iter().take(MAX_OWNERS - 1);
         let ids = ids.flat_map(|id| id.to_le_bytes());
@@ -76,11 +82,14 @@ impl Keys {
 
     /// Whether this process issued the connection id.
     pub(super) fn is_ours(&self, id: &[u8; ID_LEN]) -> bool {
+        // A connection id contains a keyed hash of itself: only the owner of the key can have
+        // issued it.
         let ours = self.ids.first().copied().map(HashedConnectionIdGenerator::from_key);
         ours.is_some_and(|ours| ours.validate(&ConnectionId::new(id)).is_ok())
     }
 
-    /// The former owner that issued the connection id, if any.
+    /// The index of the former owner that issued the connection id, 0 for the latest; `None` if
+    /// this process or no owner issued it.
     pub(super) fn owner(&self, id: &[u8; ID_LEN]) -> Option<usize> {
         let id = ConnectionId::new(id);
         let issued = |key: &u64| HashedConnectionIdGenerator::from_key(*key).validate(&id).is_ok();
@@ -93,17 +102,19 @@ impl Keys {
         ConnectionIds { ours: all.next().unwrap_or_default(), former: all.collect() }
     }
 
+    /// The key of stateless reset tokens (RFC 9000 10.3.2).
     pub(super) fn reset(&self) -> Arc<dyn HmacKey> {
         Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &self.derived(b"stateless reset")))
     }
 
+    /// The key of Retry tokens (RFC 9000 8.1.2).
     pub(super) fn token(&self) -> Arc<dyn HandshakeTokenKey> {
         Arc::new(hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&self.derived(b"address token")))
     }
 
-    fn derived(&self, what: &[u8]) -> Vec<u8> {
+    fn derived(&self, purpose: &[u8]) -> Vec<u8> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.secret);
-        hmac::sign(&key, what).as_ref().to_vec()
+        hmac::sign(&key, purpose).as_ref().to_vec()
     }
 }
 
@@ -113,8 +124,8 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// quinn's generator of connection ids. It also accepts ids of former owners, so that a packet for
-/// a process that has ended is answered with a reset.
+/// quinn's generator of connection ids. It also accepts ids of former owners, so that quinn
+/// responds with a reset to a packet for a process that has ended.
 pub(super) struct ConnectionIds {
     ours: HashedConnectionIdGenerator,
     former: Vec<HashedConnectionIdGenerator>,
@@ -139,6 +150,7 @@ impl ConnectionIdGenerator for ConnectionIds {
     }
 }
 
+/// Random bytes of the system.
 fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     SystemRandom::new()

@@ -46,6 +46,7 @@ use super::{
 /// Pieces up to this size in bytes are copied together into one of up to [`PIECE`]: a few audio
 /// frames become one piece.
 const SMALL: usize = 4 << 10;
+/// Limit in bytes of such a piece; more small pieces become the next one.
 const GATHERED: usize = 16 << 10;
 /// Limit in bytes of a gathered piece. quinn holds a piece until its last byte is acknowledged, and
 /// counts all of it against the send window until then.
@@ -66,7 +67,8 @@ pub(super) struct Requests<S> {
 }
 
 impl<S: Service> Requests<S> {
-    /// Reads one request and responds to it.
+    /// Reads one request and responds to it. The response is complete, reset, or no longer wanted
+    /// when this ends; bytes of it may be in flight.
     pub(super) async fn respond(
         self: Arc<Self>,
         request: RequestResolver<transport::Connection, Bytes>,
@@ -80,6 +82,7 @@ impl<S: Service> Requests<S> {
             self.quic.close(wire(Code::H3_FRAME_ERROR.value()), b"a stream ended within a frame");
         }
         let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+        // Acknowledged responses are removed only before the list would grow.
         if finished.len() == finished.capacity() {
             finished.retain(|exchange| !exchange.has_arrived());
         }
@@ -88,7 +91,7 @@ impl<S: Service> Requests<S> {
         self.done.notify_one();
     }
 
-    /// Waits until all bytes written are acknowledged or no longer wanted.
+    /// Waits until all bytes of finished responses are acknowledged or no longer wanted.
     pub(super) async fn arrived(&self) {
         let finished =
             std::mem::take(&mut *self.finished.lock().unwrap_or_else(PoisonError::into_inner));
@@ -98,6 +101,8 @@ impl<S: Service> Requests<S> {
         }
     }
 
+    /// Serves one request. Every way out that did not finish the response resets its stream
+    /// (`Writer`'s drop), so that the client does not take it for complete.
     async fn exchange(
         &self,
         request: RequestResolver<transport::Connection, Bytes>,
@@ -105,6 +110,8 @@ impl<S: Service> Requests<S> {
     ) {
         let mut writer = Writer { requests: self, exchange, ended: false };
         let config = &self.context.config;
+        // The limit covers the head only. A body has its own limits, and a response may be held for
+        // a part.
         let resolved = match timeout(config.header, request.resolve_request()).await {
             Ok(resolved) => resolved,
             Err(_) => {
@@ -144,10 +151,12 @@ impl<S: Service> Requests<S> {
         }
     }
 
-    /// Answers a request whose head could not be read.
+    /// Responds to a request whose head could not be read, or resets its stream.
     async fn unread(&self, err: &StreamError, mut writer: Writer<'_, S>) {
         debug!(%err, "request not read");
         let refusal = writer.exchange.refusal();
+        // The filter of frames makes h3 fail with an error of h3's choice, so that the recorded
+        // refusal decides first.
         match err {
             StreamError::ConnectionError { .. } => {}
             // h3 has responded.
@@ -185,6 +194,7 @@ impl<S: Service> Requests<S> {
         self.context.client(peer, true, exchange.early)
     }
 
+    /// Counts a request that is not served.
     fn refuse(&self, reason: Reason) {
         self.context.metrics.refuse(reason);
     }
@@ -194,24 +204,30 @@ impl<S: Service> Requests<S> {
 /// it for complete.
 struct Writer<'a, S> {
     requests: &'a Requests<S>,
+    /// The stream of the request.
     exchange: &'a Exchange,
+    /// The stream was finished or reset.
     ended: bool,
 }
 
 impl<S> Writer<'_, S> {
-    /// Waits for `what` unless the client stops reading the response.
-    async fn unless_stopped<T>(&self, what: impl Future<Output = T>) -> Option<T> {
+    /// Waits for `work`; `None` if the client stops reading the response first (RFC 9114 4.1.1).
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let stopped = async {
             let stopped = self.exchange.send().stopped();
             stopped.await
         };
         tokio::select! {
             biased;
-            done = what => Some(done),
+            done = work => Some(done),
             _ = stopped => None,
         }
     }
 
+    /// Writes a response to its end. A body that fails resets the stream.
+    ///
+    /// # Errors
+    /// The client has stopped reading, or is gone.
     async fn send(&mut self, response: Response<Body>, head_only: bool) -> Result<(), Unwanted> {
         let (mut parts, mut body) = response.into_parts();
         complete(parts.status, &mut parts.headers, &body, head_only);
@@ -236,6 +252,8 @@ impl<S> Writer<'_, S> {
                     self.unless_stopped(next).await.ok_or(Unwanted)?
                 }
             };
+            // The first frame is written with the head. `before` are the bytes in front of its own,
+            // which the body's progress does not count.
             match frame {
                 Some(Ok(frame)) => {
                     if let Ok(mut data) = frame.into_data() {
@@ -273,6 +291,8 @@ impl<S> Writer<'_, S> {
         let quic = &self.requests.quic;
         let sent = &self.requests.context.metrics.sent;
         while from < pieces.len() {
+            // `turn` may call `write` twice: the second time with a larger send window, to find out
+            // which window is full.
             let (chunks, bytes) = poll_fn(|cx| {
                 let rest = &mut pieces[from..];
                 let write = |cx: &mut std::task::Context<'_>| self.exchange.poll_write(rest, cx);
@@ -284,6 +304,8 @@ impl<S> Writer<'_, S> {
             .await?;
             from += chunks;
             sent.inc_by(bytes as u64);
+            // The body's progress advances with the bytes that quinn has taken, without the frame's
+            // head. A slow client is found by it.
             if let Some((data, before)) = &mut data {
                 let head = bytes.min(*before);
                 *before -= head;
@@ -294,12 +316,14 @@ impl<S> Writer<'_, S> {
         Ok(())
     }
 
+    /// Marks the stream's end after the bytes written.
     fn finish(&mut self) {
         self.ended = true;
         // The peer may have stopped reading.
         let _ = self.exchange.send().finish();
     }
 
+    /// Abandons the stream with an error code (RFC 9114 8.1).
     fn reset(&mut self, code: Code) {
         self.ended = true;
         // The stream may have ended, or h3 may have reset it.
@@ -328,20 +352,24 @@ impl From<WriteError> for Unwanted {
 /// The next bytes to write, in pieces of a size that suits quinn.
 #[derive(Default)]
 struct Pieces {
+    /// Pieces that are not joined with others.
     ready: Vec<Bytes>,
     /// Gathered bytes after those pieces.
     small: BytesMut,
 }
 
 impl Pieces {
+    /// Number of bytes in all pieces.
     fn len(&self) -> usize {
         self.ready.iter().map(Bytes::len).sum::<usize>() + self.small.len()
     }
 
-    /// Appends a DATA frame.
+    /// Appends a DATA frame. Small pieces are copied, large ones shared, very large ones divided.
     fn push(&mut self, data: &Data) {
         head::write_data(data.remaining(), &mut self.small);
         for mut piece in data.pieces() {
+            // Audio frames and heads of parts are small and many; a video frame is large and stays
+            // as it is.
             if piece.len() <= SMALL {
                 if self.small.len() + piece.len() > GATHERED {
                     self.gather();
@@ -357,19 +385,22 @@ impl Pieces {
         }
     }
 
+    /// Makes the gathered bytes a piece.
     fn gather(&mut self) {
         if !self.small.is_empty() {
             self.ready.push(self.small.split().freeze());
         }
     }
 
+    /// Removes all pieces.
     fn take(&mut self) -> Vec<Bytes> {
         self.gather();
         std::mem::take(&mut self.ready)
     }
 }
 
-/// Sets the length, as the implementations of HTTP/1.1 and HTTP/2 do.
+/// Sets Content-Length, as the implementations of HTTP/1.1 and HTTP/2 do. A response to HEAD has
+/// the length already: its body was dropped (`pending`).
 fn complete(status: StatusCode, headers: &mut HeaderMap, body: &Body, head_only: bool) {
     let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
     if bodiless {
@@ -394,6 +425,7 @@ fn wrong(headers: &HeaderMap) -> Option<&'static str> {
     {
         return Some("te");
     }
+    // h3 checks none of these fields, and another reader of the request could find another end.
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     if let Some(first) = lengths.next()
         && (length(first).is_none() || lengths.next().is_some())

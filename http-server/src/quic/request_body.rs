@@ -16,17 +16,21 @@ use crate::body::BoxError;
 
 use super::transport;
 
-/// The body of one request.
+/// The body of one request. It fails if its length is not that of the head, so that a service never
+/// takes a truncated upload for complete.
 pub(super) struct RequestBody {
+    /// h3's side that receives.
     stream: RequestStream<transport::RequestStream, Bytes>,
     /// The bytes, or the error, read ahead by [`Self::begin`].
     first: Option<Result<Bytes, BoxError>>,
+    /// No further byte is read: the end, or an error.
     ended: bool,
     /// Bytes left, if the head has a Content-Length.
     left: Option<u64>,
 }
 
 impl RequestBody {
+    /// `length`: the Content-Length of the head, if it has one.
     pub(super) fn new(
         stream: RequestStream<transport::RequestStream, Bytes>,
         length: Option<u64>,
@@ -42,6 +46,8 @@ impl RequestBody {
         }
     }
 
+    /// The next bytes, checked against the length; `None` at the end. After an error the body has
+    /// ended.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
         if self.ended {
             return Poll::Ready(None);
@@ -54,6 +60,7 @@ impl RequestBody {
             }
         };
         self.ended = data.is_none();
+        // More bytes than stated, or fewer at the end, make the request malformed.
         let fits = match (&mut self.left, &data) {
             (Some(left), Some(data)) => {
                 left.checked_sub(data.len() as u64).map(|rest| *left = rest).is_some()
@@ -65,7 +72,7 @@ impl RequestBody {
             self.ended = true;
             let err = io::Error::new(
                 io::ErrorKind::InvalidData,
-                "the body has not the length that its head says",
+                "the length of the body differs from Content-Length",
             );
             return Poll::Ready(Some(Err(err.into())));
         }
@@ -81,6 +88,7 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        // The bytes that were read ahead are first.
         let next = match self.first.take() {
             Some(first) => Some(first),
             None => ready!(self.poll_next(cx)),

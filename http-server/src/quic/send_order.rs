@@ -44,6 +44,7 @@ impl Order {
 /// The responses that wait to write on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
+    /// The responses that could not write.
     waiting: Mutex<Vec<Waiting>>,
     /// The number of waiting responses: mostly none.
     count: AtomicUsize,
@@ -51,6 +52,7 @@ pub(super) struct Turns {
     writing: AtomicUsize,
 }
 
+/// A response that could not write, and the reason.
 #[derive(Debug)]
 struct Waiting {
     ticket: u64,
@@ -92,10 +94,12 @@ impl Turns {
         Turn { turns: self, ticket, order, listed: false, probed: false }
     }
 
+    /// The lock is held for a scan or an update of the list, never while bytes are written.
     fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Wakes the responses that wait for more urgent ones. Each checks again whether it may write.
     fn wake_kept_back(waiting: &[Waiting]) {
         for waiting in waiting.iter().filter(|waiting| waiting.state == State::KeptBack) {
             waiting.waker.wake_by_ref();
@@ -106,6 +110,9 @@ impl Turns {
 impl Turn<'_> {
     /// Calls `write` when it is this response's turn. `open` enlarges the send window by [`PROBE`],
     /// or restores it.
+    ///
+    /// Pending: the task is woken by quinn when there is room, or by a more urgent response that
+    /// leaves.
     pub(super) fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -136,7 +143,7 @@ impl Turn<'_> {
         probe
     }
 
-    /// The response has no bytes to write for now.
+    /// Removes the response from those that wait, because it has no bytes to write for now.
     pub(super) fn leave(&mut self) {
         self.probed = false;
         if !std::mem::take(&mut self.listed) {
@@ -148,13 +155,17 @@ impl Turn<'_> {
         Turns::wake_kept_back(&waiting);
     }
 
+    /// Whether a more urgent response waits for the room that becomes free.
     fn must_wait(&self) -> bool {
         let waiting = self.turns.waiting();
         waiting.iter().any(|other| other.order < self.order && other.state == State::Full)
     }
 
+    /// Adds the response to those that wait, or updates its state and waker.
     fn list(&mut self, state: State, cx: &Context<'_>) {
         let mut waiting = self.turns.waiting();
+        // A response that is polled again keeps its entry, so that the list has one for each
+        // response at most.
         match waiting.iter_mut().find(|waiting| waiting.ticket == self.ticket) {
             Some(known) => {
                 known.state = state;

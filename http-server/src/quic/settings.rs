@@ -62,6 +62,8 @@ pub(super) fn server(
     server
         .validation_token_config(tokens)
         .transport_config(Arc::new(transport(config)?))
+        // A viewer keeps the connection when the network changes; the new path is validated by
+        // quinn (RFC 9000 9).
         .migration(true)
         .retry_token_lifetime(RETRY_TOKEN)
         .max_incoming(MAX_INCOMING)
@@ -70,6 +72,8 @@ pub(super) fn server(
     Ok(server)
 }
 
+/// TLS 1.3 (RFC 9001 4.2) with the ALPN protocol `h3` (RFC 9114 3.1). One ticket a connection is
+/// sent: a client needs one, and each is a stored session here.
 fn tls(
     early_data: bool,
     certificates: Arc<dyn ResolvesServerCert>,
@@ -88,14 +92,20 @@ fn tls(
     Ok(tls)
 }
 
-/// The transport parameters. Congestion control is CUBIC, as is usual for TCP: quinn implements the
-/// first version of BBR and marks it experimental. The peer decides when it acknowledges: few
-/// clients know the extension that reduces acknowledgements. Datagrams are off. The spin bit is off
-/// too, because it shows observers a viewer's round-trip time.
+/// The transport parameters.
+///
+/// Congestion control is CUBIC, as is usual for TCP: quinn implements the first version of BBR and
+/// marks it experimental. The peer decides when it acknowledges: few clients know the extension
+/// that reduces acknowledgements. Datagrams are off. The spin bit is off too, because it shows
+/// observers a viewer's round-trip time.
+///
+/// # Errors
+/// `Config::idle` is too long for QUIC (2^62 ms).
 fn transport(config: &Config) -> io::Result<TransportConfig> {
     let idle = IdleTimeout::try_from(config.idle).map_err(io::Error::other)?;
     let mut transport = TransportConfig::default();
     transport
+        // Each of these values is a bound of the memory that one connection can occupy.
         .max_concurrent_bidi_streams(config.max_streams.into())
         .max_concurrent_uni_streams(UNIDIRECTIONAL.into())
         .max_idle_timeout(Some(idle))

@@ -2,9 +2,11 @@
 //!
 //! Both processes hold the socket and send on it; only the newest reads it. A datagram for a
 //! connection of a former owner, recognized by its connection id ([`Keys`]), is forwarded through a
-//! Unix socket ([`forward`]). Order of events: [`QuicHandover::prepare`] in the old process; the new
-//! one starts and does not read yet; [`QuicHandover::complete`] in the old one, which stops
-//! reading; [`QuicHandover::begin`] in the new one. Datagrams that arrive between the last two wait
+//! Unix socket ([`forward`]).
+//!
+//! Order of events: [`QuicHandover::prepare`] in the old process; the new one starts and does not
+//! read yet; [`QuicHandover::complete`] in the old one, which stops reading;
+//! [`QuicHandover::begin`] in the new one. Datagrams that arrive between the last two wait
 //! in the kernel, so that two processes never receive first datagrams of one client.
 
 use std::{
@@ -42,11 +44,14 @@ use super::{
 /// The pause after the socket was full, when no event reports that there is room.
 const FULL: Duration = Duration::from_millis(1);
 
-/// A UDP socket for HTTP/3, with the state inherited from its former owners.
+/// A UDP socket for HTTP/3, with the state inherited from its former owners. It is read when an
+/// endpoint is created on it.
 #[derive(Debug)]
 pub struct QuicSocket {
     udp: UdpSocket,
     keys: Keys,
+    /// Processes that hold connections of the socket, the latest owner first: the same order as in
+    /// `keys`.
     former: Vec<Former>,
     inbox: Arc<Inbox>,
 }
@@ -70,6 +75,7 @@ pub struct QuicLegacy {
 #[derive(Debug)]
 struct Former {
     inbox: UnixDatagram,
+    /// It has ended, or has closed its end: nothing is forwarded to it any more.
     gone: AtomicBool,
 }
 
@@ -104,12 +110,15 @@ impl QuicSocket {
         Ok(socket)
     }
 
+    /// Sets up the socket, and duplicates the descriptors that a handover needs.
     fn with(udp: UdpSocket, keys: Keys, former: Vec<Former>) -> io::Result<Self> {
         udp.set_nonblocking(true)?;
         let socket = SockRef::from(&udp);
         // The kernel's limit may reduce the size; a larger buffer only avoids losses under load.
         let _ = socket.set_recv_buffer_size(QuicSocket::BUFFER);
         let _ = socket.set_send_buffer_size(QuicSocket::BUFFER);
+        // The inbox keeps duplicates of all descriptors, because a handover may begin after the
+        // endpoint has taken the originals.
         let left = former.iter().map(|former| former.inbox.try_clone());
         let inbox = Inbox {
             udp: udp.try_clone()?,
@@ -133,6 +142,7 @@ impl QuicSocket {
         QuicHandover(Arc::clone(&self.inbox))
     }
 
+    /// The keys that the endpoint is configured with.
     pub(super) fn keys(&self) -> &Keys {
         &self.keys
     }
@@ -211,16 +221,21 @@ impl QuicHandover {
 struct Inbox {
     udp: UdpSocket,
     keys: Keys,
+    /// Duplicates of the former owners' sockets, for the next successor.
     former: Vec<UnixDatagram>,
     mail: Mutex<Mail>,
 }
 
+/// The state that a handover changes. The reading task and the handover share it.
 #[derive(Default)]
 struct Mail {
+    /// The end at which forwarded datagrams arrive, from `prepare` on.
     inbox: Option<net::UnixDatagram>,
+    /// The process that may read the UDP socket.
     reads: Reads,
     /// The waker of the reading task.
     waker: Option<Waker>,
+    /// The buffer of one forwarded datagram; empty before the first handover.
     forwarded: Vec<u8>,
 }
 
@@ -229,12 +244,15 @@ struct Mail {
 enum Reads {
     /// The former owner, until [`QuicHandover::begin`].
     Before,
+    /// This process.
     #[default]
     Us,
+    /// The process that took over.
     Successor,
 }
 
 impl Inbox {
+    /// The lock is held for one read of the sockets at most.
     fn mail(&self) -> MutexGuard<'_, Mail> {
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -247,6 +265,7 @@ impl fmt::Debug for Inbox {
 }
 
 impl Mail {
+    /// Wakes the reading task, which then checks the changed state.
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -267,6 +286,8 @@ impl Mail {
         self.forwarded.resize(forward::MAX, 0);
         let mut count = 0;
         while count < bufs.len().min(metas.len()) {
+            // Datagrams that do not decode are skipped. Their content is not checked further,
+            // because QUIC authenticates each packet.
             let Poll::Ready(Ok(())) = inbox.poll_recv_ready(cx) else {
                 break;
             };
@@ -306,6 +327,8 @@ impl Former {
         }
         let head = forward::seal(meta);
         let forwarded = [IoSlice::new(&head), IoSlice::new(datagram)];
+        // Never waits: a process that does not read must not stop the one that reads the UDP
+        // socket.
         match SockRef::from(&self.inbox).send_vectored(&forwarded) {
             Ok(_) => true,
             Err(err)
@@ -331,12 +354,15 @@ pub(super) struct Socket {
     /// The runtime's registration, present while this process reads the socket: afterwards,
     /// datagrams for another process would wake this one.
     udp: ArcSwapOption<net::UdpSocket>,
+    /// The same socket without a registration, for the system calls themselves.
     plain: UdpSocket,
     /// The kernel has refused a datagram, and no event reports when there is room.
     full: AtomicBool,
     /// The addresses that may be spoofed.
     budgets: Mutex<Budgets>,
+    /// `budgets` tracks an address. Without one, neither sending nor receiving takes the lock.
     limited: AtomicBool,
+    /// quinn's capabilities of the socket: segmentation offload, ECN.
     state: UdpSocketState,
     local: SocketAddr,
     keys: Keys,
@@ -346,8 +372,11 @@ pub(super) struct Socket {
 
 impl Socket {
     /// Forwards the datagrams of other processes and keeps this process's: `buf` holds `meta.len`
-    /// bytes in datagrams of `meta.stride`.
+    /// bytes in datagrams of `meta.stride`, and afterwards those that are kept.
     fn sort(&self, meta: &mut RecvMeta, buf: &mut [u8]) {
+        // The kernel may join datagrams of one sender (GRO) that belong to connections of two
+        // processes, so each is decided on its own. One whose owner is gone is kept: quinn responds
+        // with a stateless reset.
         let (len, stride) = (meta.len, meta.stride.max(1));
         let mut kept = 0;
         for start in (0..len).step_by(stride) {
@@ -367,6 +396,8 @@ impl Socket {
     /// Counts datagrams received from addresses that may be spoofed, and sends the datagrams held
     /// for them.
     fn account(&self, meta: &RecvMeta, buf: &[u8]) {
+        // Datagrams with a short header cannot begin a handshake. While no address is tracked they
+        // need no accounting, so established connections cost nothing here.
         let datagrams = buf[..meta.len].chunks(meta.stride.max(1));
         if !self.limited.load(Ordering::Relaxed) && !datagrams.clone().any(is_long) {
             return;
@@ -390,7 +421,8 @@ impl Socket {
         }
     }
 
-    /// Sends to an address that may be spoofed within its limit; the rest is held.
+    /// Sends to an address that may be spoofed within its limit. Of the rest the first datagram is
+    /// held, and the others are dropped.
     fn send_limited(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let contents = transmit.contents;
         let segment = transmit.segment_size.unwrap_or(contents.len());
@@ -422,7 +454,10 @@ impl Socket {
         Ok(())
     }
 
+    /// Sends datagrams to the kernel. `WouldBlock` if it has no room.
     fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        // The registration records `WouldBlock`, so that the runtime reports when there is room.
+        // After a handover there is none, and `Writable` pauses instead.
         let send = || self.state.send(UdpSockRef::from(&self.plain), transmit);
         if let Some(udp) = &*self.udp.load() {
             return udp.try_io(Interest::WRITABLE, send);
@@ -434,6 +469,7 @@ impl Socket {
         sent
     }
 
+    /// The lock is not held during a system call.
     fn budgets(&self) -> MutexGuard<'_, Budgets> {
         self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -460,13 +496,15 @@ impl AsyncUdpSocket for Socket {
         // The lock is held while the socket is read: when [`QuicHandover::complete`] has acquired
         // it, no read follows.
         let mut mail = self.inbox.mail();
-        let letters = mail.poll_recv(cx, bufs, metas);
-        if letters > 0 {
-            for (meta, buf) in metas.iter().zip(bufs.iter()).take(letters) {
+        let forwarded = mail.poll_recv(cx, bufs, metas);
+        if forwarded > 0 {
+            for (meta, buf) in metas.iter().zip(bufs.iter()).take(forwarded) {
                 self.account(meta, buf);
             }
-            return Poll::Ready(Ok(letters));
+            return Poll::Ready(Ok(forwarded));
         }
+        // While another process may read the socket, this task waits for forwarded datagrams and
+        // for a change of `reads`, both of which wake it.
         match mail.reads {
             Reads::Us => {}
             Reads::Before => return Poll::Pending,
@@ -480,6 +518,8 @@ impl AsyncUdpSocket for Socket {
         loop {
             ready!(udp.poll_recv_ready(cx))?;
             let receive = || self.state.recv(UdpSockRef::from(&self.plain), bufs, metas);
+            // `try_io` clears the readiness on `WouldBlock`, so that the next `poll_recv_ready`
+            // registers the task.
             let count = match udp.try_io(Interest::READABLE, receive) {
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => continue,
                 received => received?,
@@ -516,6 +556,7 @@ impl AsyncUdpSocket for Socket {
 /// Waits for room in the socket, for one of many senders.
 struct Writable {
     socket: Arc<Socket>,
+    /// The wait in progress. It is dropped when there is room.
     waiting: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>>,
 }
 

@@ -31,18 +31,22 @@ pub(super) type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// read the peer's other streams ([`unidirectional`](super::unidirectional)).
 pub(super) struct Connection {
     quic: quinn::Connection,
+    /// This server's unidirectional streams that h3 has not taken.
     opened: VecDeque<quinn::SendStream>,
     /// Each is ready when the peer stops reading the corresponding stream.
     stopped: Vec<Stopped>,
     requests: VecDeque<RequestStream>,
     /// The last request that h3 has taken.
     taken: Option<Arc<Exchange>>,
+    /// Limit in bytes of an encoded field section.
     max_section: u64,
 }
 
 /// The stream of one request, as far as the code that writes the response needs it.
 #[derive(Debug)]
 pub(super) struct Exchange {
+    /// Shared by h3, which responds to a head that is too large, and the code that writes all other
+    /// responses.
     send: Mutex<quinn::SendStream>,
     /// The reason why it is not read further, if any.
     refusal: OnceLock<Refusal>,
@@ -64,6 +68,8 @@ impl Connection {
     ) -> Result<Self, ConnectionError> {
         let (mut opened, mut stopped) =
             (VecDeque::with_capacity(OPENED), Vec::<Stopped>::with_capacity(OPENED));
+        // The peer must not close these streams (RFC 9114 6.2.1). Only its STOP_SENDING is an
+        // event: the end of the connection ends its task anyway.
         for _ in 0..OPENED {
             let stream = quic.open_uni().await?;
             let waiting = stream.stopped();
@@ -236,6 +242,7 @@ pub(super) struct RecvStream {
 }
 
 impl RecvStream {
+    /// Records why the stream is not read further, and returns the error with which h3 gives it up.
     fn refuse(&mut self, refusal: Refusal) -> StreamErrorIncoming {
         let _ = self.exchange.refusal.set(refusal);
         let code = match refusal {
@@ -265,6 +272,8 @@ impl quic::RecvStream for RecvStream {
             match ready!(chunk) {
                 Ok(Some(chunk)) => self.input = chunk.bytes,
                 Ok(None) => {
+                    // h3 takes the end of the stream for the end of the request, also within a
+                    // frame.
                     let end = self.frames.end().map(|()| None);
                     return Poll::Ready(end.map_err(|refusal| self.refuse(refusal)));
                 }
@@ -294,6 +303,7 @@ impl Drop for RecvStream {
 /// head is too large.
 pub(super) struct SendStream {
     exchange: Arc<Exchange>,
+    /// The bytes that `send_data` has taken and `poll_ready` writes.
     writing: Option<WriteBuf<Bytes>>,
 }
 
@@ -312,6 +322,7 @@ impl quic::SendStream<Bytes> for SendStream {
     }
 
     fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
+        // h3 calls `poll_ready` before each write, so that this is a fault of h3.
         if self.writing.is_some() {
             let connection_error =
                 ConnectionErrorIncoming::InternalError("written to while not ready".into());
@@ -345,6 +356,7 @@ pub(super) struct RequestStream {
 impl quic::RecvStream for RequestStream {
     type Buf = Bytes;
 
+    /// Bytes pass the filter of `frames` before h3 reads them.
     fn poll_data(
         &mut self,
         cx: &mut Context<'_>,
@@ -388,14 +400,18 @@ pub(super) fn wire(code: u64) -> VarInt {
     VarInt::from_u64(code).unwrap_or(VarInt::MAX)
 }
 
+/// The number of a stream as h3's type.
 fn id(id: u64) -> StreamId {
     StreamId::try_from(id).expect("the number of a QUIC stream has 62 bits")
 }
 
+/// An error that is none of h3's cases.
 fn unknown(kind: io::ErrorKind) -> StreamErrorIncoming {
     StreamErrorIncoming::Unknown(Box::new(io::Error::from(kind)))
 }
 
+/// The end of the connection as h3's error. h3 distinguishes a close of the application and a
+/// timeout from all other causes.
 fn lost(err: ConnectionError) -> StreamErrorIncoming {
     let connection_error = match err {
         ConnectionError::ApplicationClosed(close) => {
@@ -407,6 +423,7 @@ fn lost(err: ConnectionError) -> StreamErrorIncoming {
     StreamErrorIncoming::ConnectionErrorIncoming { connection_error }
 }
 
+/// A failed read as h3's error.
 fn read_error(err: ReadError) -> StreamErrorIncoming {
     match err {
         ReadError::Reset(code) => {
@@ -417,6 +434,7 @@ fn read_error(err: ReadError) -> StreamErrorIncoming {
     }
 }
 
+/// A failed write as h3's error.
 fn write_error(err: WriteError) -> StreamErrorIncoming {
     match err {
         WriteError::Stopped(code) => {

@@ -51,22 +51,28 @@ const MAX_HEAD: usize = 16;
 /// The reason why the connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fault {
+    /// The error code of the close.
     code: Code,
+    /// A phrase for the peer's log.
     why: &'static str,
 }
 
 /// The client's state across all its streams.
 #[derive(Debug, Default)]
 pub(crate) struct Peer {
+    /// Which of the streams that occur once have been opened.
     control: bool,
     encoder: bool,
     decoder: bool,
+    /// SETTINGS have arrived.
     settled: bool,
+    /// The last MAX_PUSH_ID, which may only grow (RFC 9114 7.2.7).
     max_push_id: Option<u64>,
+    /// The last GOAWAY, which may only shrink (RFC 9114 5.2).
     goaway: Option<u64>,
 }
 
-/// One stream.
+/// One stream, read as its bytes arrive.
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     state: State,
@@ -74,14 +80,17 @@ pub(crate) struct Stream {
     partial: Vec<u8>,
 }
 
+/// The type of the stream, and the position in it.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum State {
     /// Before the stream type.
     #[default]
     Type,
+    /// On the control stream, within a frame's type, length or content.
     Control,
     /// On the control stream, within a frame that is skipped; bytes left.
     Skipping(u64),
+    /// On QPACK's encoder stream.
     Encoder,
     /// On the decoder stream; within an integer, the number of its bytes so far.
     Decoder(Option<u8>),
@@ -97,6 +106,8 @@ impl Stream {
     pub(crate) fn read(&mut self, bytes: &[u8], peer: &mut Peer) -> Result<bool, Fault> {
         let mut rest = bytes;
         while let Some((&first, after)) = rest.split_first() {
+            // Byte by byte, except for skipped frames: these streams carry some dozens of bytes in
+            // a connection's life.
             match &mut self.state {
                 State::Type => {
                     rest = after;
@@ -148,25 +159,29 @@ impl Stream {
         match self.state {
             State::Type | State::Unknown => Ok(()),
             State::Control if !self.partial.is_empty() => {
-                Err(fault(Code::H3_FRAME_ERROR, "a frame is cut"))
+                Err(fault(Code::H3_FRAME_ERROR, "the stream ended within a frame"))
             }
-            State::Skipping(_) => Err(fault(Code::H3_FRAME_ERROR, "a frame is cut")),
-            State::Control | State::Encoder | State::Decoder(_) => Err(fault(
-                Code::H3_CLOSED_CRITICAL_STREAM,
-                "a stream that lasts as long as the connection has ended",
-            )),
+            State::Skipping(_) => {
+                Err(fault(Code::H3_FRAME_ERROR, "the stream ended within a frame"))
+            }
+            State::Control | State::Encoder | State::Decoder(_) => {
+                Err(fault(Code::H3_CLOSED_CRITICAL_STREAM, "a critical stream has ended"))
+            }
         }
     }
 
-    /// Takes the current frame if it is complete, or skips it if its type is unknown.
+    /// Takes the frame in `partial` if it is complete, or skips it if its type is unknown. Called
+    /// after each byte, so that a frame is checked when its type and length are complete, before
+    /// its content is held.
+    ///
+    /// # Errors
+    /// The frame is not permitted here, too long, or malformed.
     fn frame(&mut self, peer: &mut Peer) -> Result<(), Fault> {
-        let head = varint::read(&self.partial).and_then(|(kind, first)| {
-            let (length, second) = varint::read(&self.partial[first..])?;
-            Some((kind, length, first + second))
-        });
-        let Some((kind, length, head)) = head else {
+        let Some((kind, length, head)) = varint::read_pair(&self.partial) else {
             return Ok(());
         };
+        // The type and length have just become complete: their checks come before any content is
+        // held.
         if self.partial.len() == head {
             permitted(kind, length, peer)?;
             if !is_known(kind) {
@@ -189,39 +204,49 @@ impl Stream {
     }
 }
 
+/// A protocol error.
 fn fault(code: Code, why: &'static str) -> Fault {
     Fault { code, why }
 }
 
-/// The state of a stream of type `kind` (RFC 9114 6.2).
+/// The state of a new stream of type `kind`.
+///
+/// # Errors
+/// The type is for servers only, or has occurred before (RFC 9114 6.2.1, 6.2.2; RFC 9204 4.2).
 fn open(kind: u64, peer: &mut Peer) -> Result<State, Fault> {
+    // Each critical stream may be opened once; streams of unknown types are permitted and ignored
+    // (RFC 9114 9).
     let (seen, state) = match kind {
         CONTROL => (&mut peer.control, State::Control),
         ENCODER => (&mut peer.encoder, State::Encoder),
         DECODER => (&mut peer.decoder, State::Decoder(None)),
-        PUSH => return Err(fault(Code::H3_STREAM_CREATION_ERROR, "a client pushes nothing")),
+        PUSH => return Err(fault(Code::H3_STREAM_CREATION_ERROR, "a client must not push")),
         _ => return Ok(State::Unknown),
     };
     match std::mem::replace(seen, true) {
-        true => {
-            Err(fault(Code::H3_STREAM_CREATION_ERROR, "a second stream of a type that comes once"))
-        }
+        true => Err(fault(Code::H3_STREAM_CREATION_ERROR, "a second stream of its type")),
         false => Ok(state),
     }
 }
 
+/// Whether this server interprets frames of this type on the control stream.
 fn is_known(kind: u64) -> bool {
     matches!(kind, SETTINGS | GOAWAY | MAX_PUSH_ID | CANCEL_PUSH)
 }
 
 /// Checks whether a frame is permitted now and with this length (RFC 9114 6.2.1, 7.2).
+///
+/// # Errors
+/// The order of frames, their type on this stream, or their length.
 fn permitted(kind: u64, length: u64, peer: &Peer) -> Result<(), Fault> {
     match kind {
-        SETTINGS if peer.settled => Err(fault(Code::H3_FRAME_UNEXPECTED, "settings come once")),
+        SETTINGS if peer.settled => {
+            Err(fault(Code::H3_FRAME_UNEXPECTED, "a second SETTINGS frame"))
+        }
         SETTINGS => Ok(()),
-        _ if !peer.settled => Err(fault(Code::H3_MISSING_SETTINGS, "settings come first")),
+        _ if !peer.settled => Err(fault(Code::H3_MISSING_SETTINGS, "a frame before SETTINGS")),
         ..=CONTINUATION if !is_known(kind) => {
-            Err(fault(Code::H3_FRAME_UNEXPECTED, "a frame that is not the control stream's"))
+            Err(fault(Code::H3_FRAME_UNEXPECTED, "a frame that is forbidden on the control stream"))
         }
         _ => Ok(()),
     }?;
@@ -232,6 +257,9 @@ fn permitted(kind: u64, length: u64, peer: &Peer) -> Result<(), Fault> {
 }
 
 /// Processes a complete frame (RFC 9114 7.2.3 to 7.2.7).
+///
+/// # Errors
+/// Its content is malformed, or an identifier changes in the wrong direction.
 fn take(kind: u64, payload: &[u8], peer: &mut Peer) -> Result<(), Fault> {
     if kind == SETTINGS {
         peer.settled = true;
@@ -256,43 +284,43 @@ fn take(kind: u64, payload: &[u8], peer: &mut Peer) -> Result<(), Fault> {
             }
             _ => Ok(()),
         },
-        _ => Err(fault(Code::H3_ID_ERROR, "CANCEL_PUSH of what was never promised")),
+        _ => Err(fault(Code::H3_ID_ERROR, "CANCEL_PUSH of a push that was never promised")),
     }
 }
 
-/// Checks settings: each once, none of HTTP/2's (RFC 9114 7.2.4).
+/// Checks settings: each once, none of HTTP/2's (RFC 9114 7.2.4, 7.2.4.1). Their values have no
+/// effect, because responses refer to no dynamic table and their heads are short.
 fn settings(mut payload: &[u8]) -> Result<(), Fault> {
     let mut seen = HashSet::new();
     while !payload.is_empty() {
-        let setting = varint::read(payload).and_then(|(name, first)| {
-            let (value, second) = varint::read(&payload[first..])?;
-            Some((name, value, first + second))
-        });
-        let Some((name, value, len)) = setting else {
-            return Err(fault(Code::H3_FRAME_ERROR, "a setting is cut"));
+        let Some((name, value, len)) = varint::read_pair(payload) else {
+            return Err(fault(Code::H3_FRAME_ERROR, "an incomplete setting"));
         };
         payload = &payload[len..];
+        // Identifiers of HTTP/2's settings are reserved, and a repeated one is an error (RFC 9114
+        // 7.2.4).
         if matches!(name, 0 | 2..=5)
             || !seen.insert(name)
             || (SWITCHES.contains(&name) && value > 1)
         {
-            return Err(fault(Code::H3_SETTINGS_ERROR, "a setting that may not be"));
+            return Err(fault(Code::H3_SETTINGS_ERROR, "a setting that is repeated or forbidden"));
         }
     }
     Ok(())
 }
 
-/// Processes one byte of the decoder stream. Stream Cancellation is the only valid instruction,
-/// because responses refer to no table (RFC 9204 4.4).
+/// Processes one byte of the decoder stream; `within` is the number of bytes of an incomplete
+/// integer so far. Stream Cancellation is the only valid instruction, because responses refer to no
+/// table (RFC 9204 4.4).
 fn decoder(byte: u8, within: Option<u8>) -> Result<Option<u8>, Fault> {
     match within {
         None if byte & 0xc0 != 0x40 => Err(fault(
             Code::QPACK_DECODER_STREAM_ERROR,
-            "nothing was inserted, and nothing referred to",
+            "an instruction for an empty dynamic table",
         )),
         None => Ok((byte & 0x3f == 0x3f).then_some(0)),
         Some(MAX_CONTINUED) => {
-            Err(fault(Code::QPACK_DECODER_STREAM_ERROR, "an integer without end"))
+            Err(fault(Code::QPACK_DECODER_STREAM_ERROR, "an integer of more than 62 bits"))
         }
         Some(count) => Ok((byte & 0x80 != 0).then_some(count + 1)),
     }
@@ -304,7 +332,7 @@ pub(crate) async fn read(quic: quinn::Connection, mut ours: Vec<Stopped>, metric
     let (mut peer, mut streams) = (Peer::default(), Vec::new());
     let fault = loop {
         tokio::select! {
-            come = quic.accept_uni() => match come {
+            accepted = quic.accept_uni() => match accepted {
                 // The limit of streams bounds their number.
                 Ok(stream) => streams.push((stream, Stream::default())),
                 Err(err) => return debug!(%err, "connection ended"),
@@ -312,7 +340,7 @@ pub(crate) async fn read(quic: quinn::Connection, mut ours: Vec<Stopped>, metric
             fault = poll_fn(|cx| poll(&mut streams, &mut peer, cx)) => break fault,
             () = poll_fn(|cx| poll_any(&mut ours, cx)) => break fault(
                 Code::H3_CLOSED_CRITICAL_STREAM,
-                "a stream that lasts as long as the connection is not read",
+                "the client stopped reading a critical stream",
             ),
         }
     };
@@ -321,7 +349,8 @@ pub(crate) async fn read(quic: quinn::Connection, mut ours: Vec<Stopped>, metric
     quic.close(wire(fault.code.value()), fault.why.as_bytes());
 }
 
-/// Reads the available bytes of all streams, and drops those that have ended.
+/// Reads the available bytes of all streams, and drops those that have ended. Ready with the first
+/// protocol error.
 fn poll(
     streams: &mut Vec<(quinn::RecvStream, Stream)>,
     peer: &mut Peer,
@@ -338,6 +367,7 @@ fn poll(
     fault.map_or(Poll::Pending, Poll::Ready)
 }
 
+/// Ready when the client has stopped reading one of this server's streams.
 fn poll_any(ours: &mut [Stopped], cx: &mut Context<'_>) -> Poll<()> {
     match ours.iter_mut().any(|stopped| stopped.as_mut().poll(cx).is_ready()) {
         true => Poll::Ready(()),

@@ -2,8 +2,8 @@
 
 use bytes::BufMut;
 
-/// Parses one from the front. Returns its value and its length in bytes; `None` if it is
-/// incomplete.
+/// Parses one from the front. Returns its value and its length in bytes, 1, 2, 4 or 8; `None` if it
+/// is incomplete. Forms longer than necessary are valid.
 pub(crate) fn read(bytes: &[u8]) -> Option<(u64, usize)> {
     let len = 1 << (bytes.first()? >> 6);
     let [first, rest @ ..] = bytes.get(..len)? else {
@@ -14,7 +14,15 @@ pub(crate) fn read(bytes: &[u8]) -> Option<(u64, usize)> {
     Some((value, len))
 }
 
-/// Appends the lower 62 bits of `value`.
+/// Parses two from the front, for example a frame's type and length. Returns their values and the
+/// number of bytes of both; `None` if one is incomplete.
+pub(crate) fn read_pair(bytes: &[u8]) -> Option<(u64, u64, usize)> {
+    let (one, first) = read(bytes)?;
+    let (two, second) = read(&bytes[first..])?;
+    Some((one, two, first + second))
+}
+
+/// Appends the lower 62 bits of `value` in the shortest form.
 pub(crate) fn write(value: u64, into: &mut impl BufMut) {
     let (bytes, form) = (value.to_be_bytes(), value);
     match form {

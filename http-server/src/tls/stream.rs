@@ -31,7 +31,8 @@ const TAIL: usize = 2 << 10;
 /// Limit of slices in one vectored write.
 const SLICES: usize = 64;
 
-/// The stream that the protocol reads from and writes to.
+/// The stream that the protocol reads from and writes to. It shares the session with [`Flush`],
+/// which another future of the same task holds: the lock is never contended.
 #[derive(Debug)]
 pub(crate) struct Stream<S> {
     shared: Arc<Mutex<Shared<S>>>,
@@ -54,6 +55,7 @@ struct Shared<S> {
     early: Arc<AtomicBool>,
     /// There may be early data to read.
     has_early: bool,
+    /// `close_notify` is among the records.
     closed: bool,
 }
 
@@ -78,7 +80,10 @@ where
         Self { shared: Arc::new(Mutex::new(shared)), early }
     }
 
-    /// Continues the handshake until requests may arrive.
+    /// Continues the handshake until requests may arrive: its end, or the first early data.
+    ///
+    /// # Errors
+    /// The socket's, `UnexpectedEof` if the peer closes, `InvalidData` if it violates TLS.
     pub(super) async fn handshake(&mut self) -> io::Result<Protocol> {
         std::future::poll_fn(|cx| lock(&self.shared).poll_handshake(cx)).await
     }
@@ -88,6 +93,7 @@ where
         Flush(Arc::clone(&self.shared))
     }
 
+    /// Calls `act` with the socket below.
     #[cfg(test)]
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut S) -> T) -> T {
         act(&mut lock(&self.shared).socket)
@@ -106,6 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Uncork for Flush<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
+    /// See [`Stream::handshake`].
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Protocol>> {
         loop {
             self.process(cx)?;
@@ -117,6 +124,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
                 }
                 return Poll::Ready(Ok(spoken(&self.session)));
             }
+            // Requests are in the first flight. The rest of the handshake proceeds with the reads
+            // and writes of the protocol.
             if self.session.early_data().is_some() {
                 self.has_early = true;
                 return Poll::Ready(Ok(spoken(&self.session)));
@@ -139,6 +148,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
     fn process(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match self.session.process_new_packets() {
             Ok(_) => {
+                // Stored once. Requests read it when their head has arrived.
                 if !self.session.is_handshaking() && self.early.load(Ordering::Relaxed) {
                     self.early.store(false, Ordering::Release);
                 }
@@ -151,6 +161,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
         }
     }
 
+    /// Reads decrypted bytes: early data first, then those after the handshake.
+    ///
+    /// # Errors
+    /// The socket's, a violation of TLS, or an end without `close_notify`.
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
@@ -185,7 +199,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
         }
     }
 
-    /// Accepts some of the bytes to send.
+    /// Accepts some of the bytes to send, encrypts them into full records, and holds the records
+    /// back until there are [`GATHER`] bytes.
+    ///
+    /// Each record costs about 22 bytes and a call of the cipher, so short writes are joined first.
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -248,6 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Sends all bytes written so far.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.seal()?;
         ready!(self.poll_drain(cx))?;
@@ -370,7 +388,7 @@ fn blocking<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
     }
 }
 
-/// Appends `count` bytes of `bufs`, after skipping `start` bytes.
+/// Appends `count` bytes of `bufs` to `tail`, after skipping `start` bytes.
 fn append(tail: &mut Vec<u8>, bufs: &[IoSlice<'_>], mut start: usize, mut count: usize) {
     for buf in bufs {
         let from = start.min(buf.len());
@@ -384,6 +402,7 @@ fn append(tail: &mut Vec<u8>, bufs: &[IoSlice<'_>], mut start: usize, mut count:
     }
 }
 
+/// The state, also after a panic of another holder: the connection ends with its task anyway.
 fn lock<S>(shared: &Mutex<Shared<S>>) -> MutexGuard<'_, Shared<S>> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -291,7 +291,8 @@ async fn a_client_that_says_nothing_more_ends_the_handshake_when_it_goes() {
 async fn returning(pair: &Pair) -> (ClientConnection, Vec<u8>) {
     let (stream, _, mut client) = pair.connect(1 << 16).await;
     send(&mut stream.flusher()).await;
-    tokio::time::timeout(std::time::Duration::from_millis(50), client.read_u8()).await.unwrap_err(); // the tickets
+    // Receives the tickets.
+    tokio::time::timeout(std::time::Duration::from_millis(50), client.read_u8()).await.unwrap_err();
     let mut session =
         ClientConnection::new(Arc::clone(&pair.client), "origin".try_into().unwrap()).unwrap();
     session.early_data().expect("a ticket that allows it").write_all(b"question").unwrap();

@@ -20,6 +20,7 @@ impl Notice {
         if now_ms < self.next_ms {
             return None;
         }
+        // The first event after a pause is reported at once, the others in sums.
         let next = Self { next_ms: now_ms + LOG_INTERVAL_MS, ..Self::default() };
         Some(mem::replace(self, next))
     }

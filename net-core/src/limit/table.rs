@@ -78,6 +78,7 @@ impl Table {
         host: Option<Host>,
         now_ms: u64,
     ) -> Arc<Usage> {
+        // A new connection is idle: it has no exchange yet.
         self.open += 1;
         self.serial += 1;
         if let Some(host) = host {
@@ -90,10 +91,13 @@ impl Table {
 
     /// Returns the permit of a connection.
     pub(super) fn release(&mut self, usage: &Usage) {
+        // The entry goes first: its key is the time under which it is listed, not the present
+        // state.
         if let Some(since_ms) = usage.listed() {
             self.unlist((since_ms, usage.serial));
         }
         usage.set_gone();
+        // A closed connection left the counts when it was closed.
         match usage.is_closed() {
             true => self.closing -= 1,
             false => self.forget(usage.host),
@@ -113,9 +117,12 @@ impl Table {
         may_be_anothers: bool,
         before_ms: u64,
     ) -> Option<Arc<Usage>> {
+        // The closed ones still have their memory and descriptors, so their number is limited too.
         if self.closing >= MAX_CLOSING {
             return None;
         }
+        // An address displaces its own connections first, so that a crowd from one address harms
+        // itself only.
         let own = host.and_then(|host| self.close_idlest(Some(host), before_ms));
         match may_be_anothers {
             true => own.or_else(|| self.close_idlest(None, before_ms)),
@@ -130,9 +137,12 @@ impl Table {
         host: Option<Host>,
         before_ms: u64,
     ) -> Option<Arc<Usage>> {
+        // The list has the idle times of when connections were listed. One that was active since is
+        // listed anew under its true time, and the next one is examined.
         for look in 0..2 * MAX_LOOKS {
             let age = self.oldest(host).filter(|&(since_ms, _)| since_ms <= before_ms)?;
             let usage = self.unlist(age)?;
+            // After `MAX_LOOKS` any idle connection will do, so that the lock is not held for long.
             let idle_since = if look < MAX_LOOKS { age.0 } else { before_ms };
             match usage.close(idle_since) {
                 Closing::Closed => {
@@ -151,6 +161,7 @@ impl Table {
     pub(super) fn oldest(&self, host: Option<Host>) -> Option<Age> {
         match host {
             Some(host) => {
+                // All entries of the host, in the order of their idle times.
                 let ages = (host, (0, 0))..=(host, (u64::MAX, u64::MAX));
                 self.by_host.range(ages).next().map(|&(_, age)| age)
             }
@@ -159,6 +170,7 @@ impl Table {
     }
 
     fn list(&mut self, usage: &Arc<Usage>, since_ms: u64) {
+        // It is listed already, or its permit has been returned meanwhile.
         if !usage.set_listed(since_ms) {
             return;
         }
@@ -249,6 +261,7 @@ impl Usage {
     /// Begins an exchange: a request is complete, or written bytes wait for the peer. Returns false
     /// if the connection is to close.
     pub fn begin(&self) -> bool {
+        // The check and the count are one step, so that no connection is closed between them.
         let begin = |state: u64| (state & CLOSED == 0).then_some(state + EXCHANGE);
         self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, begin).is_ok()
     }
@@ -265,6 +278,7 @@ impl Usage {
         // A connection is never closed during an exchange, so this cannot undo that.
         let before = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, end);
         let before = before.unwrap_or_else(|state| state);
+        // Only a connection that was found active takes the lock here; all others are still listed.
         if before & (EXCHANGES | UNLISTED) == EXCHANGE | UNLISTED {
             self.shared.table().list(self, now_ms);
         }
@@ -284,6 +298,7 @@ impl Usage {
     /// kept.
     pub async fn closed(&self) {
         let mut is_registered = false;
+        // The waker is registered at the first poll. Later polls cost one load.
         poll_fn(|cx| match mem::replace(&mut is_registered, true) {
             true if self.is_closed() => Poll::Ready(()),
             true => Poll::Pending,
@@ -295,6 +310,7 @@ impl Usage {
     /// Ready if the connection is to close; otherwise the task is woken when it is.
     pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        // Registered before the check, because `close` and `wake` may run in between.
         if waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
         }
@@ -314,6 +330,7 @@ impl Usage {
             // exchange.
             _ => Some(state | UNLISTED),
         };
+        // The previous state shows which of the three cases of `close` applied.
         match self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, close) {
             Ok(state) if state & EXCHANGES == 0 => Closing::Closed,
             Ok(_) => Closing::Active,

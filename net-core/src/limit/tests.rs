@@ -286,7 +286,9 @@ proptest! {
                     let here = open.iter().filter(|one| one.host == host).count();
                     let reserved = if here == 0 { 0 } else { 2 };
                     let idlest = |own: bool| {
-                        let idle = open.iter().enumerate().filter(|(_, one)| one.exchanges == 0 && (!own || one.host == host));
+                        let idle = open.iter().enumerate().filter(|(_, one)| {
+                            one.exchanges == 0 && (!own || one.host == host)
+                        });
                         idle.min_by_key(|(_, one)| one.idle_since).map(|(index, _)| index)
                     };
                     let expected = if here >= MAX_PER_ADDRESS {

@@ -28,13 +28,19 @@ pub enum Format {
 /// The data of a line. Times are those of the request's arrival.
 #[derive(Debug)]
 pub(super) struct Record {
+    /// The arrival of the request.
     pub(super) at: SystemTime,
+    /// The address of the connection. Behind a proxy this is the proxy's.
     pub(super) peer: SocketAddr,
     pub(super) method: Box<[u8]>,
+    /// Path and query, masked and cut.
     pub(super) target: Box<[u8]>,
     pub(super) version: Version,
+    /// The status code; 499 if the client has left before the response.
     pub(super) status: u16,
+    /// Bytes of the body that were sent.
     pub(super) sent: u64,
+    /// From the arrival to the last byte.
     pub(super) duration: Duration,
     pub(super) referer: Option<Box<[u8]>>,
     pub(super) user_agent: Option<Box<[u8]>>,
@@ -47,7 +53,7 @@ pub(super) struct Record {
 
 /// An address without its secrets: the token of `/t/{token}/...`, the values of query parameters
 /// whose names indicate a key, a token, a signature or a password, and the user information of an
-/// authority.
+/// authority. Each is replaced with `***`.
 pub(crate) struct Masked<'a>(pub(crate) &'a str);
 
 /// Parts of such a name, in lower case.
@@ -59,6 +65,7 @@ impl Display for Masked<'_> {
             Some((address, query)) => (address, Some(query)),
             None => (self.0, None),
         };
+        // A Referer is an absolute address, the target of a request usually a path.
         let path = match address.split_once("://") {
             Some((scheme, rest)) => {
                 let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -69,6 +76,7 @@ impl Display for Masked<'_> {
             }
             None => address,
         };
+        // The token is the second segment of the path; the rest names the resource and is logged.
         match path.strip_prefix("/t/") {
             Some(rest) => write!(f, "/t/***{}", &rest[rest.find('/').unwrap_or(rest.len())..])?,
             None => f.write_str(path)?,
@@ -85,6 +93,7 @@ impl Display for Masked<'_> {
     }
 }
 
+/// Whether the name of a query parameter indicates a secret.
 fn is_secret(name: &str) -> bool {
     let name = decoded(name).to_ascii_lowercase();
     SECRET.iter().any(|secret| name.contains(secret))
@@ -94,6 +103,7 @@ fn is_secret(name: &str) -> bool {
 fn decoded(text: &str) -> String {
     let mut rest = text;
     let mut plain = String::with_capacity(text.len());
+    // A percent sign without two hexadecimal digits is left out: it must not split a secret's name.
     while let Some((before, after)) = rest.split_once('%') {
         plain.push_str(before);
         let byte = after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
@@ -119,12 +129,14 @@ impl Record {
         };
     }
 
+    /// See [`Format::Combined`].
     fn combined(&self, out: &mut String) -> fmt::Result {
         write!(out, "{} - - [{}] \"", self.peer.ip(), clock::common(self.at))?;
         quote(out, &self.method)?;
         out.push(' ');
         quote(out, &self.target)?;
         write!(out, " {}\" {} ", protocol(self.version), self.status)?;
+        // `%b` is a hyphen if no bytes were sent.
         match self.sent {
             0 => out.push('-'),
             sent => write!(out, "{sent}")?,
@@ -138,6 +150,7 @@ impl Record {
         Ok(())
     }
 
+    /// See [`Format::Json`]. Durations are milliseconds.
     fn json(&self, out: &mut String) -> fmt::Result {
         let (time, peer, protocol) = (clock::iso(self.at), self.peer, protocol(self.version));
         write!(out, "{{\"time\":\"{time}\",\"peer\":\"{peer}\",\"method\":")?;
@@ -172,7 +185,8 @@ fn quote(out: &mut String, text: &[u8]) -> fmt::Result {
     Ok(())
 }
 
-/// RFC 8259 7, with additional escapes: characters that end a line or control a terminal.
+/// A JSON string, or `null`. Source: RFC 8259 7, with additional escapes: characters that end a
+/// line or control a terminal. Bytes that are not UTF-8 become U+FFFD.
 fn json_string(out: &mut String, text: Option<&[u8]>) -> fmt::Result {
     let Some(text) = text else {
         out.push_str("null");
@@ -180,6 +194,8 @@ fn json_string(out: &mut String, text: Option<&[u8]>) -> fmt::Result {
     };
     out.push('"');
     for char in String::from_utf8_lossy(text).chars() {
+        // Control characters and those that reorder text would let a client's text hide or imitate
+        // other fields in a terminal.
         match char {
             '"' | '\\' => write!(out, "\\{char}")?,
             // Line and paragraph separators; and characters that change the direction of text.
@@ -194,6 +210,7 @@ fn json_string(out: &mut String, text: Option<&[u8]>) -> fmt::Result {
     Ok(())
 }
 
+/// The protocol as nginx and Apache write it in a request line.
 fn protocol(version: Version) -> &'static str {
     match version {
         Version::HTTP_3 => "HTTP/3.0",

@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{serving::server, stage::Stage};
+use crate::{stage::Stage, tests::server};
 
 /// The directory of a test, removed at its end.
 struct Directory(PathBuf);
@@ -76,14 +76,16 @@ fn line(record: &Record, format: Format) -> String {
 fn a_line_in_either_format_byte_for_byte() {
     assert_eq!(
         line(&record(), Format::Combined),
-        "192.0.2.1 - - [01/May/2026:12:00:00 +0000] \"GET /live/demo/v0.m3u8?_HLS_msn=7 HTTP/2.0\" 200 512 \
+        "192.0.2.1 - - [01/May/2026:12:00:00 +0000] \
+         \"GET /live/demo/v0.m3u8?_HLS_msn=7 HTTP/2.0\" 200 512 \
          \"https://player.example/\" \"-\"\n"
     );
     assert_eq!(
         line(&record(), Format::Json),
         "{\"time\":\"2026-05-01T12:00:00.250Z\",\"peer\":\"192.0.2.1:1234\",\"method\":\"GET\",\
-         \"path\":\"/live/demo/v0.m3u8?_HLS_msn=7\",\"protocol\":\"HTTP/2.0\",\"status\":200,\"bytes\":512,\
-         \"duration_ms\":151.500,\"held_ms\":150.000,\"referer\":\"https://player.example/\",\"user_agent\":null,\
+         \"path\":\"/live/demo/v0.m3u8?_HLS_msn=7\",\"protocol\":\"HTTP/2.0\",\
+         \"status\":200,\"bytes\":512,\"duration_ms\":151.500,\"held_ms\":150.000,\
+         \"referer\":\"https://player.example/\",\"user_agent\":null,\
          \"kind\":\"playlist\",\"channel\":\"demo\"}\n"
     );
     let mut six = record();
@@ -114,9 +116,9 @@ fn a_client_cannot_forge_a_line() {
         "the line's end alone: {json}"
     );
     assert!(!json.contains(['\u{2028}', '\u{202e}']));
-    assert!(
-        json.contains("a\\\" 200 1\\u000d\\u000a9.9.9.9 - - \\\\\\\"\\u0085\\u2028\\u202e\\u001b[2J\\u007f\\u0000{}")
-    );
+    let escaped = "a\\\" 200 1\\u000d\\u000a9.9.9.9 - - \\\\\\\"\\u0085\\u2028\\u202e\\u001b[2J\
+                   \\u007f\\u0000{}";
+    assert!(json.contains(escaped));
     assert!(json.contains("\u{fffd}\u{fffd}\",\"kind\""), "what is no UTF-8 is replaced");
 }
 
@@ -149,7 +151,8 @@ fn secrets_are_masked_wherever_they_may_stand() {
 proptest! {
     #[test]
     fn no_text_makes_it_panic_and_neighbours_unmask_no_secret(
-        text in "\\PC*", path in "[a-z/%]{0,20}", before in "[a-zA-Z%&=]{0,20}", after in "[a-z%&=]{0,20}",
+        text in "\\PC*", path in "[a-z/%]{0,20}",
+        before in "[a-zA-Z%&=]{0,20}", after in "[a-z%&=]{0,20}",
         field in proptest::collection::vec(any::<u8>(), 0..40),
     ) {
         let _ = Masked(&text).to_string();

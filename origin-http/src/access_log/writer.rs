@@ -28,16 +28,21 @@ const GATHERED: usize = 64 << 10;
 /// Maximum wait for queued lines at the end.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
+/// The queue of the writing thread, and its end: dropping it waits for the thread.
 pub(super) struct Writer {
+    /// Present until the writer is dropped.
     queue: Option<SyncSender<Message>>,
     /// Whether the file must be reopened; set even if the queue has no room for a message.
     reopen: Arc<AtomicBool>,
+    /// Counts the lines that were dropped.
     unlogged: Counter,
     /// Closed when the thread has ended.
     ended: Mutex<Receiver<()>>,
 }
 
+/// A message to the writing thread.
 enum Message {
+    /// A line to write.
     Line(Box<Record>),
     /// Check the flags.
     Wake,
@@ -45,11 +50,15 @@ enum Message {
 
 impl Writer {
     /// Opens `path`, or stdout, and starts the thread.
+    ///
+    /// # Errors
+    /// The file cannot be opened or created, or the thread cannot be started.
     pub(super) fn start(
         path: Option<PathBuf>,
         format: Format,
         unlogged: Counter,
     ) -> io::Result<Self> {
+        // The first failure is the caller's: without a file there is no thread.
         let output = match &path {
             Some(path) => Output::File(open(path)?),
             None => Output::Stdout,
@@ -75,6 +84,7 @@ impl Writer {
 
     /// Queues a line, or counts it as dropped.
     pub(super) fn write(&self, record: Box<Record>) {
+        // Never waits: a response must not be delayed by the disk.
         let queued =
             self.queue.as_ref().is_some_and(|queue| queue.try_send(Message::Line(record)).is_ok());
         if !queued {
@@ -82,10 +92,12 @@ impl Writer {
         }
     }
 
+    /// Asks the thread to reopen the file. Returns at once.
     pub(super) fn reopen(&self) {
         self.reopen.store(true, Ordering::Release);
         if let Some(queue) = &self.queue {
-            // The queue is full, so the thread has lines to write, and checks the flag before each.
+            // If the queue is full, the thread has lines to write, and checks the flag before the
+            // next batch.
             let _ = queue.try_send(Message::Wake);
         }
     }
@@ -93,14 +105,17 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
+        // The thread ends when the queue is empty and closed. Its last lines are awaited, because a
+        // stop of the daemon would otherwise lose them.
         self.queue = None;
         let ended = self.ended.get_mut().map(|ended| ended.recv_timeout(LAST_WAIT));
         if matches!(ended, Ok(Err(RecvTimeoutError::Timeout))) {
-            warn!("the access log is not written to its end");
+            warn!("the last lines of the access log were not written in time");
         }
     }
 }
 
+/// The state of the writing thread.
 struct Thread {
     path: Option<PathBuf>,
     output: Output,
@@ -109,19 +124,24 @@ struct Thread {
     unlogged: Counter,
     /// Whether a write has failed, possibly in the middle of a line.
     torn: bool,
+    /// Whether the last write failed.
     failing: bool,
 }
 
+/// The destination of lines.
 enum Output {
     File(File),
     Stdout,
 }
 
 impl Thread {
+    /// Writes lines until the queue is closed and empty.
     fn run(mut self, lines: &Receiver<Message>) {
         let mut text = String::new();
         while let Ok(first) = lines.recv() {
             self.look();
+            // All queued lines up to `GATHERED` bytes become one write: one system call for many
+            // responses.
             let (mut next, mut count) = (Some(first), 0);
             while let Some(message) = next {
                 if let Message::Line(record) = message {
@@ -141,18 +161,22 @@ impl Thread {
         else {
             return;
         };
+        // On success the state of the old file does not matter any more: the new one begins with a
+        // whole line.
         match open(path) {
             Ok(file) => {
                 (self.output, self.torn) = (Output::File(file), false);
-                info!(path = %path.display(), "access log opened anew");
+                info!(path = %path.display(), "access log reopened");
             }
             Err(err) => {
-                warn!(path = %path.display(), %err, "access log not opened anew, the old file is written on")
+                let path = path.display();
+                warn!(%path, %err, "access log not reopened, writing continues to the old file");
             }
         }
     }
 
-    /// Writes `count` lines, or counts them as dropped.
+    /// Writes `count` lines, or counts them as dropped. A full disk costs lines, and never delays a
+    /// response.
     fn write(&mut self, text: &str, count: u64) {
         if text.is_empty() {
             return;
@@ -161,6 +185,7 @@ impl Thread {
             Output::File(file) => file,
             Output::Stdout => &mut io::stdout(),
         };
+        // The failed write may have ended within a line, so the next line starts on its own.
         let end: &[u8] = if self.torn { b"\n" } else { b"" };
         let written = output
             .write_all(end)
@@ -181,6 +206,8 @@ impl Thread {
     }
 }
 
+/// Opens the file for appending. Its mode hides it from other users, because addresses of viewers
+/// are personal data.
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }

@@ -22,15 +22,20 @@ pub(crate) enum Claim {
 /// The memory of all objects together.
 #[derive(Debug)]
 pub(super) struct Budget {
+    /// `edge.memory_mb` in bytes.
     limit: u64,
+    /// Bytes charged now. May exceed `limit`, if several owners charge at the same time.
     used: AtomicU64,
+    /// Shows `used`.
     gauge: Gauge,
 }
 
 /// Memory charged to a budget by one owner, released when dropped.
 #[derive(Debug)]
 pub(super) struct Charge {
+    /// The budget that gets the bytes back.
     budget: Arc<Budget>,
+    /// Bytes of this charge.
     bytes: AtomicU64,
 }
 
@@ -42,6 +47,8 @@ impl Budget {
 
     /// Whether `bytes` more would exceed the limit of this claim.
     pub(super) fn is_short_of(&self, bytes: u64, claim: Claim) -> bool {
+        // Texts are small and urgent, and segments large: they may use the least of the memory, so
+        // that slow readers of segments cannot exclude playlists.
         let reserve = match claim {
             Claim::Text => 0,
             Claim::Small => self.limit / 16,

@@ -45,30 +45,41 @@ pub(super) enum Failure {
     TimedOut,
 }
 
+/// The result of a fetch: an object whose content may still be in progress, or the reason why there
+/// is none.
 pub(super) type Landed = Result<Arc<Object>, Failure>;
 
 /// Objects in memory and fetches in progress.
 #[derive(Debug)]
 pub(super) struct Cache {
     shards: [Mutex<HashMap<Key, Entry>>; SHARDS],
+    /// Selects the shard of a key. Its seed is random, so that clients cannot choose keys of one
+    /// shard.
     hasher: RandomState,
     /// Objects in the order of inspection for room.
     clock: Mutex<Clock>,
     /// Objects that expire soon, by expiry.
     fading: Mutex<BTreeMap<(Instant, u64), Held>>,
     budget: Arc<Budget>,
+    /// Limits the fetches, in total and of one viewer.
     flights: Arc<Quota>,
 }
 
+/// An entry of a list: it does not keep its object.
 type Held = (Key, Weak<Object>);
 
+/// The list of the second-chance rule.
 #[derive(Debug, Default)]
 struct Clock {
+    /// Stored objects; those to inspect first are in front. Some have been removed.
     objects: VecDeque<Held>,
+    /// Length at which entries of removed objects are pruned: twice the length after the last time.
     prune_at: usize,
+    /// The number of the last stored object.
     serial: u64,
 }
 
+/// The object with a key, and the fetch of its successor. At least one of them is present.
 #[derive(Debug, Default)]
 struct Entry {
     object: Option<Arc<Object>>,
@@ -78,7 +89,9 @@ struct Entry {
 /// A fetch until its response begins.
 #[derive(Debug)]
 pub(super) struct Flight {
+    /// `None` until the response begins.
     landed: watch::Sender<Option<Landed>>,
+    /// The handle that all waiting requests share; gone when there are none.
     awaited: Weak<Awaited>,
 }
 
@@ -108,20 +121,24 @@ pub(super) enum Found {
 /// A fetch that its owner must perform.
 #[derive(Debug)]
 pub(super) struct Start {
+    /// Publishes the result.
     pub(super) landing: Landing,
     /// Cancelled when no request waits any more.
     pub(super) abandoned: CancellationToken,
+    /// The object that is no longer fresh, for revalidation.
     pub(super) previous: Option<Arc<Object>>,
 }
 
 /// The duty to end a flight. Dropping it ends the flight as failed.
 #[derive(Debug)]
 pub(super) struct Landing {
+    /// The cache that gets the object.
     cache: Arc<Cache>,
     key: Key,
     flight: Arc<Flight>,
     /// Its share of all flights, until it has landed.
     share: Option<Share>,
+    /// The flight has ended.
     done: bool,
 }
 
@@ -138,11 +155,13 @@ impl Cache {
         })
     }
 
-    /// Looks a key up, and begins a flight if needed, which counts for `viewer`, if present.
+    /// Looks a key up, and begins a flight if needed, which counts for `viewer`, if present. The
+    /// lock of the key's shard makes the two one step: concurrent requests begin one flight.
     pub(super) fn find(self: &Arc<Self>, key: &Key, viewer: Option<IpAddr>, now: Instant) -> Found {
         let mut shard = self.shard(key);
         let mut previous = None;
         if let Some(entry) = shard.get(key) {
+            // A truncated object counts as absent, although its readers still hold it.
             if let Some(object) = entry.object.as_ref().filter(|object| !object.content.is_short())
             {
                 if object.freshness.is_fresh(now) {
@@ -153,6 +172,7 @@ impl Cache {
                 }
                 previous = Some(Arc::clone(object));
             }
+            // A flight without waiting requests is being abandoned, so that a new one must begin.
             if let Some((flight, awaited)) =
                 entry.flight.as_ref().and_then(|flight| Some((flight, flight.awaited.upgrade()?)))
             {
@@ -180,8 +200,11 @@ impl Cache {
         Found::Nothing(start, flight, awaited)
     }
 
-    /// Makes room for `bytes` bytes of a claim. Returns `false` if that is impossible.
+    /// Makes room for `bytes` bytes of a claim by removing objects. Returns `false` if that is
+    /// impossible. No lock is held between two objects, so that look-ups proceed.
     pub(super) fn make_room(&self, bytes: u64, claim: Claim) -> bool {
+        // Each object gets one second chance, so that two passes over the list suffice. If they
+        // free too little, the memory is held by readers.
         let mut looks = 2 * self.clock().objects.len();
         while self.budget.is_short_of(bytes, claim) {
             let Some((key, object)) = self.clock().objects.pop_front().filter(|_| looks > 0) else {
@@ -211,12 +234,15 @@ impl Cache {
         }
     }
 
+    /// Removes a flight, and stores its object if that is permitted.
     fn land(&self, key: &Key, flight: &Arc<Flight>, landed: &Landed) {
         let stored = landed.as_ref().ok().filter(|object| object.freshness.storable);
         {
             let mut shard = self.shard(key);
             let entry = shard.entry(key.clone()).or_default();
             entry.flight = entry.flight.take().filter(|held| !Arc::ptr_eq(held, flight));
+            // The new response replaces the old object even if it must not be stored; only a fault
+            // of the origin leaves the old one.
             match (stored, landed) {
                 (Some(object), _) => entry.object = Some(Arc::clone(object)),
                 // The previous object is outdated. After a failure it may still be useful.
@@ -227,6 +253,7 @@ impl Cache {
                 shard.remove(key);
             }
         }
+        // Outside the lock of the shard: `note` and `sweep` take others.
         let now = Instant::now();
         if let Some(object) = stored {
             self.note(key, object, now);
@@ -237,6 +264,8 @@ impl Cache {
     /// Records the object as a candidate for removal.
     fn note(&self, key: &Key, object: &Arc<Object>, now: Instant) {
         let held = || (key.clone(), Arc::downgrade(object));
+        // Entries of removed objects stay in the list until it has doubled, so that a removal costs
+        // no search.
         let mut clock = self.clock();
         clock.objects.push_back(held());
         if clock.objects.len() >= clock.prune_at.max(LEAST_PRUNED) {
@@ -247,6 +276,8 @@ impl Cache {
         let (serial, many) = (clock.serial, 2 * clock.objects.len().max(LEAST_PRUNED));
         drop(clock);
         let left = object.freshness.left(now);
+        // Objects with a short lifetime, mostly playlists, are removed when they expire; others
+        // only for lack of room.
         if left < SHORT {
             let mut fading = self.fading();
             if fading.len() >= many {
@@ -274,15 +305,18 @@ impl Cache {
         }
     }
 
+    /// The shard of a key, locked for a look-up or a change of one entry.
     fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Entry>> {
         let shard = usize::try_from(self.hasher.hash_one(key) >> 32).unwrap_or_default() % SHARDS;
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The list of objects, locked for one step.
     fn clock(&self) -> MutexGuard<'_, Clock> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The objects by expiry, locked for one step.
     fn fading(&self) -> MutexGuard<'_, BTreeMap<(Instant, u64), Held>> {
         self.fading.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -296,6 +330,7 @@ impl Cache {
 impl Flight {
     /// Waits until the flight has landed.
     pub(super) async fn landed(&self) -> Landed {
+        // Does not fail: the flight holds the sender, and is borrowed here.
         let mut landed = self.landed.subscribe();
         match landed.wait_for(Option::is_some).await {
             Ok(landed) => landed.clone().unwrap_or(Err(Failure::Unreachable)),
@@ -310,6 +345,8 @@ impl Landing {
         self.end(landed);
     }
 
+    /// Ends the flight once. The share is returned before waiting requests are woken, because they
+    /// may need it.
     fn end(&mut self, landed: Landed) {
         self.done = true;
         self.share = None;

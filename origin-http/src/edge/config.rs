@@ -125,11 +125,12 @@ impl Config {
     pub fn check(&self) -> Result<(), String> {
         let within =
             |key, value: u32, min, max: u32| within("edge", key, value.into(), min, max.into());
+        // A process of this daemon (`Config::local`) does not count: it is not configured.
         let remote = self.origin.iter().filter(|origin| matches!(origin, Origin::Remote(_)));
         let remote = remote.count();
         if remote > MAX_ORIGINS {
             return Err(format!(
-                "edge.origin lists {remote} origins, at most {MAX_ORIGINS} are asked"
+                "edge.origin lists {remote} origins, at most {MAX_ORIGINS} are permitted"
             ));
         }
         within("memory_mb", self.memory_mb, 16, 1 << 20)?;
@@ -141,6 +142,7 @@ impl Config {
         within("connect_ms", self.connect_ms, 100, 60_000)?;
         within("first_byte_ms", self.first_byte_ms, 1_000, 300_000)?;
         within("stall_ms", self.stall_ms, 1_000, 300_000)?;
+        // One key without the other would silently do nothing.
         match (self.disk_dir.as_os_str().is_empty(), self.disk_mb) {
             (true, 1..) => {
                 Err("edge.disk_mb is set, but edge.disk_dir is not: set both, or neither".into())
@@ -152,26 +154,32 @@ impl Config {
         }
     }
 
+    /// `memory_mb` in bytes.
     pub(super) fn memory_bytes(&self) -> u64 {
         u64::from(self.memory_mb) << 20
     }
 
+    /// `object_mb` in bytes.
     pub(super) fn object_bytes(&self) -> u64 {
         u64::from(self.object_mb) << 20
     }
 
+    /// `disk_mb` in bytes.
     pub(super) fn disk_bytes(&self) -> u64 {
         u64::from(self.disk_mb) << 20
     }
 
+    /// `connect_ms`.
     pub(super) fn connect(&self) -> Duration {
         Duration::from_millis(self.connect_ms.into())
     }
 
+    /// `first_byte_ms`.
     pub(super) fn first_byte(&self) -> Duration {
         Duration::from_millis(self.first_byte_ms.into())
     }
 
+    /// `stall_ms`.
     pub(super) fn stall(&self) -> Duration {
         Duration::from_millis(self.stall_ms.into())
     }
@@ -184,6 +192,8 @@ impl Origin {
         let Self::Remote(uri) = self else {
             return false;
         };
+        // An edge that fetched from its own listener would wait for itself; Via and CDN-Loop find
+        // loops over other machines.
         let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
         if uri.port_u16().unwrap_or(default) != listen.port() {
             return false;
@@ -211,20 +221,22 @@ impl FromStr for Origin {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = |why: &str| {
-            format!("{text:?} {why}; an origin is such as \"https://origin.example:8443\"")
+            format!("{text:?} {why}; an origin is for example \"https://origin.example:8443\"")
         };
-        let uri: Uri = text.parse().map_err(|_| bad("is no URL"))?;
-        let authority = uri.authority().ok_or_else(|| bad("names no host"))?;
+        let uri: Uri = text.parse().map_err(|_| bad("is not a URL"))?;
+        let authority = uri.authority().ok_or_else(|| bad("has no host"))?;
+        // A path, a query or a user would be ignored, so they are refused: the operator expects
+        // them to have an effect.
         match uri.scheme_str() {
             Some("http" | "https") if authority.as_str().contains('@') => {
-                Err(bad("has a user in it"))
+                Err(bad("contains a user"))
             }
             Some("http" | "https") if !authority::is_valid(authority.as_str().as_bytes()) => {
                 Err(bad("has no valid host and port (1 to 65535)"))
             }
             Some("http" | "https") if uri.port_u16() == Some(0) => Err(bad("has port 0")),
             Some("http" | "https") if !matches!(uri.path(), "" | "/") || uri.query().is_some() => {
-                Err(bad("has a path in it"))
+                Err(bad("contains a path"))
             }
             Some("http" | "https") => Ok(Self::Remote(uri)),
             _ => Err(bad("is neither http nor https")),
@@ -245,6 +257,8 @@ impl fmt::Display for Origin {
 
 /// A text, with commas between several origins, or a list of texts.
 fn origins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Origin>, D::Error> {
+    // A visitor instead of an untagged enum, so that the message of a single wrong origin reaches
+    // the operator.
     struct OneOrMany;
 
     impl<'de> Visitor<'de> for OneOrMany {
@@ -294,7 +308,7 @@ mod tests {
         );
         for (bad, why) in [
             ("a.example", "neither http nor https"),
-            ("/live", "names no host"),
+            ("/live", "has no host"),
             ("ftp://a.example", "neither http nor https"),
             ("https://me:secret@a.example", "user"),
             ("https://a.example/live", "path"),
@@ -302,7 +316,7 @@ mod tests {
             ("http://127.0.0.1:99999", "host and port"),
             ("http://:8080", "host and port"),
             ("http://[fe80::1%25lo]:80", "host and port"),
-            ("http://[::1", "no URL"),
+            ("http://[::1", "not a URL"),
             ("http://a.example:0", "port 0"),
         ] {
             assert!(read(&format!("origin = {bad:?}")).unwrap_err().contains(why), "{bad}");

@@ -34,10 +34,13 @@ const PIECE: u64 = 256;
 pub(super) struct Content {
     /// The length, if the origin announced it.
     length: Option<u64>,
+    /// The lock is held for the copy of one portion, or to take one.
     state: Mutex<State>,
+    /// The memory of its bytes; released when the object and all readers are gone.
     charge: Arc<Charge>,
 }
 
+/// The bytes that have arrived, and the readers that wait for more.
 #[derive(Debug, Default)]
 struct State {
     /// Sealed bytes.
@@ -46,6 +49,7 @@ struct State {
     open: BytesMut,
     /// Total number of bytes.
     len: u64,
+    /// `None` while it is being written.
     end: Option<End>,
     /// Readers that wait for more, and the number of times that all were woken: an index is valid
     /// until the next time.
@@ -53,9 +57,12 @@ struct State {
     round: u64,
 }
 
+/// How it ended.
 #[derive(Debug, Clone)]
 enum End {
+    /// Complete: all pieces.
     Whole(Rope),
+    /// The writer stopped before the announced length, or failed.
     Short,
 }
 
@@ -112,6 +119,7 @@ impl Content {
         self.charge.budget()
     }
 
+    /// The same bytes, whose charge lasts as long as any slice of them.
     fn charged(&self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(Charged { bytes, _charge: Arc::clone(&self.charge) })
     }
@@ -129,6 +137,8 @@ impl Content {
     /// without an announcement, as much as has arrived.
     fn block_for(&self, here: usize, len: u64) -> usize {
         let least = here.min(BLOCK);
+        // The announced rest, so that one block suffices for a small object; without a length the
+        // block grows with the object.
         match self.length {
             Some(length) => usize::try_from(length.saturating_sub(len))
                 .unwrap_or(usize::MAX)
@@ -137,12 +147,14 @@ impl Content {
         }
     }
 
+    /// The locked state.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the state, and wakes the waiting readers.
     fn change(&self, change: impl FnOnce(&mut State)) {
+        // Readers are woken without the lock, because each takes it at once.
         let wakers = {
             let mut state = self.state();
             change(&mut state);
@@ -164,10 +176,12 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Writer {
     content: Arc<Content>,
+    /// It was finished.
     done: bool,
 }
 
 impl Writer {
+    /// The only writer of `content`.
     pub(super) fn new(content: Arc<Content>) -> Self {
         Self { content, done: false }
     }
@@ -180,17 +194,20 @@ impl Writer {
     /// Additional memory that `more` bytes, at most [`BLOCK`], would need.
     pub(super) fn needs(&self, more: usize) -> u64 {
         let state = self.content.state();
+        // The estimate is an upper bound, so that `push` never exceeds the room that was made.
         match more.saturating_sub(state.room()) {
             0 => PIECE,
             rest => self.content.block_for(rest, state.len) as u64 + 2 * PIECE,
         }
     }
 
-    /// Appends bytes: the only copy of an object.
+    /// Appends bytes: the only copy of an object. The caller has made room for [`Self::needs`].
     pub(super) fn push(&mut self, mut bytes: &[u8]) {
         let content = &*self.content;
         content.change(|state| {
             while !bytes.is_empty() {
+                // A full block is sealed, whatever its size, because the next bytes are in other
+                // memory.
                 if state.room() == 0 {
                     content.seal(state);
                     state.open = BytesMut::with_capacity(content.block_for(bytes.len(), state.len));
@@ -201,6 +218,7 @@ impl Writer {
                 state.len += now.len() as u64;
                 bytes = later;
             }
+            // The last bytes are sealed at once: they complete the object, and no more will follow.
             if state.open.len() >= SEALED || content.length == Some(state.len) {
                 content.seal(state);
             }
@@ -235,6 +253,7 @@ impl Drop for Writer {
 /// Reads an object, or a range of one whose length is known, while it is being written.
 #[derive(Debug)]
 pub(super) struct Reader {
+    /// The object.
     content: Arc<Content>,
     /// The index of the next piece, and the number of bytes before it.
     piece: usize,
@@ -260,12 +279,14 @@ impl Reader {
         reader
     }
 
+    /// Number of bytes that it still wants, if its end is known.
     fn left(&self) -> Option<u64> {
         self.to.map(|to| to.saturating_sub(self.at))
     }
 
     /// The next wanted bytes, if available.
     fn next(&mut self, state: &State) -> Option<Bytes> {
+        // Sealed pieces are shared. Only bytes that are not sealed yet are copied, below.
         while let Some(piece) = state.pieces.get(self.piece) {
             let wanted = self.within(piece.len());
             if self.at + wanted.len() as u64 >= self.before + piece.len() as u64 {
@@ -307,11 +328,12 @@ impl Body for Reader {
         if let Some(bytes) = this.next(&state) {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
+        // The end counts only after all bytes are read.
         match &state.end {
             Some(End::Whole(_)) => Poll::Ready(None),
             Some(End::Short) => Poll::Ready(Some(Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                "the origin's answer ended before its end",
+                "the origin's response is truncated",
             )))),
             None => {
                 // All wakers are taken in each round, so an index is valid only in the round that
@@ -340,6 +362,7 @@ impl Body for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
+        // A reader that left must not be woken; its place in the list stays until the next round.
         if let Some((round, index)) = self.place {
             let mut state = self.content.state();
             if state.round == round

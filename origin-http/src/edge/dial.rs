@@ -32,7 +32,7 @@ use super::config::Origin;
 /// Interval at which silent peers are detected: HTTP/2 connections by pings, others by the kernel.
 pub(super) const PING: Duration = Duration::from_secs(5);
 
-/// Certificate authorities for `https` origins.
+/// Certificate authorities for `https` origins, and the TLS settings of connections to them.
 #[derive(Clone)]
 pub(super) struct Tls(Arc<ClientConfig>);
 
@@ -43,6 +43,9 @@ impl Tls {
     /// None can be read.
     pub(super) fn new(ca: &Path, needed: bool) -> io::Result<Self> {
         let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
+        // A file replaces the authorities of the system, so that a private authority excludes all
+        // public ones. A file that is not needed is read all the same: its faults show at the
+        // start, not after a later change of the origins.
         let mut roots = RootCertStore::empty();
         if !ca.as_os_str().is_empty() {
             let pem =
@@ -58,10 +61,9 @@ impl Tls {
         }
         if needed && roots.is_empty() {
             return Err(invalid(match ca.as_os_str().is_empty() {
-                true => {
-                    "edge.origin is https, but this system trusts no authority: install ca-certificates, or set edge.ca"
-                        .into()
-                }
+                true => "edge.origin is https, but this system trusts no authority: \
+                     install ca-certificates, or set edge.ca"
+                    .into(),
                 false => format!("edge.ca: {} holds no certificate", ca.display()),
             }));
         }
@@ -75,10 +77,12 @@ impl Tls {
     }
 }
 
-/// Connects within a time limit that includes TLS.
+/// Connects within a time limit that includes TLS. Implements tower's `Service` for hyper's client.
 #[derive(Clone)]
 pub(super) struct Dial {
+    /// TCP or a Unix socket, with TLS for `https` addresses.
     inner: HttpsConnector<Sockets>,
+    /// `edge.connect_ms`.
     limit: Duration,
 }
 
@@ -88,6 +92,8 @@ impl Dial {
         let sockets = match origin {
             Origin::Local(path) => Sockets::Unix(path.as_path().into()),
             Origin::Remote(_) => {
+                // The limits detect a host that has disappeared without closing its connections: at
+                // most 20 s after the last byte.
                 let mut tcp = HttpConnector::new();
                 tcp.enforce_http(false);
                 tcp.set_nodelay(true);
@@ -104,7 +110,10 @@ impl Dial {
         Self::over(sockets, limit, tls)
     }
 
+    /// A connector over `sockets`.
     fn over(sockets: Sockets, limit: Duration, tls: &Tls) -> Self {
+        // ALPN offers both versions with TLS; the client decides what cleartext and Unix sockets
+        // use.
         let inner = HttpsConnectorBuilder::new()
             .with_tls_config(ClientConfig::clone(&tls.0))
             .https_or_http()
@@ -124,6 +133,7 @@ impl Dial {
 #[cfg(test)]
 pub(super) type Connect = Arc<dyn Fn() -> io::Result<tokio::io::DuplexStream> + Send + Sync>;
 
+/// A connection in progress.
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
 impl Service<Uri> for Dial {
@@ -163,6 +173,7 @@ impl Service<Uri> for Sockets {
     type Future = Connecting<Self::Response>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        // Only TCP may need to wait before a connection; a Unix socket is always ready.
         match self {
             Self::Tcp(tcp) => tcp.poll_ready(cx).map_err(Into::into),
             _ => Poll::Ready(Ok(())),
@@ -193,6 +204,7 @@ impl Service<Uri> for Sockets {
 /// A connection of any kind.
 pub(super) struct Stream(Pin<Box<dyn Io>>);
 
+/// hyper's reading and writing, for a boxed connection of any type.
 trait Io: Read + Write + Send {}
 
 impl<T: Read + Write + Send> Io for T {}

@@ -33,9 +33,12 @@ use super::{metrics::Metrics, object::Object};
 use crate::resource::Resource;
 use index::Index;
 
+/// First line of each file: the format and its version. Files of other versions are removed when
+/// they are read.
 const MAGIC: &str = "streamforge edge 2";
 /// Prefix of incomplete files.
 const UNFINISHED: &str = ".streamforge-";
+/// Number of threads: one may wait for the disk while the other reads.
 const THREADS: usize = 2;
 /// Maximum number of waiting jobs; further ones are dropped.
 const QUEUE: usize = 64;
@@ -49,32 +52,45 @@ const WRITE: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Disk {
     shared: Arc<Shared>,
+    /// The queue of the threads.
     jobs: SyncSender<Job>,
 }
 
+/// The state that the threads share.
 #[derive(Debug)]
 struct Shared {
     dir: PathBuf,
+    /// Largest file in bytes, without its head.
     max_file_bytes: u64,
     index: Mutex<Index>,
+    /// A fault has occurred: the cache is not used until the next start.
     off: AtomicBool,
+    /// Distinguishes the names of incomplete files of this process.
     serial: AtomicU64,
+    /// Shows the bytes in use.
     gauge: Gauge,
 }
 
 /// The content of a file.
 #[derive(Debug)]
 pub(super) struct File {
+    /// The fields of the response.
     pub(super) headers: HeaderMap,
+    /// Its age now (RFC 9111 4.2.3).
     pub(super) age: Duration,
+    /// Its lifetime in total.
     pub(super) lifetime: Duration,
     pub(super) body: Bytes,
 }
 
+/// Work of the threads.
 #[derive(Debug)]
 enum Job {
+    /// Find the files of an earlier run.
     Scan,
+    /// Read the file of an address.
     Read(Arc<str>, oneshot::Sender<Option<File>>),
+    /// Store an object under its address, with its time of creation.
     Write(Arc<str>, Arc<Object>, SystemTime),
 }
 
@@ -89,10 +105,17 @@ impl Disk {
     ) -> Option<Self> {
         let opened = Self::try_open(dir, limit, max_file_bytes, metrics);
         opened
-            .inspect_err(|err| warn!(dir = %dir.display(), %err, "disk cache disabled: its directory cannot be used"))
+            .inspect_err(|err| {
+                let dir = dir.display();
+                warn!(%dir, %err, "disk cache disabled: its directory cannot be used");
+            })
             .ok()
     }
 
+    /// See [`Disk::open`].
+    ///
+    /// # Errors
+    /// The directory cannot be created or written, or a thread cannot be started.
     fn try_open(
         dir: &Path,
         limit: u64,
@@ -127,7 +150,8 @@ impl Disk {
         self.shared.index().touch(target)
     }
 
-    /// The file of `target`, if it is still fresh.
+    /// The file of `target`, if it is still fresh. `None` also if the queue is full: the origin is
+    /// faster then.
     pub(super) async fn read(&self, target: &Arc<str>) -> Option<File> {
         let (reply, file) = oneshot::channel();
         self.jobs.try_send(Job::Read(Arc::clone(target), reply)).ok()?;
@@ -144,8 +168,11 @@ impl Disk {
 }
 
 impl Shared {
+    /// Performs jobs until the queue is closed.
     fn work(&self, queue: &Mutex<Receiver<Job>>) {
         loop {
+            // The thread that waits for a job holds the lock; the other one waits for the lock, or
+            // works.
             let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(job) = job else { return };
             if self.off.load(Ordering::Relaxed) {
@@ -158,6 +185,8 @@ impl Shared {
                 }),
                 Job::Write(target, object, born) => self.write(&target, &object, born),
             };
+            // The first fault disables the cache for good: a disk that is full or failing would
+            // otherwise delay every request.
             if let Err(err) = done
                 && !self.off.swap(true, Ordering::Relaxed)
             {
@@ -168,9 +197,12 @@ impl Shared {
         }
     }
 
-    /// Finds the files of an earlier run.
+    /// Finds the files of an earlier run and lists them in the order of their last change. Removes
+    /// incomplete files, and those beyond the limit.
     fn scan(&self) -> io::Result<()> {
         let mut found = Vec::new();
+        // Only names that this cache writes are touched: the operator may have configured a
+        // directory with other files.
         for broadcast in fs::read_dir(&self.dir)? {
             let broadcast = broadcast?;
             let name = broadcast.file_name();
@@ -179,6 +211,8 @@ impl Shared {
             };
             for file in fs::read_dir(broadcast.path())? {
                 let file = file?;
+                // A file counts only if its name has the exact form of an object's; its content is
+                // checked when it is read.
                 let Some(target) = file.file_name().to_str().and_then(|file| target_of(name, file))
                 else {
                     if file.file_name().to_str().is_some_and(|name| name.starts_with(UNFINISHED)) {
@@ -192,6 +226,7 @@ impl Shared {
                 found.push((modified, target, metadata.len()));
             }
         }
+        // The time of the last change stands for the last use, which is not stored.
         found.sort();
         let files = found.len();
         let evicted = {
@@ -209,6 +244,8 @@ impl Shared {
     /// Reads a file. An invalid file is removed, and is no fault of the disk.
     fn read(&self, target: &str) -> io::Result<Option<File>> {
         let path = self.path(target)?;
+        // A file that is too large is not read: it cannot be ours, and would exceed the memory that
+        // was charged.
         let read = fs::metadata(&path).and_then(|metadata| {
             let too_large = metadata.len() > self.max_file_bytes.saturating_add(64 << 10);
             if too_large { Ok(Vec::new()) } else { fs::read(&path) }
@@ -227,6 +264,7 @@ impl Shared {
         Ok(file)
     }
 
+    /// Writes a complete object. A short one is skipped: it has no rope.
     fn write(&self, target: &Arc<str>, object: &Object, born: SystemTime) -> io::Result<()> {
         let Some(rope) = object.content.rope() else {
             return Ok(());
@@ -234,6 +272,8 @@ impl Shared {
         let path = self.path(target)?;
         let dir = path.parent().unwrap_or(&self.dir);
         let born = born.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        // The head is text, so that an operator can read it. Header values that are not ASCII are
+        // left out.
         let mut text =
             format!("{MAGIC}\n{target}\n{born}\n{}\n", object.freshness.lifetime().as_secs());
         for (name, value) in &object.headers {
@@ -245,6 +285,8 @@ impl Shared {
         let bytes = text.len() + rope.len() + CHECKSUM_BYTES;
         fs::create_dir_all(dir)?;
         let unfinished = self.unfinished(dir);
+        // The new name appears only when the file is complete, so that a crash leaves no partial
+        // file under it.
         let written =
             write_file(&unfinished, &text, &rope).and_then(|()| fs::rename(&unfinished, &path));
         if let Err(err) = written {
@@ -261,8 +303,10 @@ impl Shared {
         self.remove_all(evicted)
     }
 
+    /// Removes files that are no longer in the index, and directories that become empty.
     fn remove_all(&self, targets: Vec<Arc<str>>) -> io::Result<()> {
         self.count();
+        // Outside the lock of the index, because removing files takes long.
         for target in targets {
             let path = self.path(&target)?;
             remove(&path)?;
@@ -273,6 +317,7 @@ impl Shared {
         Ok(())
     }
 
+    /// Updates the gauge.
     fn count(&self) {
         let bytes = self.index().bytes();
         self.gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -282,6 +327,8 @@ impl Shared {
     /// directory.
     fn path(&self, target: &str) -> io::Result<PathBuf> {
         let mut parts = target.strip_prefix("/media/").unwrap_or_default().splitn(3, '/');
+        // `{broadcast}/{track}/{file}`: the three parts were parsed by `Resource::parse`, and
+        // contain no slash and no leading dot.
         match (parts.next(), parts.next(), parts.next()) {
             (Some(broadcast), Some(track), Some(file)) => {
                 Ok(self.dir.join(broadcast).join(format!("{track}.{file}")))
@@ -290,11 +337,13 @@ impl Shared {
         }
     }
 
+    /// A new name for an incomplete file in `dir`.
     fn unfinished(&self, dir: &Path) -> PathBuf {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         dir.join(format!("{UNFINISHED}{}-{serial}", std::process::id()))
     }
 
+    /// The lock is not held while a file is read or written.
     fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -309,6 +358,7 @@ fn target_of(broadcast: &str, file: &str) -> Option<String> {
 
 /// Parses a file of `target`; `None` if it is damaged, another's, or no longer fresh.
 fn parse(target: &str, mut bytes: Bytes, now: SystemTime) -> Option<File> {
+    // The checksum comes first, so that nothing of a damaged file is interpreted.
     let stated = bytes.split_off(bytes.len().checked_sub(CHECKSUM_BYTES)?).get_u32();
     if stated != crc32fast::hash(&bytes) {
         return None;
@@ -322,6 +372,8 @@ fn parse(target: &str, mut bytes: Bytes, now: SystemTime) -> Option<File> {
     let born =
         SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(lines.next()?.parse().ok()?))?;
     let lifetime = Duration::from_secs(lines.next()?.parse().ok()?);
+    // The checksum guarantees that these lines are the ones written; invalid ones would mean
+    // another version.
     let mut headers = HeaderMap::new();
     for line in lines.take_while(|line| !line.is_empty()) {
         let (name, value) = line.split_once(": ")?;
@@ -335,6 +387,7 @@ fn parse(target: &str, mut bytes: Bytes, now: SystemTime) -> Option<File> {
     (age < lifetime).then_some(File { headers, age, lifetime, body: bytes })
 }
 
+/// Removes a file, if it still exists.
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),

@@ -32,9 +32,9 @@ use super::{
 };
 use crate::resource::Fetch;
 
-/// The largest body of an error.
+/// The largest body of an error in bytes.
 const REFUSAL: u64 = 64 << 10;
-/// The largest playlist or manifest.
+/// The largest playlist, manifest or picture in bytes.
 const TEXT: u64 = 16 << 20;
 /// Time limit for one body, at any rate.
 const WHOLE: Duration = Duration::from_secs(120);
@@ -60,6 +60,8 @@ impl Edge {
         {
             return landing.land(Ok(object));
         }
+        // An abandoned fetch drops its landing, which ends the flight as failed, and its request,
+        // which resets the stream or closes the connection.
         let begun = tokio::select! {
             begun = self.ask(&wanted, &hops, previous.as_ref()) => begun,
             () = abandoned.cancelled() => return,
@@ -73,6 +75,8 @@ impl Edge {
         }
     }
 
+    /// The object from the disk cache. Its memory is charged while the file is read, and then as
+    /// content.
     async fn on_disk(&self, disk: &Disk, wanted: &Wanted) -> Option<Arc<Object>> {
         let bytes = disk.find(&wanted.key.target)?;
         if !self.cache.make_room(bytes + OVERHEAD, wanted.claim) {
@@ -94,12 +98,15 @@ impl Edge {
         hops: &Hops,
         previous: Option<&Arc<Object>>,
     ) -> Result<Said, Failure> {
+        // The loop collects three kinds of results for the case that no origin has the object: `no`
+        // (404 or 410), `fault` (another error response) and `failure` (no usable response).
         let home = self.origins.home(&wanted.scope);
         let (mut no, mut fault) = (None, None);
         let mut failure = None;
         let mut home_failed = false;
         for origin in self.origins.order(&wanted.scope) {
             let is_home = home.as_ref().is_some_and(|home| Arc::ptr_eq(home, &origin));
+            // A skipped origin counts as unreachable: its channels must not appear to be gone.
             let Some(turn) = self.origins.turn(&origin, Instant::now()) else {
                 home_failed |= is_home;
                 failure = failure.max(Some(Failure::Unreachable));
@@ -116,6 +123,8 @@ impl Edge {
                 }
             };
             let status = answer.response.status();
+            // Success ends the loop, so that its result is reported later, by `take`. Any other
+            // response shows already that the origin works.
             match status {
                 StatusCode::OK => return Ok(Said::This(answer.into(), turn)),
                 StatusCode::NOT_MODIFIED if previous.is_some() => {
@@ -123,6 +132,8 @@ impl Edge {
                 }
                 _ => turn.responded(),
             }
+            // After 404, 410 and errors of the server the next origin is asked; any other client
+            // error concerns the request itself.
             match self.error(wanted, answer).await {
                 Ok(error) if status == StatusCode::NOT_FOUND || status == StatusCode::GONE => {
                     no.get_or_insert(error);
@@ -140,6 +151,8 @@ impl Edge {
         said.map(Said::Not).ok_or(failure.unwrap_or(Failure::Unreachable))
     }
 
+    /// The request to an origin: path and query of the key, nothing of the viewer's own fields.
+    /// With a previous object it is conditional (RFC 9111 4.3.1).
     fn request(
         &self,
         wanted: &Wanted,
@@ -165,7 +178,10 @@ impl Edge {
         request
     }
 
-    /// Reads an error response completely.
+    /// Reads an error response completely. Its lifetime is limited ([`Freshness::of_error`]).
+    ///
+    /// # Errors
+    /// It is neither the object nor an error, too large, too slow, or there is no memory for it.
     async fn error(&self, wanted: &Wanted, answer: Answer) -> Result<Arc<Object>, Failure> {
         let received = Instant::now();
         let status = answer.response.status();
@@ -195,7 +211,8 @@ impl Edge {
         }
     }
 
-    /// Reads the response with the object as it arrives.
+    /// Reads the response with the object as it arrives. `landing` is ended as soon as its head is
+    /// known to be usable, so that viewers read along.
     async fn take(
         &self,
         wanted: &Wanted,
@@ -204,6 +221,7 @@ impl Edge {
         previous: Option<Arc<Object>>,
         landing: Landing,
     ) {
+        // The turn is reported before the body is read: the origin has responded, whatever follows.
         let origin = Arc::clone(&turn.origin);
         turn.responded();
         self.origins.found(&wanted.scope, &origin);
@@ -213,6 +231,7 @@ impl Edge {
         let (mut head, body) = response.into_parts();
         self.sign(&mut head);
         let mut freshness = Freshness::new(StatusCode::OK, &head.headers, received);
+        // A response is refused before any of it is stored.
         let length = match length {
             Ok(length) => length,
             Err(why) => {
@@ -238,6 +257,8 @@ impl Edge {
         // From here on it is read to its end even without waiting requests: little of it is left,
         // and others will request it.
         let read = timeout(WHOLE, self.read(body, writer, self.most(wanted), wanted.claim)).await;
+        // A truncated object is removed. Viewers that read it get an error, so that they do not
+        // take it for complete.
         match read {
             Ok(Ok(())) => {
                 let lasting =
@@ -255,6 +276,9 @@ impl Edge {
     }
 
     /// The announced length of an object, if its response is usable.
+    ///
+    /// # Errors
+    /// The framing is ambiguous, the content coding was not requested, or the object is too large.
     fn length_of_object(
         &self,
         wanted: &Wanted,
@@ -267,15 +291,16 @@ impl Edge {
         let coded = answer.response.headers().get(CONTENT_ENCODING);
         match length {
             _ if coded.is_some_and(|coding| coding != "identity") && !wanted.key.gzip => {
-                Err("it has a content coding that was not asked for")
+                Err("it has a content coding that was not requested")
             }
             Some(length) if length > self.most(wanted) => Err("it is too large"),
             length => Ok(length),
         }
     }
 
-    /// The largest body of an object.
+    /// The largest body of an object in bytes.
     fn most(&self, wanted: &Wanted) -> u64 {
+        // Texts and pictures have a lower limit than media: no valid one is longer.
         match wanted.fetch {
             Fetch::Now | Fetch::Reload => self.object_bytes.min(TEXT),
             Fetch::Part | Fetch::Lasting => self.object_bytes,
@@ -287,6 +312,10 @@ impl Edge {
         head.headers.append(VIA, hops::via(head.version, &self.identity));
     }
 
+    /// Reads a body into `writer`, at most `most` bytes. Memory is reserved before each portion.
+    ///
+    /// # Errors
+    /// A phrase for the log. The content stays short then.
     async fn read(
         &self,
         mut body: Incoming,
@@ -295,9 +324,10 @@ impl Edge {
         claim: Claim,
     ) -> Result<(), &'static str> {
         loop {
-            let frame = timeout(self.stall, body.frame())
-                .await
-                .map_err(|_| "nothing of it came any more")?;
+            let frame =
+                timeout(self.stall, body.frame()).await.map_err(|_| "no further bytes arrived")?;
+            // The end of the body. Only the comparison with the announced length shows whether it
+            // is complete.
             let Some(frame) = frame else {
                 return if writer.finish() {
                     Ok(())
@@ -312,6 +342,7 @@ impl Edge {
             if writer.len() + bytes.len() as u64 > most {
                 return Err("it is too large");
             }
+            // Room is made block by block, so that an object takes no more memory than has arrived.
             for bytes in bytes.chunks(BLOCK) {
                 if !self.cache.make_room(writer.needs(bytes.len()), claim) {
                     return Err("there is no memory for it");
@@ -321,6 +352,7 @@ impl Edge {
         }
     }
 
+    /// Removes an object whose transfer has failed.
     fn broke_off(&self, wanted: &Wanted, object: &Arc<Object>, why: &'static str) {
         debug!(target = %wanted.key.target, why, "origin response truncated");
         self.cache.forget(&wanted.key, object);
@@ -331,6 +363,9 @@ impl Edge {
 fn failed(wanted: &Wanted, turn: Turn, err: &upstream::Error) -> Failure {
     use upstream::Error;
     let now = Instant::now();
+    // A local origin is a process of this daemon: only a missing listener is its end. A remote one
+    // that cannot be reached is skipped for a while; one that was reached and did not respond only
+    // if that repeats.
     match err {
         Error::Busy => Failure::Busy,
         Error::Absent(_) if turn.origin.local => {
@@ -366,6 +401,8 @@ fn failed(wanted: &Wanted, turn: Turn, err: &upstream::Error) -> Failure {
 fn length_of(answer: &Answer) -> Result<Option<u64>, &'static str> {
     let headers = answer.response.headers();
     let length = headers.get(CONTENT_LENGTH);
+    // hyper has chosen one end already. A connection whose messages could end elsewhere must not be
+    // used again (RFC 9112 6.3, 11.2).
     let framed = match headers.contains_key(TRANSFER_ENCODING) {
         true if length.is_some() => Err("it has both Transfer-Encoding and Content-Length"),
         true if !is_chunked(headers) => Err("it has a transfer coding other than chunked"),

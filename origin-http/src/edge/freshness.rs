@@ -29,9 +29,11 @@ const HELD_ERROR: Duration = Duration::from_secs(16);
 /// The lifetime of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Freshness {
+    /// The arrival of its head.
     received: Instant,
     /// Its age on arrival.
     age: Duration,
+    /// The time for which it is fresh, from its creation at the origin.
     lifetime: Duration,
     /// Whether it may be stored.
     pub(crate) storable: bool,
@@ -43,17 +45,22 @@ pub(crate) struct Freshness {
 
 impl Freshness {
     /// Parses the headers of a response that arrived at `received`.
+    ///
+    /// Source: RFC 9111 3 (storing), 4.2.1 (lifetime), 5.2.2 (directives); RFC 8246 2 (immutable).
+    /// Expires and heuristic lifetimes are not used: origins of live media set max-age.
     pub(crate) fn new(status: StatusCode, headers: &HeaderMap, received: Instant) -> Self {
         let control = Control::of(headers);
         let age = headers.get(AGE).and_then(|age| seconds(age.as_bytes())).unwrap_or_default();
         let seconds = control.s_maxage.or(control.max_age);
         let lifetime = if control.no_cache { 0 } else { seconds.unwrap_or(0) };
+        // A response that depends on a field outside the key must not serve other requests.
         let varies = headers
             .get_all(VARY)
             .iter()
             .flat_map(|vary| vary.as_bytes().split(|&byte| byte == b','))
             .any(|name| !is_known(name.trim_ascii()));
         let shared = !status.is_server_error() && !is_of_one_request(status);
+        // An object that is stale on arrival is kept only if an entity tag can revalidate it.
         let of_use = lifetime > age || (status == StatusCode::OK && headers.contains_key(ETAG));
         Self {
             received,
@@ -76,6 +83,8 @@ impl Freshness {
         let said = Self::new(status, headers, received);
         let control = Control::of(headers);
         let kept = !control.no_store && !control.private && !is_of_one_request(status);
+        // An error that must not be stored gets no lifetime, so that the viewer's own cache does
+        // not keep it either.
         let lifetime = match kept {
             true => said.lifetime.min(if held { HELD_ERROR } else { ERROR }),
             false => Duration::ZERO,
@@ -107,6 +116,7 @@ impl Freshness {
         self.age + now.saturating_duration_since(self.received)
     }
 
+    /// The time for which it is fresh, including its age on arrival.
     pub(crate) fn lifetime(&self) -> Duration {
         self.lifetime
     }
@@ -131,6 +141,7 @@ impl Freshness {
     }
 }
 
+/// The directives of Cache-Control that matter to a shared cache. Durations are seconds.
 #[derive(Debug, Default)]
 struct Control {
     max_age: Option<u64>,
@@ -143,6 +154,7 @@ struct Control {
 }
 
 impl Control {
+    /// Parses all field lines.
     fn of(headers: &HeaderMap) -> Self {
         let mut control = Self::default();
         for value in headers.get_all(CACHE_CONTROL) {
@@ -162,6 +174,7 @@ impl Control {
             let mut halves = directive.splitn(2, |&byte| byte == b'=');
             let name = halves.next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
             let argument = halves.next().unwrap_or_default().trim_ascii();
+            // Unknown directives are ignored (RFC 9111 5.2.3).
             match name.as_slice() {
                 b"max-age" => shorter(&mut self.max_age, argument),
                 b"s-maxage" => shorter(&mut self.s_maxage, argument),

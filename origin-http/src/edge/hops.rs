@@ -15,8 +15,11 @@ const MAX_BYTES: usize = 512;
 /// The intermediaries of one request, as its head lists them.
 #[derive(Debug, Clone)]
 pub(super) struct Hops {
+    /// Field lines of CDN-Loop.
     cdn_loop: Vec<HeaderValue>,
+    /// Field lines of Via.
     via: Vec<HeaderValue>,
+    /// The version of HTTP by which the request arrived.
     received: Version,
 }
 
@@ -31,6 +34,7 @@ impl Hops {
     ///
     /// A CDN-Loop entry begins with the name (RFC 8586 2); in a Via entry it follows the protocol.
     pub(super) fn include(&self, name: &HeaderValue) -> bool {
+        // Parameters and comments follow the name after white space or a semicolon.
         let words = |entry: &[u8], index: usize| {
             let mut words = entry
                 .split(|byte| matches!(byte, b' ' | b'\t' | b';'))
@@ -51,6 +55,7 @@ impl Hops {
     /// A Via list that is too long is omitted: proxies between a viewer and this edge may write
     /// anything there, which is no reason to refuse the viewer. CDN-Loop finds loops without it.
     pub(super) fn forward(&self, name: &HeaderValue, headers: &mut HeaderMap) {
+        // RFC 8586 2: existing entries are kept, and this edge's is added at the end.
         for list in &self.cdn_loop {
             headers.append(CDN_LOOP, list.clone());
         }
@@ -78,6 +83,7 @@ fn entries(list: &[HeaderValue]) -> impl Iterator<Item = &[u8]> {
     list.iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
 }
 
+/// Whether a list has too many entries or bytes.
 fn is_too_long(list: &[HeaderValue]) -> bool {
     entries(list).count() > MAX_NAMES
         || list.iter().map(HeaderValue::len).sum::<usize>() > MAX_BYTES

@@ -22,6 +22,7 @@ use crate::{
 pub(super) struct Key {
     /// Path and normalised query.
     pub(super) target: Arc<str>,
+    /// Whether the compressed form is requested.
     pub(super) gzip: bool,
 }
 
@@ -29,15 +30,20 @@ pub(super) struct Key {
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) key: Key,
+    /// How long the response may take, and how long it lasts.
     pub(super) fetch: Fetch,
+    /// The part of the memory that it may use.
     pub(super) claim: Claim,
+    /// Selects the origin that is asked first.
     pub(super) scope: Scope,
 }
 
 /// Objects of the same scope are at the same origin.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Scope {
+    /// Texts and pictures of a channel.
     Channel(ChannelName),
+    /// Media of a broadcast.
     Broadcast(BroadcastId),
 }
 
@@ -50,12 +56,16 @@ impl Wanted {
         let Some(mut fetched) = resource.kind().edge() else {
             return Ok(None);
         };
+        // A broadcast's media are at the origin that made them; a channel's texts may move to
+        // another one.
         let scope = match resource.subject() {
             Subject::Channel(channel) => Scope::Channel(channel.clone()),
             Subject::Broadcast(broadcast) => Scope::Broadcast(broadcast),
             Subject::Daemon => return Ok(None),
         };
         let path = head.uri.path();
+        // Only media playlists have directives. Without `_HLS_msn` the origin does not hold the
+        // request.
         let target = if fetched.fetch == Fetch::Reload {
             let directives = Directives::parse(head.uri.query())?;
             if directives.msn.is_none() {
@@ -75,7 +85,7 @@ impl Wanted {
     }
 }
 
-/// The path with its directives in a fixed order and form.
+/// The path with its directives in a fixed order and form, so that equal requests have equal keys.
 fn with(path: &str, directives: &Directives) -> Arc<str> {
     let mut query = Vec::new();
     if let Some(msn) = directives.msn {

@@ -10,11 +10,17 @@ use prometheus_client::{
 /// Counters of one edge. Cheap to clone; all clones share the counts.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
+    /// Viewers' requests, by outcome.
     requests: Family<OutcomeLabels, Counter>,
+    /// Bytes of bodies received from origins.
     pub(super) fetched: Counter,
+    /// Bytes charged to the budget.
     pub(super) cached: Gauge,
+    /// Bytes of the disk cache.
     pub(super) on_disk: Gauge,
+    /// Requests that wait for the start of an origin's response.
     pub(super) waiting: Gauge,
+    /// 1 or 0 for each origin.
     up: Family<OriginLabels, Gauge>,
 }
 
@@ -46,11 +52,13 @@ impl Outcome {
     }
 }
 
+/// The labels of requests.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
 }
 
+/// The labels of an origin.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OriginLabels {
     origin: String,
@@ -96,12 +104,15 @@ impl Metrics {
         );
     }
 
+    /// Counts a viewer's request.
     pub(super) fn count(&self, outcome: Outcome) {
         let outcome = outcome.as_str();
         self.requests.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
+    /// The gauge of an origin, which counts as reachable until a request fails.
     pub(super) fn origin(&self, name: String) -> Gauge {
+        // The series exists from the start, so that an alert can use it before the first request.
         let up = self.up.get_or_create_owned(&OriginLabels { origin: name });
         up.set(1);
         up

@@ -39,10 +39,13 @@ const FIELD: usize = 128;
 /// A response and its lifetime.
 #[derive(Debug)]
 pub(super) struct Object {
+    /// 200, or an error.
     pub(super) status: StatusCode,
     /// The forwarded fields.
     pub(super) headers: HeaderMap,
+    /// Its age and lifetime.
     pub(super) freshness: Freshness,
+    /// Its bytes, shared with an object that revalidation has renewed.
     pub(super) content: Arc<Content>,
     /// Whether it was requested since the cache's last pass.
     pub(super) used: AtomicBool,
@@ -74,6 +77,7 @@ impl Object {
 
     /// Memory in bytes of an object with these fields besides its content.
     pub(super) fn cost(headers: &HeaderMap) -> u64 {
+        // Only the kept fields count, because the others are not stored.
         let (count, bytes) = fields(headers)
             .fold((0_usize, 0), |(count, bytes), (_, value)| (count + 1, bytes + value.len()));
         OVERHEAD + (bytes + FIELD * count.saturating_sub(FIELDS)) as u64
@@ -86,6 +90,7 @@ impl Object {
 
     /// The same bytes, which the origin has confirmed (RFC 9111 4.3.4).
     pub(super) fn renewed(&self, headers: &HeaderMap, freshness: Freshness) -> Self {
+        // A 304 has only the fields that it updates; the others are those of the stored response.
         let mut both = headers.clone();
         for name in self.headers.keys().filter(|name| !headers.contains_key(*name)) {
             for value in self.headers.get_all(name) {

@@ -18,9 +18,10 @@ use tracing::{info, warn};
 
 use super::{key::Scope, upstream::Upstream};
 
-/// Time for which a failed origin is skipped: initially, and at most. If no other responds it is
-/// always tried at the first interval, so that its return is noticed at once, by one request at a
-/// time: the other requests fail immediately, without a wait.
+/// Time for which a failed origin is skipped: initially, and at most.
+///
+/// If no other origin responds, it is always tried at the first interval, so that its return is
+/// noticed at once, by one request at a time: the other requests fail immediately, without a wait.
 const REST: Duration = Duration::from_millis(250);
 const LONGEST_REST: Duration = Duration::from_secs(10);
 /// Time after which another request may try it, because the first may be held.
@@ -32,6 +33,7 @@ const HOMES: usize = 8_192;
 #[derive(Debug)]
 pub(super) struct Origins {
     origins: Vec<Arc<Origin>>,
+    /// The index of the origin where each was found last. The least recently used are forgotten.
     homes: Recent<Scope, usize>,
 }
 
@@ -41,12 +43,16 @@ pub(super) struct Origin {
     pub(super) upstream: Upstream,
     /// A process on this machine: when it has ended, its resources are gone.
     pub(super) local: bool,
+    /// Its authority, for logs and metrics.
     name: String,
+    /// Its position in the configuration.
     index: usize,
     health: Mutex<Health>,
+    /// 1 while it responds.
     up: Gauge,
 }
 
+/// The results of the last requests to an origin.
 #[derive(Debug, Default)]
 struct Health {
     /// `None`: the last connection succeeded.
@@ -57,9 +63,12 @@ struct Health {
     responses: u64,
 }
 
+/// An origin that could not be asked.
 #[derive(Debug)]
 struct Failing {
+    /// Its last failure.
     since: Instant,
+    /// Time for which it is skipped after that.
     rest: Duration,
     /// Time since which a request has been testing whether it is back.
     tried: Option<Instant>,
@@ -69,12 +78,15 @@ struct Failing {
 #[derive(Debug)]
 pub(super) struct Turn {
     pub(super) origin: Arc<Origin>,
+    /// The request tests whether a failing origin is back.
     trying: bool,
     /// Number of the origin's responses before it.
     responses: u64,
 }
 
 impl Origins {
+    /// The origins in the order of the configuration: name, connections, whether it is local,
+    /// gauge.
     pub(super) fn new(origins: impl IntoIterator<Item = (String, Upstream, bool, Gauge)>) -> Self {
         let origins = origins.into_iter().enumerate();
         let origins = origins.map(|(index, (name, upstream, local, up))| {
@@ -104,13 +116,18 @@ impl Origins {
         }
     }
 
-    /// A turn to ask `origin`, unless it is skipped.
+    /// A turn to ask `origin`, unless it is skipped. One request at a time tests a failing origin;
+    /// another one may after [`PATIENCE`], because the first may be held by a blocking reload.
     pub(super) fn turn(&self, origin: &Arc<Origin>, now: Instant) -> Option<Turn> {
+        // Before the lock of this origin is taken: two locks at once could be taken in opposite
+        // orders.
         let others = self
             .origins
             .iter()
             .any(|other| !Arc::ptr_eq(other, origin) && other.health().failing.is_none());
         let mut health = origin.health();
+        // A failing origin gets one request after each interval, as a test; the others are not
+        // delayed by it.
         let trying = match &mut health.failing {
             None => false,
             // A test costs nothing.
@@ -132,6 +149,7 @@ impl Origins {
 }
 
 impl Origin {
+    /// The lock is held for an update only.
     fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -160,6 +178,8 @@ impl Turn {
     /// the others. It counts as the origin's fault if another address has no response either,
     /// without any response in between.
     pub(super) fn failed_to_respond(self, target: &Arc<str>, why: &dyn fmt::Display, now: Instant) {
+        // `known`: another address is without a response. `silent`: the origin has sent no response
+        // since this request began.
         let is_origins = self.trying || {
             let mut health = self.origin.health();
             let silent = health.responses == self.responses;
@@ -192,6 +212,8 @@ impl Turn {
         drop(health);
         if first {
             origin.up.set(0);
+            // The end of a local process is expected after an upgrade; the failure of a remote
+            // origin is not.
             match origin.local {
                 true => info!(%why, "the old process has ended"),
                 false => warn!(origin = %origin.name, %why, "origin does not respond"),

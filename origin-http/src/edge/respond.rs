@@ -21,12 +21,17 @@ use crate::{
     response::{self, TEXT},
 };
 
-/// The response to `head` with `object`, complete or in progress.
+/// The response to `head` with `object`, complete or in progress. Conditions are evaluated in the
+/// order of RFC 9110 13.2.2; If-Unmodified-Since is ignored, because a cache does not know the time
+/// of the last modification.
 pub(super) fn respond(object: &Arc<Object>, head: &Parts, now: Instant) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = object.status;
+    // A 304 has the fields that a 200 would have (RFC 9110 15.4.5), except for those that describe
+    // content.
     *response.headers_mut() = object.headers.clone();
     response.headers_mut().insert(AGE, object.freshness.age(now).as_secs().into());
+    // Conditions and ranges apply to a successful response only (RFC 9110 13.2.1, 14.2).
     if object.status != StatusCode::OK {
         *response.body_mut() = all(object);
         return response;
@@ -42,6 +47,7 @@ pub(super) fn respond(object: &Arc<Object>, head: &Parts, now: Instant) -> Respo
         }
         return response;
     }
+    // A range of an object in progress is sent as its bytes arrive: its length is known.
     match range(object, head, tag) {
         None => *response.body_mut() = all(object),
         Some((Range::Slice { start, len }, size)) => {
@@ -65,12 +71,13 @@ pub(super) fn respond(object: &Arc<Object>, head: &Parts, now: Instant) -> Respo
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
             headers.insert(CONTENT_RANGE, response::value(format_args!("bytes */{size}")));
             headers.insert(CONTENT_TYPE, TEXT);
-            *response.body_mut() = "that range lies behind the end\n".into();
+            *response.body_mut() = "the range begins after the end\n".into();
         }
     }
     response
 }
 
+/// The whole body. Without a copy if the object is complete.
 fn all(object: &Object) -> Body {
     match object.content.rope() {
         Some(rope) => rope.into(),
@@ -85,6 +92,7 @@ fn range(object: &Object, head: &Parts, tag: Option<&HeaderValue>) -> Option<(Ra
     if !has_ranges(object) {
         return None;
     }
+    // Another representation is sent whole: the client's part belongs to the old one.
     if head.headers.get(IF_RANGE).is_some_and(|held| Some(held) != tag) {
         return None;
     }
@@ -105,6 +113,7 @@ fn has_ranges(object: &Object) -> bool {
     said || (object.headers.get(CONTENT_TYPE).is_some_and(media) && object.content.rope().is_some())
 }
 
+/// Whether If-None-Match lists the entity tag, by the weak comparison (RFC 9110 13.1.2).
 fn is_held(request: &HeaderMap, tag: &HeaderValue) -> bool {
     let tag = tag.as_bytes();
     let tag = tag.strip_prefix(b"W/").unwrap_or(tag);

@@ -28,14 +28,15 @@ use super::{
     dial::{Dial, PING},
 };
 
-/// Requests on one HTTP/2 connection. A server allows some 100, and further requests would block
-/// others.
+/// Maximum number of requests on one HTTP/2 connection. A server allows some 100, and further
+/// requests would block others.
 const LANE: u32 = 80;
 /// Less than the time after which servers close idle connections.
 const IDLE: Duration = Duration::from_secs(30);
 /// Maximum number of HTTP/1 headers of a response.
 const MAX_HEADERS: usize = 100;
-/// Flow-control windows of a stream and of a connection for an HTTP/2 origin. We read at once.
+/// Flow-control windows in bytes of a stream and of a connection for an HTTP/2 origin: a segment
+/// must not wait for a window update. The edge reads at once.
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 /// The minimum that hyper needs for HTTP/1.
@@ -43,10 +44,15 @@ const LEAST_BUFFER: usize = 8 << 10;
 
 /// An origin's connections.
 pub(super) struct Upstream {
+    /// `https` or `http`.
     scheme: &'static str,
+    /// Host and port.
     authority: String,
+    /// As many connections as `edge.max_fetches` requests need.
     lanes: Vec<Lane>,
+    /// Permits of requests: `edge.max_fetches`.
     requests: Arc<Semaphore>,
+    /// Time until a response must begin.
     first_byte: Duration,
 }
 
@@ -59,9 +65,11 @@ struct Lane {
 /// A response that has begun, and its permits.
 #[derive(Debug)]
 pub(super) struct Answer {
+    /// Its head, and the rest of the connection's bytes as its body.
     pub(super) response: Response<Incoming>,
     /// Held until its body is complete.
     pub(super) places: [OwnedSemaphorePermit; 2],
+    /// The connection that it arrives on.
     connection: CaptureConnection,
 }
 
@@ -91,7 +99,7 @@ pub(super) enum Error {
     #[error("{0}")]
     Malformed(BoxError),
     /// It did not begin in time.
-    #[error("no answer within {0:?}")]
+    #[error("no response within {0:?}")]
     TimedOut(Duration),
     /// The limit of concurrent requests is reached.
     #[error("too many requests at once")]
@@ -101,6 +109,7 @@ pub(super) enum Error {
 impl Upstream {
     /// The origin at `origin`, connected by `dial`; nothing is connected yet.
     pub(super) fn new(origin: &Origin, config: &Config, dial: &Dial, tasks: Tasks<'_>) -> Self {
+        // A Unix socket has no authority; the name only appears in Host.
         let (scheme, authority) = match origin {
             Origin::Remote(uri) => {
                 let scheme = if uri.scheme_str() == Some("https") { "https" } else { "http" };
@@ -124,6 +133,10 @@ impl Upstream {
     }
 
     /// Sends a request, whose URI is a path and query, and waits until the response begins.
+    ///
+    /// # Errors
+    /// There is no response within `edge.first_byte_ms`, or no permit. Dropping the future cancels
+    /// the request.
     pub(super) async fn send(&self, mut request: Request<Empty<Bytes>>) -> Result<Answer, Error> {
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
         let uri = Uri::builder()
@@ -162,6 +175,8 @@ impl fmt::Debug for Upstream {
 impl Error {
     /// Maps hyper's errors. The innermost cause has the useful message.
     fn of(err: client::legacy::Error) -> Self {
+        // hyper-util wraps the errors of hyper and of the system; only their types distinguish a
+        // missing listener and a malformed response from other faults.
         let mut cause: &dyn std::error::Error = &err;
         let mut malformed = false;
         while let Some(source) = cause.source() {
@@ -173,6 +188,8 @@ impl Error {
             matches!(err.kind(), NotFound | ConnectionRefused)
         });
         let why = cause.to_string().into();
+        // A failure before the connection is one of the origin; a later one may concern the request
+        // alone.
         match err.is_connect() {
             true if absent => Self::Absent(why),
             true => Self::Unreachable(why),
@@ -182,6 +199,7 @@ impl Error {
     }
 }
 
+/// A client with connections of its own, for one lane.
 fn client_of(
     origin: &Origin,
     dial: &Dial,

@@ -40,7 +40,7 @@ async fn media_go_whole_or_in_the_range_that_is_asked_for() {
         (&[("range", "bytes=0-")], 206, Some("bytes 0-9/10"), b"0123456789"),
         (&[("range", "bytes=3-6")], 206, Some("bytes 3-6/10"), b"3456"),
         (&[("range", "bytes=-1")], 206, Some("bytes 9-9/10"), b"9"),
-        (&[("range", "bytes=10-")], 416, Some("bytes */10"), b"that range lies behind the end\n"),
+        (&[("range", "bytes=10-")], 416, Some("bytes */10"), b"the range begins after the end\n"),
         (&[("range", "bytes=1-2,4-5")], 200, None, b"0123456789"),
         (&[("range", "bytes=3-6"), ("if-range", "\"7\"")], 206, Some("bytes 3-6/10"), b"3456"),
         (&[("range", "bytes=3-6"), ("if-range", "\"8\"")], 200, None, b"0123456789"),

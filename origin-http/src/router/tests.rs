@@ -79,8 +79,7 @@ async fn bad_and_distant_directives_are_400_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_track_that_is_not_there_is_not_there_for_one_target_duration_and_for_four_where_it_is_waited_for()
- {
+async fn a_missing_track_is_cached_for_one_target_duration_and_for_four_if_awaited() {
     let stage = Stage::live().await;
     for (path, lifetime) in [
         ("/live/demo/v9.m3u8".to_owned(), "public, max-age=2"),

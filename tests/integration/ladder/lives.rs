@@ -91,7 +91,8 @@ fn two_hundred_starts_and_stops_leave_no_process_descriptor_thread_or_memory_beh
         segment_ms: 1000,
         window_s: 6,
         reconnect_s: 0,
-        ladder: "rungs = [{ height = 64, video_kbps = 50 }]\ncpu_percent = 100\nshedding = false\naudio_kbps = 32\n"
+        ladder: "rungs = [{ height = 64, video_kbps = 50 }]\ncpu_percent = 100\n\
+                 shedding = false\naudio_kbps = 32\n"
             .into(),
         // With an arena for each thread, resident memory depends on which threads ran.
         env: vec![("MALLOC_ARENA_MAX".into(), "1".into())],

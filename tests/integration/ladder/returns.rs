@@ -79,8 +79,7 @@ fn a_publisher_back_after_5_s_leaves_the_same_hole_in_all_renditions() {
 }
 
 #[test]
-fn a_publisher_back_with_another_size_is_a_discontinuity_at_one_number_and_rungs_keep_name_and_size()
- {
+fn another_size_on_return_is_a_discontinuity_and_rungs_keep_name_and_size() {
     let stage = stage();
     let smaller = Recipe { seconds: 20, size: (480, 270), ..PLAIN };
     let renditions = back_with(&stage, PLAIN, smaller);

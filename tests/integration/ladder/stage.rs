@@ -26,7 +26,8 @@ use std::{
 pub(crate) const VIDEO: [&str; 3] = ["v0", "v240", "v144"];
 /// Two rungs that this machine can encode several times over. All are admitted, and none is
 /// stopped.
-pub(crate) const RUNGS: &str = "rungs = [{ height = 240, video_kbps = 400 }, { height = 144, video_kbps = 200 }]\n\
+pub(crate) const RUNGS: &str = "rungs = [{ height = 240, video_kbps = 400 }, \
+                                { height = 144, video_kbps = 200 }]\n\
                                 preset = \"superfast\"\ncpu_percent = 100\nshedding = false\n";
 
 /// A daemon with a ladder. Only a few run at once, and tests wait for their turn.

@@ -13,13 +13,18 @@ const OVERHEAD: u64 = 4 << 10;
 /// Files by address and by use.
 #[derive(Debug)]
 pub(super) struct Index {
+    /// Maximum of `bytes`.
     limit: u64,
+    /// Disk space of all files, including [`OVERHEAD`] for each.
     bytes: u64,
     files: HashMap<Arc<str>, Slot>,
+    /// The addresses by last use; the least recent first.
     by_use: BTreeMap<u64, Arc<str>>,
+    /// Number of uses so far.
     uses: u64,
 }
 
+/// The size of a file, and its last use.
 #[derive(Debug)]
 struct Slot {
     bytes: u64,
@@ -27,10 +32,12 @@ struct Slot {
 }
 
 impl Index {
+    /// No files, and room for `limit` bytes.
     pub(super) fn new(limit: u64) -> Self {
         Self { limit, bytes: 0, files: HashMap::new(), by_use: BTreeMap::new(), uses: 0 }
     }
 
+    /// Disk space in use.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -45,15 +52,18 @@ impl Index {
         Some(slot.bytes)
     }
 
+    /// Adds or replaces a file of `bytes` bytes, as the most recently used.
     pub(super) fn insert(&mut self, target: Arc<str>, bytes: u64) {
         self.remove(&target);
         self.uses += 1;
+        // A replaced file must not count twice, so it was removed first.
         let bytes = bytes.saturating_add(OVERHEAD);
         self.bytes = self.bytes.saturating_add(bytes);
         self.by_use.insert(self.uses, Arc::clone(&target));
         self.files.insert(target, Slot { bytes, used: self.uses });
     }
 
+    /// Removes a file, if it is listed.
     pub(super) fn remove(&mut self, target: &str) {
         if let Some(slot) = self.files.remove(target) {
             self.bytes = self.bytes.saturating_sub(slot.bytes);
@@ -61,8 +71,11 @@ impl Index {
         }
     }
 
-    /// Removes the least recently used files beyond the limit.
+    /// Removes the least recently used files beyond the limit and returns their addresses. The
+    /// caller deletes them.
     pub(super) fn evict(&mut self) -> Vec<Arc<str>> {
+        // The number of files is limited too, because small files cost the index memory, and the
+        // disk an inode each.
         let mut evicted = Vec::new();
         while (self.bytes > self.limit || self.files.len() > MAX_FILES)
             && let Some((_, target)) = self.by_use.pop_first()
@@ -73,6 +86,7 @@ impl Index {
         evicted
     }
 
+    /// Forgets all files.
     pub(super) fn clear(&mut self) {
         *self = Self::new(self.limit);
     }

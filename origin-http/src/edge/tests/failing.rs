@@ -2,7 +2,7 @@
 
 use super::*;
 
-const INVALID: &str = "the origin's answer is invalid\n";
+const INVALID: &str = "the origin's response is invalid\n";
 
 #[tokio::test(start_paused = true)]
 async fn the_next_origin_is_asked_where_one_fails_or_says_that_it_fails() {
@@ -55,12 +55,11 @@ async fn a_channel_may_be_on_one_origin_only_and_is_not_gone_when_that_one_fails
         &key::Scope::Channel("demo".parse().unwrap()),
         &edge.origins.order(&key::Scope::Channel("x".parse().unwrap()))[1],
     );
-    assert_eq!(get(&edge, PLAYLIST).await, said(502, "no origin answers\n", "error"));
+    assert_eq!(get(&edge, PLAYLIST).await, said(502, "no origin responds\n", "error"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_no_origin_answers_texts_are_stale_for_a_while_errors_come_at_once_and_its_return_is_noticed()
- {
+async fn without_an_origin_texts_are_stale_for_a_while_and_its_return_is_noticed() {
     let origin = Scripted::saying(200, &[("cache-control", "public, max-age=2")], "text");
     let edge = edge_of(&[&origin]);
     assert_eq!(get(&edge, MASTER).await, said(200, "text", "miss"));
@@ -88,11 +87,11 @@ async fn when_no_origin_answers_texts_are_stale_for_a_while_errors_come_at_once_
     );
     assert_eq!(
         get(&edge, &format!("{PLAYLIST}?_HLS_msn=9")).await,
-        said(502, "no origin answers\n", "error")
+        said(502, "no origin responds\n", "error")
     );
     assert_eq!(began.elapsed(), Duration::ZERO);
     sleep(Duration::from_secs(11)).await;
-    assert_eq!(get(&edge, MASTER).await, said(502, "no origin answers\n", "error"));
+    assert_eq!(get(&edge, MASTER).await, said(502, "no origin responds\n", "error"));
     origin.set_down(false);
     sleep(Duration::from_millis(250)).await;
     assert_eq!(get(&edge, MASTER).await, said(200, "text", "miss"));
@@ -113,7 +112,10 @@ async fn an_origin_that_hangs_is_waited_for_as_long_as_one_that_holds_a_request(
     let config = Config { first_byte_ms: 18_000, ..Config::default() };
     let edge = edge_with(config, &[&origin]);
     let began = Instant::now();
-    assert_eq!(get(&edge, PART_1).await, said(504, "the origin did not answer in time\n", "error"));
+    assert_eq!(
+        get(&edge, PART_1).await,
+        said(504, "the origin did not respond in time\n", "error")
+    );
     assert_eq!(began.elapsed().as_secs(), 18);
 }
 
@@ -130,7 +132,7 @@ async fn a_body_that_stalls_ends_short_for_its_readers_and_is_fetched_anew_by_th
     });
     let edge = edge_of(&[&origin]);
     let reading = begin(&edge, Method::GET, SEGMENT_1, &[]).await.into_body().collect();
-    assert!(reading.await.unwrap_err().to_string().contains("before its end"));
+    assert!(reading.await.unwrap_err().to_string().contains("truncated"));
     assert_eq!(edge.cache.len(), 0);
     let _ = begin(&edge, Method::GET, SEGMENT_1, &[]).await;
     assert_eq!(origin.asked(), 2);
@@ -325,7 +327,7 @@ async fn what_an_origin_has_against_one_request_is_not_what_others_are_told() {
 async fn when_a_local_origin_is_gone_so_is_what_it_had() {
     let socket = std::env::temp_dir().join(format!("streamforge-nobody-{}", std::process::id()));
     let edge = Edge::new(&Config::local(socket), Metrics::default()).unwrap();
-    assert_eq!(get(&edge, MASTER).await, said(404, "there is nothing here\n", "error"));
+    assert_eq!(get(&edge, MASTER).await, said(404, "no such resource\n", "error"));
     assert_eq!(get(&edge, SEGMENT_1).await.0, 404);
 }
 
@@ -335,13 +337,13 @@ async fn a_local_origin_that_breaks_off_is_busy_not_gone() {
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
     let breaking = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
     let edge = Edge::new(&Config::local(path.clone()), Metrics::default()).unwrap();
-    let busy = said(503, "too much is asked for at once\n", "error");
+    let busy = said(503, "too many requests at once\n", "error");
     assert_eq!(get(&edge, MASTER).await, busy);
     assert_eq!(edge.metrics.origin_is_up("local"), 1);
     breaking.abort();
     let _ = breaking.await;
     // Its socket file still exists.
-    assert_eq!(get(&edge, MASTER).await, said(404, "there is nothing here\n", "error"));
+    assert_eq!(get(&edge, MASTER).await, said(404, "no such resource\n", "error"));
     std::fs::remove_file(path).unwrap();
 }
 
@@ -423,7 +425,11 @@ fn edge_of_bytes(
 
 fn good(body: &str) -> Vec<u8> {
     let len = body.len();
-    format!("HTTP/1.1 200 OK\r\ncache-control: max-age=3600, immutable\r\ncontent-length: {len}\r\n\r\n{body}").into()
+    format!(
+        "HTTP/1.1 200 OK\r\ncache-control: max-age=3600, immutable\r\n\
+         content-length: {len}\r\n\r\n{body}"
+    )
+    .into()
 }
 
 #[tokio::test(start_paused = true)]
@@ -449,7 +455,8 @@ async fn an_answer_whose_end_is_in_doubt_is_refused_and_its_connection_is_not_us
                     // response.
                     let smuggled = String::from_utf8(good("smuggled")).unwrap();
                     let head = format!(
-                        "HTTP/1.1 {status}\r\ncache-control: max-age=3600, immutable\r\n{framing}\r\n\r\n"
+                        "HTTP/1.1 {status}\r\ncache-control: max-age=3600, immutable\r\n\
+                         {framing}\r\n\r\n"
                     );
                     Some(format!("{head}4\r\nbody\r\n0\r\n\r\n{smuggled}").into())
                 }
@@ -501,7 +508,7 @@ async fn an_origin_that_leaves_everything_without_an_answer_rests() {
     assert_eq!(get(&edge, PLAYLIST).await.0, 504);
     assert_eq!(edge.metrics.origin_is_up("0"), 0);
     let began = Instant::now();
-    assert_eq!(get(&edge, MASTER).await, said(502, "no origin answers\n", "error"));
+    assert_eq!(get(&edge, MASTER).await, said(502, "no origin responds\n", "error"));
     assert_eq!((began.elapsed(), asked.load(Ordering::Relaxed)), (Duration::ZERO, 2));
 }
 

@@ -255,7 +255,7 @@ async fn ranges_conditions_and_head_are_answered_from_what_is_here() {
         ("bytes=2-4", 206, "234", "bytes 2-4/10"),
         ("bytes=-3", 206, "789", "bytes 7-9/10"),
         ("bytes=8-99", 206, "89", "bytes 8-9/10"),
-        ("bytes=10-", 416, "that range lies behind the end\n", "bytes */10"),
+        ("bytes=10-", 416, "the range begins after the end\n", "bytes */10"),
         ("pages=1-2", 200, "0123456789", ""),
     ] {
         let (found, headers, bytes) = ask(&edge, SEGMENT_1, &[("range", range)]).await;

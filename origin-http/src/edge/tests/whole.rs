@@ -202,7 +202,7 @@ async fn more_requests_wait_for_the_process_that_was_here_before_than_it_takes_c
         ..http_server::Sockets::default()
     };
     let config = crate::Config::default();
-    let before = crate::serving::server(&stage, &config, sockets, None);
+    let before = crate::tests::server(&stage, &config, sockets, None);
     let shutdown = CancellationToken::new();
     let serving = tokio::spawn(before.serve(CancellationToken::new(), shutdown.clone()));
 

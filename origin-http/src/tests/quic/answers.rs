@@ -127,15 +127,20 @@ async fn a_segment_that_still_grows_arrives_part_by_part() {
     assert_eq!(come, running.stage.get(&path).await.body.len());
 }
 
+/// Requests the playlist with the next part, which is held.
+async fn next_part(running: &Running, client: &mut Client) -> Stream {
+    let path = format!("/live/demo/v0.m3u8?_HLS_msn={}&_HLS_part=2", running.stage.first + 3);
+    let mut stream = client.send(Method::GET, &path, &[]).await;
+    stream.finish().await.unwrap();
+    until(|| running.stage.metrics.waiting.get() == 1).await;
+    stream
+}
+
 #[tokio::test]
 async fn a_blocking_playlist_comes_with_its_part() {
     let mut running = Running::live().await;
     let mut client = running.client().await;
-    let path = format!("/live/demo/v0.m3u8?_HLS_msn={}&_HLS_part=2", running.stage.first + 3);
-    let mut stream = client.send(Method::GET, &path, &[]).await;
-    stream.finish().await.unwrap();
-    let metrics = running.stage.metrics.clone();
-    until(|| metrics.waiting.get() == 1).await;
+    let stream = next_part(&running, &mut client).await;
     running.stage.push(PART).await;
     let answer = whole(stream).await;
     assert_eq!(answer.status, StatusCode::OK);
@@ -149,12 +154,8 @@ async fn a_blocking_playlist_comes_with_its_part() {
 async fn who_gives_up_waiting_is_not_waited_for() {
     let running = Running::live().await;
     let mut client = running.client().await;
-    let path = format!("/live/demo/v0.m3u8?_HLS_msn={}&_HLS_part=2", running.stage.first + 3);
-    let mut stream = client.send(Method::GET, &path, &[]).await;
-    stream.finish().await.unwrap();
-    let metrics = running.stage.metrics.clone();
-    until(|| metrics.waiting.get() == 1).await;
+    let mut stream = next_part(&running, &mut client).await;
     stream.stop_sending(h3::error::Code::H3_REQUEST_CANCELLED);
-    until(|| metrics.waiting.get() == 0).await;
+    until(|| running.stage.metrics.waiting.get() == 0).await;
     assert_eq!(client.get("/live/demo/v0.m3u8").await.status, StatusCode::OK);
 }

@@ -105,6 +105,18 @@ impl Running {
     async fn refused(&self, reason: &str) -> u64 {
         refused(&self.stage, reason)
     }
+
+    /// Waits until the limit of writes has closed the only connection.
+    async fn closed_by_write_limit(&self) {
+        let begun = Instant::now();
+        while self.refused("write").await == 0 {
+            assert!(begun.elapsed() < LONG);
+            sleep(Duration::from_millis(20)).await;
+        }
+        while self.stage.metrics.server.connections.get() > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
 fn refused(stage: &Stage, reason: &str) -> u64 {
@@ -315,15 +327,9 @@ async fn an_http2_stream_that_takes_nothing_ends_its_connection_though_pings_go_
     let path =
         format!("http://origin{}", running.stage.media(&format!("{}.m4s", running.stage.first)));
     let request = Request::builder().uri(path).body(Empty::<Bytes>::new()).unwrap();
-    let stalled = client.send_request(request).await.unwrap(); // more than its window, and never read
-    let begun = Instant::now();
-    while running.refused("write").await == 0 {
-        assert!(begun.elapsed() < LONG);
-        sleep(Duration::from_millis(20)).await;
-    }
-    while running.stage.metrics.server.connections.get() > 0 {
-        sleep(Duration::from_millis(5)).await;
-    }
+    // More than its window, and never read.
+    let stalled = client.send_request(request).await.unwrap();
+    running.closed_by_write_limit().await;
     drop(stalled);
 }
 

@@ -9,7 +9,7 @@ use tokio::io::{DuplexStream, duplex};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{frames::*, *};
-use crate::serving::shared;
+use crate::tests::shared;
 
 struct Secure {
     stage: Stage,

@@ -110,14 +110,7 @@ async fn a_reader_that_takes_nothing_is_closed() {
     let running = large_segments(Config { write_ms: 100, ..config() }).await;
     let mut peer = running.connect().await;
     peer.send(get(&running.stage.media(&format!("{}.m4s", running.stage.first)))).await;
-    let begun = Instant::now();
-    while running.refused("write").await == 0 {
-        assert!(begun.elapsed() < LONG);
-        sleep(Duration::from_millis(20)).await;
-    }
-    while running.stage.metrics.server.connections.get() > 0 {
-        sleep(Duration::from_millis(5)).await;
-    }
+    running.closed_by_write_limit().await;
 }
 
 #[tokio::test]

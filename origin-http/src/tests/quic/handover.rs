@@ -89,8 +89,7 @@ async fn connections_of_a_process_that_is_gone_are_reset() {
 }
 
 #[tokio::test]
-async fn the_new_process_reads_nothing_before_the_old_has_stopped_and_what_came_meanwhile_is_not_lost()
- {
+async fn the_new_process_reads_after_the_old_has_stopped_and_no_datagram_is_lost() {
     let old = Running::live().await;
     let legacy = old.handover.prepare().unwrap();
     let socket = QuicSocket::inherit(legacy.socket, &legacy.note, legacy.inboxes).unwrap();
