@@ -207,10 +207,15 @@ impl Cache {
         // free too little, the memory is held by readers.
         let mut looks = 2 * self.clock().objects.len();
         while self.budget.is_short_of(bytes, claim) {
-            let Some((key, object)) = self.clock().objects.pop_front().filter(|_| looks > 0) else {
+            // An object that is taken off the list is removed or returned to it, so that a failed
+            // call leaves none that could never be removed.
+            if looks == 0 {
+                return false;
+            }
+            looks -= 1;
+            let Some((key, object)) = self.clock().objects.pop_front() else {
                 return false;
             };
-            looks -= 1;
             let Some(object) = object.upgrade() else { continue };
             // The writer and the readers hold its content.
             let coming = Arc::strong_count(&object.content) > 1;

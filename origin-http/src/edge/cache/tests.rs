@@ -59,6 +59,21 @@ async fn what_was_not_asked_for_leaves_first_and_what_is_followed_stays() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn objects_that_could_not_leave_for_their_readers_leave_when_these_are_done() {
+    let budget = Budget::new(10 * OBJECT, Gauge::default());
+    let cache = Cache::new(Arc::clone(&budget), Quota::new(100, 100));
+    let objects: Vec<_> = (0..9).map(|n| put(&cache, &budget, n, 1_000, 100)).collect();
+    let readers: Vec<_> =
+        objects.iter().map(|object| Reader::new(Arc::clone(&object.content))).collect();
+    drop(objects);
+    for _ in 0..9 {
+        assert!(!cache.make_room(8 * OBJECT, Claim::Text));
+    }
+    drop(readers);
+    assert!(cache.make_room(8 * OBJECT, Claim::Text));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_nobody_can_use_any_more_leaves_by_itself() {
     let budget = Budget::new(1 << 30, Gauge::default());
     let cache = Cache::new(Arc::clone(&budget), Quota::new(100, 100));
