@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use media_core::{
-    Frame, Timescale, TrackIndex,
+    Frame, TrackIndex,
     broadcast::{Consumer, Event, TrackStart},
     codec::Config,
 };
@@ -124,7 +124,7 @@ impl Player {
         }
         track.waits_for_key = false;
         let timescale = track.config.timescale();
-        let dts = timescale.rescale(frame.dts, Timescale::VIDEO);
+        let dts = frame.dts.media_time(timescale).ticks();
         let origin = *self.origin.get_or_insert(dts);
         // At the start, of frames of two tracks the later one in the log may be earlier in time.
         let ms = dts.saturating_sub(origin).max(0) / TICKS_PER_MS;
@@ -132,7 +132,7 @@ impl Player {
         self.newest_ms = timestamp;
         match &*track.config {
             Config::Avc(_) => {
-                let composition = frame.pts.saturating_sub(frame.dts) / TICKS_PER_MS;
+                let composition = frame.pts.get().saturating_sub(frame.dts.get()) / TICKS_PER_MS;
                 let composition = i32::try_from(composition).unwrap_or(0).to_be_bytes();
                 let first = if frame.key { 0x17 } else { 0x27 };
                 let tag = [first, 1, composition[1], composition[2], composition[3]];

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::MediaTime;
+use crate::{MediaTime, Ticks};
 
 /// One access unit as a publisher sends it, on the publisher's own clock.
 #[derive(Debug, Clone)]
@@ -27,13 +27,13 @@ pub struct AccessUnit {
     pub payload: Bytes,
 }
 
-/// One access unit on its broadcast's timeline.
+/// One access unit on its broadcast's timeline. Its times are ticks of the track's timescale.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    /// Decode time in ticks of the track's timescale. It always increases within a track.
-    pub dts: i64,
-    /// Presentation time in ticks of the track's timescale.
-    pub pts: i64,
+    /// Decode time. It always increases within a track.
+    pub dts: Ticks,
+    /// Presentation time, on the same clock.
+    pub pts: Ticks,
     /// Whether decoding can start here; see [`AccessUnit::key`].
     pub key: bool,
     /// Whether it depends on no earlier frame; see [`AccessUnit::independent`].

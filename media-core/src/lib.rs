@@ -6,6 +6,7 @@
 //!
 //! - [`name`]: names of channels and tracks, identities of broadcasts.
 //! - [`time`]: timescales, media time, and the anchor that maps media time to the wall clock.
+//!   [`Ticks`]: times in units of a track's timescale.
 //! - [`codec`]: configuration records (`avcC`, `AudioSpecificConfig`) and their values that players
 //!   need.
 //! - [`frame`]: one access unit on its track's clock, and the mark that starts a segment.
@@ -23,6 +24,7 @@ mod error;
 pub mod frame;
 pub mod hub;
 pub mod name;
+mod ticks;
 pub mod time;
 pub mod timeline;
 mod track;
@@ -32,5 +34,6 @@ pub use error::Error;
 pub use frame::{AccessUnit, Frame, Mark};
 pub use hub::Hub;
 pub use name::{BroadcastId, ChannelName, TrackName};
+pub use ticks::Ticks;
 pub use time::{Anchor, MediaTime, Timescale};
 pub use track::TrackIndex;

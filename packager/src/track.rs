@@ -229,7 +229,7 @@ impl Track {
             }
             Kind::Audio(audio) => Some(Position {
                 decode: audio.place(&self.output, frame),
-                reached: self.output.media_time(frame.dts),
+                reached: self.output.media_time(frame.dts.get()),
                 independent: true,
             }),
             Kind::Follower(_) => None,

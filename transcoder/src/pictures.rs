@@ -161,8 +161,8 @@ impl Pictures {
         let unit = Order::Unit {
             media: Media::Video,
             key: true,
-            dts: frame.dts,
-            pts: frame.pts,
+            dts: frame.dts.get(),
+            pts: frame.pts.get(),
             mark: None,
             payload: frame.payload,
         };

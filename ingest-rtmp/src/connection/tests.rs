@@ -485,7 +485,7 @@ async fn placed_after(sent: impl Fn(u32) -> u32) -> (Bench, Vec<(usize, u32, i64
             let captured = u32::from_be_bytes(*number);
             let hz = i64::from(configs[track.get()].config.timescale().hz());
             let at = begun + Duration::from_millis(captured.into());
-            placed.push((track.get(), captured, frame.dts * 1_000 / hz - wall(at)));
+            placed.push((track.get(), captured, frame.dts.get() * 1_000 / hz - wall(at)));
         }
     }
     (bench, placed)

@@ -80,7 +80,7 @@ impl Feed {
             .filter_map(|event| match event {
                 Event::Frame { track, frame } => {
                     let hz = consumer_hz(&self.live().unwrap(), track);
-                    let ms = frame.dts * 1_000 / hz;
+                    let ms = frame.dts.get() * 1_000 / hz;
                     Some((track.get(), ms - *first.get_or_insert(ms), frame.key))
                 }
                 _ => None,
@@ -289,9 +289,9 @@ fn the_first_frame_held_is_when_the_broadcast_began_on_both_clocks() {
         let Some(Event::Frame { track, frame }) = consumer.try_next() else { panic!("no frame") };
         assert_eq!(frame.arrived, feed.start + arrived);
         let timescale = feed.live().unwrap().tracks()[track.get()].config.timescale();
-        assert_eq!(anchor.instant_at(frame.dts, timescale), frame.arrived);
+        assert_eq!(anchor.instant_at(frame.dts.get(), timescale), frame.arrived);
         let ago = Duration::from_secs(1) - arrived;
-        let utc = anchor.utc_at(frame.dts, timescale);
+        let utc = anchor.utc_at(frame.dts.get(), timescale);
         assert!((before - ago..=after - ago).contains(&utc), "{utc:?}");
     }
 }

@@ -14,7 +14,7 @@ use super::{
     situation::Situation,
 };
 use crate::{
-    AccessUnit, Error, Frame, Mark, MediaTime, Timescale, TrackIndex, TrackName,
+    AccessUnit, Error, Frame, Mark, MediaTime, Ticks, TrackIndex, TrackName,
     codec::{Config, avc},
     cut::Cutter,
     timeline::{Arrival, Timeline},
@@ -264,8 +264,8 @@ impl State {
         state.bytes += bytes as u64;
         state.rate.add(bytes as u64, arrived);
         let frame = Frame {
-            dts: Timescale::VIDEO.rescale(dts.ticks(), timescale),
-            pts: Timescale::VIDEO.rescale((dts + composition).ticks(), timescale),
+            dts: Ticks::of(dts, timescale),
+            pts: Ticks::of(dts + composition, timescale),
             key,
             independent,
             mark,

@@ -12,8 +12,7 @@ use super::{
     shared::Broadcast,
 };
 use crate::{
-    AccessUnit, Error, Frame, MediaTime, Timescale, TrackIndex, TrackName, codec::Config,
-    track::Track,
+    AccessUnit, Error, Frame, MediaTime, Ticks, TrackIndex, TrackName, codec::Config, track::Track,
 };
 
 /// The access unit is not decoded after the one before it, or the rendition has no configuration.
@@ -138,8 +137,8 @@ impl Rendition {
         track.rate.add(bytes as u64, arrived);
         let timescale = track.config.timescale();
         let frame = Frame {
-            dts: Timescale::VIDEO.rescale(unit.dts, timescale),
-            pts: Timescale::VIDEO.rescale(unit.pts, timescale),
+            dts: Ticks::of(decoded, timescale),
+            pts: Ticks::of(MediaTime::from_ticks(unit.pts), timescale),
             key: unit.key,
             independent: unit.independent,
             mark: None,

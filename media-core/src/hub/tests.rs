@@ -489,7 +489,7 @@ fn a_silent_publisher_makes_a_gap_and_its_backlog_goes_after_what_was_told() {
     let times: Vec<_> = drain(&mut consumer)
         .iter()
         .filter_map(|event| match event {
-            Event::Frame { frame, .. } => Some(frame.pts),
+            Event::Frame { frame, .. } => Some(frame.pts.get()),
             _ => None,
         })
         .collect();

@@ -3,7 +3,7 @@ use std::{collections::VecDeque, time::SystemTime};
 use bytes::Bytes;
 use hex_literal::hex;
 use media_core::{
-    AccessUnit, Hub, TrackName,
+    AccessUnit, Hub, Ticks, TrackName,
     broadcast::{Held, Limits},
     codec::{Config, aac, avc},
     hub::{self, Producer},

@@ -144,9 +144,9 @@ impl Audio {
     /// The decode time of `frame`, which may carry a mark.
     pub(super) fn place(&mut self, output: &Output, frame: &Frame) -> i64 {
         if frame.mark.is_some() && !output.is_in_media() {
-            self.clock.restart(frame.dts);
+            self.clock.restart(frame.dts.get());
         }
-        self.clock.next().unwrap_or(frame.dts)
+        self.clock.next().unwrap_or(frame.dts.get())
     }
 
     /// Where the next unit goes; `None` before the first.
@@ -162,7 +162,7 @@ impl Audio {
 
     /// Appends a unit, or leaves it out if it overlaps those before it.
     pub(super) fn append(&mut self, output: &mut Output, frame: Frame, metrics: &Metrics) {
-        match self.clock.place(frame.dts, &metrics.audio) {
+        match self.clock.place(frame.dts.get(), &metrics.audio) {
             Placed::Overlap => metrics.drop_frame("audio_overlap"),
             Placed::At { silence, duration } => {
                 self.push_silence(output, silence, metrics);
@@ -181,7 +181,7 @@ impl Audio {
         reached: MediaTime,
         metrics: &Metrics,
     ) {
-        let time = output.media_time(frame.pts);
+        let time = output.media_time(frame.pts.get());
         if reached > MediaTime::MIN {
             // Peaks that fade over some hundred units, so that one late unit does not delay all
             // that follow.
@@ -223,7 +223,7 @@ impl Audio {
                 now.is_none_or(|now| now.saturating_duration_since(frame.arrived) >= self.hold());
             // The master must have reached the unit's end, so that a mark there is known when the
             // unit's part closes.
-            let end = output.media_time(frame.pts) + output.to_video(self.clock.unit());
+            let end = output.media_time(frame.pts.get()) + output.to_video(self.clock.unit());
             if end > progress.reached && !waited {
                 break;
             }
@@ -279,7 +279,7 @@ impl Audio {
         self.cut_before(output, &frame, metrics);
         let most = output.window.timescale().ticks(longest.saturating_add(OVERRUN));
         let full = |open: &Segment| {
-            output.window.has_started() && frame.dts.saturating_sub(open.start) > most
+            output.window.has_started() && frame.dts.get().saturating_sub(open.start) > most
         };
         // In order: no segment to go to; no more room before the next mark; another init segment;
         // appended.
@@ -322,19 +322,21 @@ impl Audio {
         let first = place(self.cuts.front()?);
         // A hole before the unit is filled with silence up to each mark in it, so that silence
         // belongs to its own segment.
-        let several = self.cuts.get(1).is_some_and(|next| place(next) <= frame.dts);
+        let several = self.cuts.get(1).is_some_and(|next| place(next) <= frame.dts.get());
         let unit = self.clock.unit();
         let hole = match self.clock.next().filter(|_| in_media) {
-            Some(next) => next < first && first <= frame.dts && is_hole(next, frame.dts, unit),
-            None => in_gap && is_hole(first, frame.dts, unit),
+            Some(next) => {
+                next < first && first <= frame.dts.get() && is_hole(next, frame.dts.get(), unit)
+            }
+            None => in_gap && is_hole(first, frame.dts.get(), unit),
         };
         if several || hole {
             return self.cuts.pop_front().map(Due::AfterSilence);
         }
         // Within media the clock's own time decides; after a gap, or at the start, the stamp.
         let at = match in_media {
-            true => self.clock.next().unwrap_or(frame.dts),
-            false => frame.dts,
+            true => self.clock.next().unwrap_or(frame.dts.get()),
+            false => frame.dts.get(),
         };
         if at < first {
             return None;
@@ -363,13 +365,13 @@ impl Audio {
     /// it has reached.
     fn begins_with(&mut self, output: &mut Output, frame: &Frame) -> bool {
         let place = |pending: &Pending| output.in_ticks(pending.cut.mark.pts);
-        while self.cuts.get(1).is_some_and(|next| place(next) <= frame.dts) {
+        while self.cuts.get(1).is_some_and(|next| place(next) <= frame.dts.get()) {
             self.cuts.pop_front();
         }
         let Some(pending) = self.cuts.front() else {
             return false;
         };
-        let late = frame.dts - place(pending);
+        let late = frame.dts.get() - place(pending);
         output.window.begin(pending.cut.discontinuities);
         (0..=self.clock.unit()).contains(&late) && !pending.cut.mark.gap
     }

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use hex_literal::hex;
 use media_core::{
-    Anchor, Frame, Mark, MediaTime, TrackName,
+    Anchor, Frame, Mark, MediaTime, Ticks, TrackName,
     codec::{Config, aac, avc},
 };
 
@@ -60,8 +60,8 @@ pub(super) fn pending(mark: Mark) -> Pending {
 /// A frame that is decoded when it is shown.
 pub(super) fn frame(pts: i64, key: bool) -> Frame {
     Frame {
-        dts: pts,
-        pts,
+        dts: Ticks::new(pts),
+        pts: Ticks::new(pts),
         key,
         independent: key,
         mark: None,

@@ -11,7 +11,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use media_core::{Frame, Mark, MediaTime, Timescale};
+use media_core::{Frame, Mark, MediaTime, Ticks, Timescale};
 
 use super::{
     cut::Pending,
@@ -258,7 +258,7 @@ impl Follower {
         let decode = self.clock.follow(&frame, start);
         // It is shown where the segment starts, even if it is a later picture because the mark's
         // own was not to be had.
-        self.clock.hold(Frame { pts: decode, ..frame }, decode);
+        self.clock.hold(Frame { pts: Ticks::new(decode), ..frame }, decode);
     }
 
     /// How far the master gets past a cut before that is listed as a gap.
@@ -378,7 +378,7 @@ fn before(time: MediaTime, by: Duration) -> MediaTime {
 
 /// The media time of a picture: a rendition's clock is that of all video.
 fn presented(frame: &Frame) -> MediaTime {
-    MediaTime::from_ticks(frame.pts)
+    frame.pts.media_time(Timescale::VIDEO)
 }
 
 #[cfg(test)]

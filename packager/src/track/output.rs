@@ -112,7 +112,7 @@ impl Output {
     /// configuration, whose sampling rate may differ from the track's first.
     pub(crate) fn on_clock(&self, frame: Frame) -> Frame {
         let (from, to) = (self.config.timescale(), self.window.timescale());
-        Frame { dts: from.rescale(frame.dts, to), pts: from.rescale(frame.pts, to), ..frame }
+        Frame { dts: frame.dts.rescale(from, to), pts: frame.pts.rescale(from, to), ..frame }
     }
 
     // Samples and segments.

@@ -44,13 +44,13 @@ struct Held {
 impl Clock {
     /// The decode time of `frame`, later than that of the frame before.
     pub(crate) fn place(&mut self, frame: &Frame) -> i64 {
-        self.latest = self.latest.max(frame.pts);
+        self.latest = self.latest.max(frame.pts.get());
         // Only the start of a segment changes the shift, so that the spacing within a segment
         // stays.
         if frame.key && frame.mark.is_some() {
-            self.shift = frame.pts.saturating_sub(frame.dts);
+            self.shift = frame.pts.get().saturating_sub(frame.dts.get());
         }
-        let decode = frame.dts.saturating_add(self.shift);
+        let decode = frame.dts.get().saturating_add(self.shift);
         // A smaller shift than before would put the frame before its predecessor.
         self.held.as_ref().map_or(decode, |held| decode.max(held.decode + 1))
     }
@@ -63,13 +63,13 @@ impl Clock {
     pub(crate) fn follow(&mut self, frame: &Frame, start: Option<i64>) -> i64 {
         let decode = match start {
             Some(start) => {
-                self.shift = frame.pts.saturating_sub(frame.dts);
+                self.shift = frame.pts.get().saturating_sub(frame.dts.get());
                 self.latest = start;
                 start
             }
             None => {
-                self.latest = self.latest.max(frame.pts);
-                frame.dts.saturating_add(self.shift).min(self.latest)
+                self.latest = self.latest.max(frame.pts.get());
+                frame.dts.get().saturating_add(self.shift).min(self.latest)
             }
         };
         self.held.as_ref().map_or(decode, |held| decode.max(held.decode + 1))
@@ -110,7 +110,7 @@ impl Clock {
 
     /// Holds `frame`, placed at `decode`, until the next.
     pub(crate) fn hold(&mut self, frame: Frame, decode: i64) {
-        let composition = i32::try_from(frame.pts.saturating_sub(decode)).unwrap_or(0);
+        let composition = i32::try_from(frame.pts.get().saturating_sub(decode)).unwrap_or(0);
         self.held =
             Some(Held { decode, composition, key: frame.independent, payload: frame.payload });
     }
@@ -120,7 +120,7 @@ impl Clock {
 mod tests {
     use std::time::Instant;
 
-    use media_core::{Mark, MediaTime};
+    use media_core::{Mark, MediaTime, Ticks};
 
     use super::*;
 
@@ -132,8 +132,8 @@ mod tests {
             discontinuity: false,
         });
         Frame {
-            dts,
-            pts,
+            dts: Ticks::new(dts),
+            pts: Ticks::new(pts),
             key: marked,
             independent: marked,
             mark,

@@ -163,9 +163,8 @@ impl Feeder<'_> {
             self.leaving = Leaving::At(pts);
         }
         // Pictures that are shown before the mark's may follow it.
-        let done =
-            matches!(self.leaving, Leaving::At(left) if MediaTime::from_ticks(frame.pts) > left);
-        lock(self.progress).feed(frame.pts, frame.arrived, now);
+        let done = matches!(self.leaving, Leaving::At(left) if frame.pts.media_time(Timescale::VIDEO) > left);
+        lock(self.progress).feed(frame.pts.get(), frame.arrived, now);
         let order = unit(Media::Video, frame, mark, Timescale::VIDEO);
         self.orders.send(&order).await?;
         lock(self.progress).fed();
@@ -229,8 +228,8 @@ fn unit(media: Media, frame: Frame, mark: Option<MediaTime>, timescale: Timescal
     Order::Unit {
         media,
         key: frame.key,
-        dts: timescale.rescale(frame.dts, Timescale::VIDEO),
-        pts: timescale.rescale(frame.pts, Timescale::VIDEO),
+        dts: frame.dts.media_time(timescale).ticks(),
+        pts: frame.pts.media_time(timescale).ticks(),
         mark: mark.map(MediaTime::ticks),
         payload: frame.payload,
     }

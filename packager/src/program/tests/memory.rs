@@ -112,8 +112,8 @@ fn audio_that_waits_for_video_is_counted() {
         };
         sent += MIB;
         let frame = Frame {
-            dts: unit.dts,
-            pts: unit.pts,
+            dts: Ticks::new(unit.dts),
+            pts: Ticks::new(unit.pts),
             key: true,
             independent: true,
             mark: None,

@@ -140,8 +140,8 @@ impl Rung {
 
     /// Units of 1024 at 44.1 kHz up to where the source's unit ends.
     fn resample(&mut self, frame: &Frame, ms: i64) {
-        let until = (frame.pts + 1_024) * 90_000 / 48_000;
-        let mut next = self.times.pop_front().unwrap_or(frame.pts * 90_000 / 48_000 + 313);
+        let until = (frame.pts.get() + 1_024) * 90_000 / 48_000;
+        let mut next = self.times.pop_front().unwrap_or(frame.pts.get() * 90_000 / 48_000 + 313);
         while next + 2_090 <= until {
             self.times.push_back(next);
             self.emit(next, true, ms);
@@ -151,14 +151,14 @@ impl Rung {
     }
 
     fn decode(&mut self, frame: &Frame, ms: i64) {
-        self.show_until(frame.dts, ms);
+        self.show_until(frame.dts.get(), ms);
         self.marks.extend(frame.mark.filter(|mark| !mark.gap).map(|mark| mark.pts.ticks()));
         if !self.undecodable.contains(&self.decoded) {
-            self.pictures.push(frame.pts);
+            self.pictures.push(frame.pts.get());
             self.pictures.sort_unstable();
         }
         self.decoded += 1;
-        self.show_until(frame.dts, ms);
+        self.show_until(frame.dts.get(), ms);
     }
 
     /// No picture will be decoded that is to be shown before `until` or then.
