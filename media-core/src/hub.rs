@@ -216,10 +216,10 @@ impl Hub {
 
     /// Numbers above those of all broadcasts so far, for a process that takes over.
     pub fn next_numbers(&self, now: Instant) -> Numbers {
-        let used = self.used().highest(now);
+        // The live ones are read first: one that ends meanwhile is among the used numbers then.
         let live = self.broadcasts();
-        let live = live.iter().map(|broadcast| broadcast.next_numbers());
-        live.fold(used, Numbers::max)
+        let used = self.used().highest(now);
+        live.iter().map(|broadcast| broadcast.next_numbers()).fold(used, Numbers::max)
     }
 
     /// New broadcasts begin above `numbers`, which another process has not reached at `now`. The

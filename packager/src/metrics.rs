@@ -101,7 +101,7 @@ impl Metrics {
         registry.register_with_unit("part_latency", help, Unit::Seconds, self.part_latency.clone());
         registry.register(
             "renditions_late",
-            "Times a rendition was told as a gap because it was too far behind the source",
+            "Times a rendition was listed as a gap because it was too far behind the source",
             self.renditions_late.clone(),
         );
         let help = "Silent access units filled into audio";

@@ -322,7 +322,8 @@ impl Timeline {
                 offset.saturating_add(by)
             }
         };
-        // Only here, after the last possible refusal, may the state change.
+        // Offsets change only here, after the last possible refusal. A refused frame has applied the
+        // passage of time (drift, outage), and the shift of a late clock.
         let follows = follows && notice != Some(Notice::Jumped);
         let behind = matches!(verdict, Verdict::Behind);
         self.follow(track, Mapped { offset, stamp, arrived }, follows, behind);
