@@ -3,14 +3,14 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::Stdio,
     thread,
     time::Duration,
 };
 
-use crate::{Failure, certificate::Certificate, process::Server};
+use crate::{Failure, certificate::Certificate, port::free_port, process::Server};
 
 /// A server and its addresses.
 #[derive(Debug)]
@@ -108,20 +108,6 @@ pub fn caddy(directory: &Path, certificate: &Certificate, core: usize) -> Result
     })?;
     listens(tls, "caddy", &log)?;
     Ok(Rival { server, plain: None, tls: Some(tls) })
-}
-
-/// An address of loopback whose port is free in TCP and UDP.
-///
-/// # Errors
-/// There is none.
-pub fn free_port() -> Result<SocketAddr, Failure> {
-    for _ in 0..100 {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        if UdpSocket::bind(tcp).is_ok() {
-            return Ok(tcp);
-        }
-    }
-    Err("no port is free in TCP and UDP".into())
 }
 
 fn listens(address: SocketAddr, name: &str, log: &Path) -> Result<(), Failure> {

@@ -1,4 +1,4 @@
-//! AMF3 values, which an AMF0 message may contain after the avmplus-object marker. Pure. The AMF0
+//! AMF3 values, which an AMF0 message may contain after the avmplus-object marker. Pure. The shared
 //! decoder limits depth and number of values; text that is repeated by reference is limited too,
 //! because a reference of two bytes can name a long text.
 //!
@@ -8,7 +8,7 @@
 //! Tolerated: references to objects, arrays and dates, byte arrays, vectors of numbers and
 //! dictionaries are read as undefined, because no message that we interpret contains one.
 
-use crate::amf0::{Decoder, Error, MAX_DEPTH, Value};
+use crate::amf::{Decoder, Error, MAX_DEPTH, Value};
 
 /// Maximum number of bytes of text that one value may repeat by reference.
 const MAX_REPEATED: usize = 64 << 10;

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    advice::Advice,
+    advice::{Advice, fault},
     auth::{Reason, Refusal},
     metrics::Drop,
 };
@@ -109,56 +109,11 @@ impl Health {
         if waits || self.track(!video).taken.is_some_and(recent) {
             return Ok(Some(Advice::Dropped { video, reason }));
         }
-        Err(Refusal::new(Reason::Unusable, words(video, reason)))
+        Err(Refusal::new(Reason::Unusable, fault(video, reason)))
     }
 
     fn track(&mut self, video: bool) -> &mut Track {
         if video { &mut self.video } else { &mut self.audio }
-    }
-}
-
-/// The fault of the received media, and the setting to change.
-pub(crate) fn words(video: bool, reason: Drop) -> &'static str {
-    match (reason, video) {
-        (Drop::BeforeConfig, true) => {
-            "the video has no configuration: neither a sequence header nor SPS and PPS in front of a key frame have arrived; \
-             restart the encoder, or let it repeat its headers"
-        }
-        (Drop::BeforeConfig, false) => {
-            "the audio has no configuration: neither an AudioSpecificConfig nor ADTS headers have arrived; restart the \
-             encoder, and set it to AAC-LC"
-        }
-        (Drop::BeforeKey, true) => {
-            "the video has no key frame to start at: set the encoder's keyframe interval to 2 s and turn intra refresh off"
-        }
-        (Drop::Malformed, true) => {
-            "the video cannot be read: its messages contain neither NAL units with length prefixes (AVCC) nor start codes \
-             (Annex B); set the encoder to H.264 for FLV or RTMP"
-        }
-        (Drop::Malformed, false) => {
-            "the audio cannot be read: its messages contain neither raw AAC frames nor whole ADTS frames; set the encoder to AAC-LC"
-        }
-        (Drop::NoPicture, _) => {
-            "the video messages contain delimiters, SEI or parameter sets, but no picture: restart the encoder"
-        }
-        (Drop::Empty, true) => {
-            "the video messages are empty: restart the encoder, and check its video source"
-        }
-        (Drop::Empty, false) => {
-            "the audio messages are empty: restart the encoder, and check its audio source"
-        }
-        (Drop::OtherTrack, _) => {
-            "all frames belong to tracks beyond the first, which are not supported: send one video and one audio track"
-        }
-        (Drop::InGap, _) => {
-            "the timestamps are slower than real time: restart the stream, and let the encoder use its clock for timestamps"
-        }
-        (Drop::TooFarAhead | Drop::AfterOutage, _) => {
-            "the timestamps are faster than real time: restart the stream, and let the encoder use its clock for timestamps"
-        }
-        (Drop::BeforeKey | Drop::Replaced, _) => {
-            "the headers change before any picture can be shown: restart the encoder"
-        }
     }
 }
 
@@ -272,7 +227,7 @@ mod tests {
         ];
         for reason in reasons {
             for video in [true, false] {
-                let words = words(video, reason);
+                let words = fault(video, reason);
                 assert!((30..250).contains(&words.len()) && !words.contains("  "), "{words}");
             }
         }

@@ -12,6 +12,7 @@ use tracing::{Instrument, debug, debug_span, info};
 
 use crate::{
     auth::Authorize,
+    clock::now,
     config::Config,
     connection::{self, Context},
     metrics::{Cause, Metrics},
@@ -206,7 +207,7 @@ async fn shake_hands(
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
             debug!(%err, "no TLS handshake")
         }
-        _ => context.reports.failed(peer, None, Cause::Tls, &err, connection::now()),
+        _ => context.reports.failed(peer, None, Cause::Tls, &err, now()),
     }
     None
 }

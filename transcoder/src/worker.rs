@@ -23,6 +23,7 @@ mod picture;
 mod plane;
 mod rendition;
 mod scaler;
+mod shared;
 mod socket;
 
 use std::{
@@ -30,8 +31,8 @@ use std::{
     os::{fd::AsFd, unix::net::UnixStream},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        atomic::Ordering,
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -42,18 +43,17 @@ use gstreamer_app::AppSrc;
 
 use self::{
     audio::Audio,
-    clock::Clock,
     fan_out::FanOut,
     figures::Meter,
-    owed::Owed,
     picture::Pictures,
+    shared::{OFF, Shared},
     socket::{Orders, Reports},
 };
 use crate::{
     Error,
     confine::{Limits, confine},
     elements,
-    protocol::{Encoder, Job, Level, Media, Order},
+    protocol::{Encoder, Level, Media, Order},
 };
 
 /// Interval at which the bus is checked.
@@ -69,8 +69,6 @@ const SILENT_TICKS: i64 = 5 * 90_000;
 const SILENT_UNITS: u64 = 40;
 /// Number of units without a picture after which the decoder has failed, whatever their times.
 const MOST_SILENT_UNITS: u64 = 1_000;
-/// In place of a mark's number: the rendition is not made.
-const OFF: u64 = u64::MAX;
 /// Maximum number of GStreamer warnings reported in each [`WARNINGS_SPAN`].
 const MAX_WARNINGS: u32 = 5;
 const WARNINGS_SPAN: Duration = Duration::from_secs(10);
@@ -121,67 +119,6 @@ pub(crate) fn limits(encoder: Encoder, memory_bytes: u64) -> Limits {
         gpu: encoder.is_hardware(),
         read: elements::folders(),
         ..Limits::default()
-    }
-}
-
-/// State shared by the threads.
-struct Shared {
-    job: Job,
-    /// From the job, or a likely value.
-    frame_rate: f64,
-    pipeline: gst::Pipeline,
-    clock: Clock,
-    owed: Owed,
-    reports: Reports,
-    /// For each rendition, the number of the mark from which it is made; 0 for the first picture
-    /// on, [`OFF`] for not at all.
-    from: Vec<Arc<AtomicU64>>,
-    ends: SyncSender<Result<(), Error>>,
-}
-
-impl Shared {
-    fn new(job: Job, reports: Reports) -> (Arc<Self>, Receiver<Result<(), Error>>) {
-        let (ends, ended) = sync_channel(16);
-        let shared = Self {
-            frame_rate: Some(job.frame_rate)
-                .filter(|rate| (1.0..=300.0).contains(rate))
-                .unwrap_or(30.0),
-            pipeline: gst::Pipeline::new(),
-            clock: Clock::default(),
-            owed: Owed::default(),
-            reports,
-            from: job.renditions.iter().map(|_| Arc::default()).collect(),
-            job,
-            ends,
-        };
-        (Arc::new(shared), ended)
-    }
-
-    /// Runs `body` on a thread with this name. Its result, also a panic, is reported to the main
-    /// thread.
-    fn spawn(
-        &self,
-        name: String,
-        body: impl FnOnce() -> Result<(), Error> + Send + 'static,
-    ) -> Result<JoinHandle<()>, Error> {
-        struct Ending {
-            name: String,
-            ends: SyncSender<Result<(), Error>>,
-            result: Option<Result<(), Error>>,
-        }
-        impl Drop for Ending {
-            fn drop(&mut self) {
-                let panicked = || Err(Error::Panicked(std::mem::take(&mut self.name)));
-                let result = self.result.take().unwrap_or_else(panicked);
-                let _ = self.ends.send(result);
-            }
-        }
-        let mut ending = Ending { name: name.clone(), ends: self.ends.clone(), result: None };
-        let run = move || {
-            ending.result = Some(body());
-            drop(ending);
-        };
-        thread::Builder::new().name(name).spawn(run).map_err(Error::Thread)
     }
 }
 

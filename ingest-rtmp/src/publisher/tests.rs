@@ -4,7 +4,10 @@ use media_core::{
     broadcast::{Broadcast, Event, Presence},
 };
 use proptest::prelude::*;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::*;
 use crate::{
@@ -526,7 +529,10 @@ fn a_sequence_header_in_byte_stream_form_is_read() {
     let mut feed = Feed::new();
     let stream = [&[0, 0, 0, 1], &SPS[4..], &[0, 0, 0, 1], &PPS[4..]].concat();
     feed.video(0, video_config(&stream)).unwrap();
-    assert_eq!(feed.publisher.tracks.video.as_ref().unwrap().config.codec_string(), "avc1.64001e");
+    assert_eq!(
+        feed.publisher.output.tracks.video.as_ref().unwrap().config.codec_string(),
+        "avc1.64001e"
+    );
 }
 
 /// Another picture parameter set of the same id, one of id 1, and `SPS` of level 3.1.
@@ -671,7 +677,10 @@ fn adts_headers_are_cut_and_make_the_configuration_where_none_came() {
     // An AudioSpecificConfig takes precedence over the headers, and incomplete frames are dropped.
     feed.audio(100, audio_config()).unwrap();
     feed.audio(100, adts(1)).unwrap();
-    assert_eq!(feed.publisher.tracks.audio.as_ref().unwrap().config.timescale().hz(), 48_000);
+    assert_eq!(
+        feed.publisher.output.tracks.audio.as_ref().unwrap().config.timescale().hz(),
+        48_000
+    );
     feed.audio(120, adts(1).slice(..10)).unwrap();
     assert_eq!(feed.metrics.dropped(Drop::Malformed), 1);
 }

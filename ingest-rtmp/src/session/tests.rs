@@ -1,10 +1,10 @@
 use hex_literal::hex;
 use rml_rtmp::sessions::ClientSessionEvent;
 
-use super::{commands::MAX_STREAMS, *};
+use super::{state::MAX_STREAMS, *};
 use crate::{
     amf0::{self, object},
-    auth::Reason,
+    auth::{Reason, StreamKey},
     testing::{Client, IDR, audio_frame, video_frame},
 };
 

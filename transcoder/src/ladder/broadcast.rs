@@ -17,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Shared,
+    end::{End, Failure},
     rungs::{Rungs, State},
+    shared::Shared,
     shedding::Shedding,
     source::{Reading, Source},
-    stretch::{self, End, Failure, Feed},
+    stretch::{self, Feed},
 };
 use crate::plan::{self, Planned, Rung};
 

@@ -15,9 +15,9 @@ use media_core::{
 use tokio::sync::mpsc;
 
 use super::{
+    end::End,
     progress::{Progress, lock},
     source::SourceTrack,
-    stretch::End,
 };
 use crate::{
     metrics::Metrics,

@@ -12,7 +12,7 @@ use std::{
 use media_core::{
     AccessUnit, Broadcast, Frame, MediaTime,
     broadcast::Consumer,
-    codec::{Config, aac, avc},
+    codec::{aac, avc},
 };
 use tokio::{
     sync::mpsc,
@@ -22,10 +22,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
-    Shared,
+    end::{End, Failure},
     feeder::{Feeder, Leaving, Making},
     progress::{Progress, lock},
     rungs::Rungs,
+    shared::Shared,
     shedding::{Change, Shedding},
     source::SourceTrack,
 };
@@ -70,56 +71,6 @@ pub(super) struct Feed<'a> {
     pub(super) first: Frame,
     /// Time that renditions have reached: the worker makes them from the first mark after it.
     pub(super) resume_after: Option<MediaTime>,
-}
-
-/// Why a worker's life ended.
-#[derive(Debug, PartialEq)]
-pub(super) enum End {
-    /// All units were encoded. The source has a gap, or another configuration.
-    Drained(Option<Config>),
-    /// All units were encoded, and the source has ended.
-    Over,
-    /// Another list of renditions is wanted; all units were encoded up to a mark, from which the
-    /// next worker continues.
-    Replan,
-    /// The daemon stops.
-    Stopped,
-    /// The worker failed.
-    Failed(Failure),
-}
-
-/// Why a worker failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// Its process could not be started.
-    Start,
-    /// It ended before it had encoded all units.
-    Died,
-    /// It reported an invalid message.
-    Socket,
-    /// It reported an invalid configuration, or too many of them.
-    Config,
-    /// It reported a unit that no encoder makes of the source.
-    Unit,
-    /// It reported too many messages other than units.
-    Flood,
-    /// It, or one of its encoders, accepts units and outputs none.
-    Stuck,
-}
-
-impl Failure {
-    /// Its label in the metrics and the log.
-    pub(super) fn label(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Died => "died",
-            Self::Socket => "socket",
-            Self::Config => "config",
-            Self::Unit => "unit",
-            Self::Flood => "flood",
-            Self::Stuck => "stuck",
-        }
-    }
 }
 
 /// Runs one worker. Returns why it ended, and the time that renditions have reached. Its process

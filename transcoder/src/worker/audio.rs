@@ -13,7 +13,7 @@ use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::{AppSink, AppSrc};
 use media_core::codec::aac;
 
-use super::{Shared, chain};
+use super::{chain, shared::Shared};
 use crate::{Error, protocol::Report};
 
 /// Buffers between two steps.

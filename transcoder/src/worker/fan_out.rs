@@ -10,9 +10,10 @@ use gstreamer_app::AppSink;
 use gstreamer_video::{VideoFrame, VideoFrameExt, VideoInfo};
 
 use super::{
-    OFF, Shared, encoder,
+    encoder,
     picture::Pictures,
     rendition::{Picture, Rendition},
+    shared::{OFF, Shared},
 };
 use crate::{Error, protocol::VideoRendition};
 

@@ -17,7 +17,10 @@ use std::arch::x86_64::{
     _mm256_unpacklo_epi32, _mm256_unpacklo_epi64,
 };
 
-use super::{Axis, FRACTION, HALF, Plane};
+use super::{
+    axis::Axis,
+    samples::{FRACTION, HALF, Plane},
+};
 
 /// Samples of a vector.
 const LANES: usize = 16;
