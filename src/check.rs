@@ -5,20 +5,20 @@ use std::{
     env,
     io::{self, Write as _},
     path::Path,
-    process::{Command, ExitCode, Stdio},
+    process::{Command, ExitCode, ExitStatus, Stdio},
     time::SystemTime,
 };
 
 use transcoder::{ladder, trial::Trial};
 
 use crate::{
-    config::{Certificate, Config, Policy},
+    config::{self, Certificate, Config, Policy},
     limits,
-    sockets::{Purpose, is_absent, try_bind, unbound},
+    sockets::{self, Purpose, is_absent, try_bind},
 };
 
 /// Prints the report to stdout. Fails if there is any fault.
-pub(crate) fn run(file: Option<&Path>, config: Result<Config, String>) -> ExitCode {
+pub(crate) fn run(file: Option<&Path>, config: Result<Config, config::Error>) -> ExitCode {
     let mut report = Report::default();
     let file = file.map_or_else(|| "built-in values".into(), |file| file.display().to_string());
     match &config {
@@ -32,7 +32,7 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, String>) -> ExitCo
                 );
             }
         }
-        Err(what) => report.wrong("configuration", what),
+        Err(err) => report.wrong("configuration", &err.to_string()),
     }
     match missing_elements() {
         Ok(missing) if missing.is_empty() => report.fine("GStreamer", "all elements are there"),
@@ -43,7 +43,7 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, String>) -> ExitCo
                 &format!("missing: {}; install {packages}", missing.join(", ")),
             );
         }
-        Err(what) => report.wrong("GStreamer", &what),
+        Err(err) => report.wrong("GStreamer", &err.to_string()),
     }
     if let Ok(config) = &config {
         encoders(config, &mut report);
@@ -153,7 +153,10 @@ fn listeners(config: &Config, report: &mut Report) {
                         ),
                     );
                 }
-                Err(err) => report.wrong(purpose.name(), &unbound(wanted, &err)),
+                Err(source) => {
+                    let err = sockets::Error::Unbound { wanted, source };
+                    report.wrong(purpose.name(), &err.to_string());
+                }
             }
         }
     }
@@ -167,10 +170,8 @@ fn encoders(config: &Config, report: &mut Report) {
     }
     let settings = config.ladder.transcoder();
     for encoder in settings.candidates() {
-        let trial =
-            ask(&[ladder::TRIAL_SUBCOMMAND, encoder.name(), &settings.preset]).and_then(|output| {
-                serde_json::from_slice::<Trial>(&output).map_err(|err| err.to_string())
-            });
+        let trial = ask(&[ladder::TRIAL_SUBCOMMAND, encoder.name(), &settings.preset])
+            .and_then(|output| Ok(serde_json::from_slice::<Trial>(&output)?));
         match trial {
             Ok(trial) if trial.works => {
                 let channels = settings.channels(encoder, trial.macroblocks_per_s);
@@ -184,8 +185,8 @@ fn encoders(config: &Config, report: &mut Report) {
                 return report.fine("ladder", &words);
             }
             Ok(_) => {}
-            Err(what) => {
-                report.note("ladder", &format!("the trial of {} failed: {what}", encoder.name()))
+            Err(err) => {
+                report.note("ladder", &format!("the trial of {} failed: {err}", encoder.name()))
             }
         }
     }
@@ -209,27 +210,42 @@ fn confinement(report: &mut Report) {
             report.fine("workers", lines.next().unwrap_or_default());
             lines.for_each(|warning| report.note("workers", warning));
         }
-        Err(what) => report.wrong("workers", &format!("cannot be confined: {what}")),
+        Err(err) => report.wrong("workers", &format!("cannot be confined: {err}")),
     }
 }
 
+/// Why a child process has no answer.
+#[derive(Debug, thiserror::Error)]
+enum NoAnswer {
+    /// The path of the program is unknown.
+    #[error("this program's own path: {0}")]
+    Path(#[source] io::Error),
+    /// The process cannot be started.
+    #[error("it cannot be started: {0}")]
+    Start(#[source] io::Error),
+    /// The process failed; its last message.
+    #[error("{status}; {message}")]
+    Failed { status: ExitStatus, message: String },
+    /// Its output is not the expected JSON.
+    #[error(transparent)]
+    Output(#[from] serde_json::Error),
+}
+
 /// Asks a child process, because GStreamer is initialised only there.
-fn missing_elements() -> Result<Vec<String>, String> {
+fn missing_elements() -> Result<Vec<String>, NoAnswer> {
     let output = ask(&["missing-elements"])?;
     Ok(String::from_utf8_lossy(&output).lines().map(str::to_owned).collect())
 }
 
 /// The output of this program with these arguments.
-fn ask(args: &[&str]) -> Result<Vec<u8>, String> {
-    let program = env::current_exe().map_err(|err| format!("this program's own path: {err}"))?;
-    let output = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|err| format!("it cannot be started: {err}"))?;
+fn ask(args: &[&str]) -> Result<Vec<u8>, NoAnswer> {
+    let program = env::current_exe().map_err(NoAnswer::Path)?;
+    let output =
+        Command::new(program).args(args).stdin(Stdio::null()).output().map_err(NoAnswer::Start)?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{}; {}", output.status, words.lines().last().unwrap_or("no message")));
+        let message = words.lines().last().unwrap_or("no message").to_owned();
+        return Err(NoAnswer::Failed { status: output.status, message });
     }
     Ok(output.stdout)
 }

@@ -122,7 +122,7 @@ pub(crate) fn load(
     };
     let name = file.unwrap_or(Path::new("built-in"));
     let loaded = parse(name, &text, &settings(variables)?)?;
-    loaded.config.check().map_err(Error::Value)?;
+    loaded.config.check()?;
     Ok(loaded)
 }
 
@@ -140,8 +140,8 @@ pub(super) fn parse(file: &Path, text: &str, settings: &Settings) -> Result<Load
         lay_over(&mut said, setting.clone());
     }
     // Each part was parsed before, so no single value can cause an error here.
-    let config =
-        Config::deserialize(said.clone()).map_err(|err| Error::Value(one_line(err.message())))?;
+    let config = Config::deserialize(said.clone())
+        .map_err(|err| Error::Layers { what: one_line(err.message()) })?;
     Ok(Loaded { config, said })
 }
 

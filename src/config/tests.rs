@@ -17,7 +17,7 @@ fn with_env(text: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {
     let variables =
         variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     let config = parse(Path::new("test.toml"), text, &settings(variables)?)?.config;
-    config.check().map_err(Error::Value)?;
+    config.check()?;
     Ok(config)
 }
 
