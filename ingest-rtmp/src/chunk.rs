@@ -79,13 +79,22 @@ pub struct Reader {
     streams: Vec<ChunkStream>,
     /// The last index found in `streams`, because chunks of one message are usually consecutive.
     last: usize,
-    /// The chunk whose payload is arriving: index in `streams`, missing bytes.
-    body: Option<(usize, usize)>,
+    /// The chunk whose payload is arriving.
+    body: Option<Body>,
     /// Bytes allocated for unfinished messages.
     held: usize,
     /// The largest completed message in bytes, as evidence of the peer's message sizes.
     largest: usize,
     aggregate: Option<Aggregate>,
+}
+
+/// The payload of a chunk.
+#[derive(Debug, Clone, Copy)]
+struct Body {
+    /// Index of its chunk stream in [`Reader::streams`].
+    stream: usize,
+    /// Missing bytes.
+    left: usize,
 }
 
 #[derive(Debug)]
@@ -147,7 +156,7 @@ impl Reader {
                 }
                 self.aggregate = None;
             }
-            let (index, left) = match self.body.take() {
+            let Body { stream: index, left } = match self.body.take() {
                 Some(body) => body,
                 None => match self.start_chunk(input)? {
                     Some(body) => body,
@@ -159,7 +168,7 @@ impl Reader {
             // The chunk is incomplete: its bytes so far are kept, and the rest is awaited.
             if now.len() < left {
                 self.gather(index, now)?;
-                self.body = Some((index, left - now.len()));
+                self.body = Some(Body { stream: index, left: left - now.len() });
                 return Ok(None);
             }
             if let Some(message) = self.finish_chunk(index, now)?
@@ -172,9 +181,9 @@ impl Reader {
 
     /// Reads a chunk's header and opens its message if it is the first chunk. Returns `None` if the
     /// header is incomplete; `input` is then unchanged.
-    fn start_chunk(&mut self, input: &mut &[u8]) -> Result<Option<(usize, usize)>, Error> {
+    fn start_chunk(&mut self, input: &mut &[u8]) -> Result<Option<Body>, Error> {
         let mut rest = *input;
-        let Some((format, csid)) = basic_header(&mut rest) else {
+        let Some(BasicHeader { format, csid }) = basic_header(&mut rest) else {
             return Ok(None);
         };
         let found = self.find(csid);
@@ -226,7 +235,7 @@ impl Reader {
         }
         let got = stream.partial.as_ref().map_or(0, Vec::len);
         let left = (stream.header.len as usize - got).min(self.chunk_bytes as usize);
-        Ok(Some((index, left)))
+        Ok(Some(Body { stream: index, left }))
     }
 
     fn find(&self, csid: u32) -> Option<usize> {
@@ -357,8 +366,16 @@ impl Aggregate {
     }
 }
 
-/// Format and chunk stream id (RTMP 5.3.1.1).
-fn basic_header(rest: &mut &[u8]) -> Option<(u8, u32)> {
+/// The basic header of a chunk (RTMP 5.3.1.1).
+struct BasicHeader {
+    /// The form of the message header that follows, 0 to 3.
+    format: u8,
+    /// Chunk stream id, 2 to 65 599.
+    csid: u32,
+}
+
+/// Takes a basic header; `None` if it is incomplete.
+fn basic_header(rest: &mut &[u8]) -> Option<BasicHeader> {
     let [first] = take(rest)?;
     let csid = match first & 0x3f {
         0 => {
@@ -371,7 +388,7 @@ fn basic_header(rest: &mut &[u8]) -> Option<(u8, u32)> {
         }
         id => u32::from(id),
     };
-    Some((first >> 6, csid))
+    Some(BasicHeader { format: first >> 6, csid })
 }
 
 /// The header after this chunk (RTMP 5.3.1.2, 5.3.1.3); `None` if it is incomplete.

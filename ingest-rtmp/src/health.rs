@@ -37,8 +37,16 @@ pub(crate) struct Health {
 struct Track {
     /// Time of the last accepted frame.
     taken: Option<Instant>,
-    /// Number of drops since then, and the time of the first.
-    drops: Option<(Instant, u32)>,
+    /// Drops since then.
+    drops: Option<Drops>,
+}
+
+/// Frames that were dropped without an accepted one between them.
+#[derive(Debug, Clone, Copy)]
+struct Drops {
+    /// Time of the first.
+    since: Instant,
+    count: u32,
 }
 
 impl Health {
@@ -99,12 +107,14 @@ impl Health {
     ) -> Result<Option<Advice>, Refusal> {
         self.active = now;
         let track = self.track(video);
-        let (since, count) = track.drops.get_or_insert((now, 0));
-        *count += 1;
-        if now.saturating_duration_since(*since) < LIMIT || *count <= FEW {
+        let drops = track.drops.get_or_insert(Drops { since: now, count: 0 });
+        drops.count += 1;
+        let lasts = now.saturating_duration_since(drops.since);
+        if lasts < LIMIT || drops.count <= FEW {
             return Ok(None);
         }
-        let waits = reason == Drop::BeforeKey && now.saturating_duration_since(*since) < KEY_LIMIT;
+        // A publisher that lacks only a key frame is likely to get one, so it has more time.
+        let waits = reason == Drop::BeforeKey && lasts < KEY_LIMIT;
         let recent = |taken: Instant| now.saturating_duration_since(taken) < LIMIT;
         if waits || self.track(!video).taken.is_some_and(recent) {
             return Ok(Some(Advice::Dropped { video, reason }));

@@ -69,6 +69,21 @@ pub struct Session {
     sends_away: bool,
 }
 
+/// A time limit of the peer.
+#[derive(Debug, Clone, Copy)]
+struct Deadline {
+    /// The limited activity, for [`Error::TimedOut`].
+    what: &'static str,
+    limit: Duration,
+    since: Instant,
+}
+
+impl Deadline {
+    fn at(self) -> Instant {
+        self.since + self.limit
+    }
+}
+
 /// C0, C1 and C2 (RTMP 5.2).
 const HANDSHAKE_BYTES: usize = 1 + 1536 + 1536;
 
@@ -138,7 +153,7 @@ impl Session {
 
     /// The time of the next [`Session::handle_timeout`], if any.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadline().map(|(_, limit, since)| since + limit)
+        self.deadline().map(Deadline::at)
     }
 
     /// Handles the passage of time.
@@ -147,7 +162,8 @@ impl Session {
     /// [`Error::TimedOut`]: the peer exceeded a time limit.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
         match self.deadline() {
-            Some((what, limit, since)) if now >= since + limit => {
+            Some(deadline) if now >= deadline.at() => {
+                let Deadline { what, limit, .. } = deadline;
                 let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
                 Err(Error::TimedOut { what, limit_ms })
             }
@@ -317,13 +333,15 @@ impl Session {
         }
     }
 
-    fn deadline(&self) -> Option<(&'static str, Duration, Instant)> {
+    fn deadline(&self) -> Option<Deadline> {
+        let settings = &self.settings;
+        let of = |what, limit, since| Some(Deadline { what, limit, since });
         match &self.state {
-            State::Handshake { since, .. } => Some(("handshake", self.settings.handshake, *since)),
-            State::Connect { since } => Some(("setup", self.settings.setup, *since)),
+            State::Handshake { since, .. } => of("handshake", settings.handshake, *since),
+            State::Connect { since } => of("setup", settings.setup, *since),
             State::Open(open) => match open.stage {
-                Stage::Idle { since } => Some(("setup", self.settings.setup, since)),
-                Stage::Publishing { .. } => Some(("idle", self.settings.idle, self.last_input)),
+                Stage::Idle { since } => of("setup", settings.setup, since),
+                Stage::Publishing { .. } => of("idle", settings.idle, self.last_input),
                 // A player may be silent without limit, because the writes to it have a limit.
                 Stage::Asked { .. } | Stage::Playing { .. } => None,
             },

@@ -24,8 +24,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Timing {
     resume_at: Option<Instant>,
-    /// Start and present end of the publisher's pacing without a long pause.
-    paced: Option<(Instant, Instant)>,
+    /// The publisher's pacing without a long pause.
+    paced: Option<Span>,
     pub(crate) burst: Burst,
     /// Frames are dropped at present because of a burst.
     drops_burst: bool,
@@ -33,6 +33,13 @@ pub(crate) struct Timing {
     jumped: Limit,
     late: Limit,
     retimed: Limit,
+}
+
+/// A time from a start to a present end.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    since: Instant,
+    until: Instant,
 }
 
 /// Limits log lines of one kind.
@@ -63,7 +70,7 @@ impl Timing {
 
     /// The advice for an encoder that has been paced for long.
     pub(crate) fn advice(&self) -> Option<Advice> {
-        let (since, until) = self.paced?;
+        let Span { since, until } = self.paced?;
         (until.saturating_duration_since(since) >= PACED).then_some(Advice::Paced)
     }
 
@@ -92,13 +99,13 @@ impl Timing {
     /// Records that the publisher is not read until `resume_at`, if present.
     fn pace(&mut self, resume_at: Option<Instant>, metrics: &Metrics, now: Instant) {
         self.resume_at = resume_at.filter(|at| *at > now);
-        self.paced.take_if(|(_, until)| now.saturating_duration_since(*until) > PAUSE);
+        self.paced.take_if(|span| now.saturating_duration_since(span.until) > PAUSE);
         if let Some(at) = self.resume_at {
             // Frames of one read report the same wait again.
-            let counted = self.paced.map_or(now, |(_, until)| until.max(now));
+            let counted = self.paced.map_or(now, |span| span.until.max(now));
             metrics.paced.inc_by(at.saturating_duration_since(counted).as_secs_f64());
-            let (since, until) = self.paced.unwrap_or((now, at));
-            self.paced = Some((since, until.max(at)));
+            let Span { since, until } = self.paced.unwrap_or(Span { since: now, until: at });
+            self.paced = Some(Span { since, until: until.max(at) });
         }
     }
 

@@ -45,6 +45,7 @@ use self::{
     audio::Audio,
     fan_out::FanOut,
     figures::Meter,
+    owed::Silence,
     picture::Pictures,
     shared::{OFF, Shared},
     socket::{Orders, Reports},
@@ -220,8 +221,10 @@ impl Reader {
         if !key {
             buffer_ref.set_flags(gst::BufferFlags::DELTA_UNIT);
         }
-        let (silent_ticks, units) = self.shared.owed.enter(dts, pts, mark);
-        if units > MOST_SILENT_UNITS || units > SILENT_UNITS && silent_ticks > SILENT_TICKS {
+        let Silence { ticks, units } = self.shared.owed.enter(dts, pts, mark);
+        // Units alone prove little: a decoder may hold many of them. So media time must have passed
+        // too, unless times stand still.
+        if units > MOST_SILENT_UNITS || units > SILENT_UNITS && ticks > SILENT_TICKS {
             return Err(Error::NoPictures { units });
         }
         chain::push(&self.units, buffer)
