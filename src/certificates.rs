@@ -110,6 +110,8 @@ impl Certificates {
         let (content, loaded) = look(&files);
         match loaded {
             Ok(loaded) => {
+                // SIGHUP also arrives when the files are the same: then nothing is replaced or
+                // logged.
                 let changed = self.lock().settled != content;
                 *self.lock() = Watched { files, settled: content, suspect: None };
                 if changed {
@@ -119,6 +121,7 @@ impl Certificates {
             }
             Err(err) => {
                 let mut watched = self.lock();
+                // The caller reports this fault, so `watch` does not report the same content again.
                 if watched.files == files {
                     watched.settled = content;
                 }
@@ -149,6 +152,7 @@ impl Certificates {
         let files = self.lock().files.clone();
         let (content, loaded) = look(&files);
         let mut watched = self.lock();
+        // A reload may have taken other files while these were read.
         if watched.files != files || watched.settled == content {
             watched.suspect = None;
             return;
@@ -164,6 +168,7 @@ impl Certificates {
                 self.metrics.count("failed");
                 warn!(%err, "the changed certificate is invalid: the previous one stays in use");
             }
+            // A writer may be between the certificate and its key: the next check decides.
             Err(_) => watched.suspect = Some(content),
         }
     }
@@ -212,6 +217,7 @@ fn look(files: &Files) -> (u64, Result<Loaded, Error>) {
         let bytes = read(file);
         match &bytes {
             Ok(bytes) => bytes.hash(&mut content),
+            // A fault is content too, so that one that persists is reported once.
             Err(err) => err.to_string().hash(&mut content),
         }
         bytes

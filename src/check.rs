@@ -34,6 +34,7 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, config::Error>) ->
         }
         Err(err) => report.wrong("configuration", &err.to_string()),
     }
+    // In a child process: a plugin that crashes costs a line of the report, not the report.
     match missing_elements() {
         Ok(missing) if missing.is_empty() => report.fine("GStreamer", "all elements are there"),
         Ok(missing) => {
@@ -45,6 +46,7 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, config::Error>) ->
         }
         Err(err) => report.wrong("GStreamer", &err.to_string()),
     }
+    // All other checks need the configuration.
     if let Ok(config) = &config {
         encoders(config, &mut report);
         confinement(&mut report);
@@ -98,7 +100,8 @@ fn certificate(config: &Config, report: &mut Report) {
         None => {
             return report.note(
                 "tls",
-                "no certificate, so https and rtmps are off: set tls.cert and tls.key, or tls.self_signed = true for tests",
+                "no certificate, so https and rtmps are off: set tls.cert and tls.key, or \
+                 tls.self_signed = true for tests",
             );
         }
         Some(Certificate::Files(files)) => files,
@@ -140,6 +143,8 @@ fn listeners(config: &Config, report: &mut Report) {
         if tried.is_empty() {
             report.note(purpose.name(), "off");
         }
+        // As at the start, an address that this machine lacks is a fault only if the purpose has no
+        // other.
         let all_absent = tried.iter().all(|(_, bound)| bound.as_ref().is_err_and(is_absent));
         for (wanted, bound) in tried {
             match bound {
@@ -169,6 +174,7 @@ fn encoders(config: &Config, report: &mut Report) {
         return;
     }
     let settings = config.ladder.transcoder();
+    // As at the start, the first encoder that works is used, so the rest need no trial.
     for encoder in settings.candidates() {
         let trial = ask(&[ladder::TRIAL_SUBCOMMAND, encoder.name(), &settings.preset])
             .and_then(|output| Ok(serde_json::from_slice::<Trial>(&output)?));
@@ -177,7 +183,8 @@ fn encoders(config: &Config, report: &mut Report) {
                 let channels = settings.channels(encoder, trial.macroblocks_per_s);
                 let room = match config.ladder.enabled {
                     true => format!(
-                        "room for the rungs of some {channels:.1} channels of 1080p at 30 frames a second"
+                        "room for the rungs of some {channels:.1} channels of 1080p at 30 frames a \
+                         second"
                     ),
                     false => "off, except for sources in which players cannot start".to_owned(),
                 };

@@ -166,11 +166,15 @@ impl Daemon {
                         notify::reloading();
                         self.reloadable.reload();
                         if let Some(predecessor) = &self.predecessor {
+                            // The old process authorises its publishers by the keys that it has
+                            // read.
                             predecessor.reload().await;
                         }
                         notify::ready();
                     }
                     Signal::Upgrade => {
+                        // A stop does not wait for the new process, which tests encoders for some
+                        // seconds.
                         let upgraded = tokio::select! {
                             upgraded = self.hand_over(launch) => upgraded,
                             signal = signals.next_stop() => {

@@ -184,6 +184,7 @@ impl Inherited {
         let mut given = ListenFd::from_env();
         let mut sockets = Vec::new();
         for index in 0..given.len() {
+            // A socket of another kind is not taken, so the other kind can be tried.
             let tcp = given.take_tcp_listener(index).ok().flatten();
             let socket = match tcp {
                 Some(tcp) => Some(tcp.local_addr().map(|address| (address, Any::Tcp(tcp)))),
@@ -257,6 +258,8 @@ impl Sockets {
         };
         let both = of(Purpose::Quic).next().is_some();
         for &wanted in wanted.iter().filter(|wanted| wanted.purpose != Purpose::Quic) {
+            // If the kernel chooses the port of HTTPS, it must be free in UDP too, so both are
+            // bound together.
             let chosen = both && wanted.purpose == Purpose::Https && wanted.address.port() == 0;
             match inherited.take(wanted) {
                 Some(bound) => sockets.add(wanted.purpose, bound),
@@ -277,12 +280,18 @@ impl Sockets {
                 left_out(wanted, sockets.bind(wanted))?;
             }
         }
+        // Not earlier, because another address of the same purpose may be available.
         for (wanted, source) in absent {
             if sockets.address(wanted.purpose).is_none() {
                 return Err(Error::Unbound { wanted, source });
             }
-            warn!(listener = wanted.purpose.name(), addr = %wanted.address, err = %source, "address not available on this machine, skipped");
+            warn!(
+                listener = wanted.purpose.name(), addr = %wanted.address, err = %source,
+                "address not available on this machine, skipped"
+            );
         }
+        // A socket of the service manager that has no listener is a mistake in a unit file. The old
+        // process may have had other listeners.
         for left in inherited.sockets {
             let (kind, address) = (left.socket.kind(), left.address);
             if inherited.strict {
@@ -304,6 +313,7 @@ impl Sockets {
         loop {
             let https = bind(wanted)?;
             let udp = Wanted { purpose: Purpose::Quic, address: https.0 };
+            // The kernel chose a port that is free in TCP; if UDP has it in use, it chooses again.
             match bind(udp) {
                 Ok(quic) => {
                     self.add(wanted.purpose, https);
@@ -408,6 +418,7 @@ fn bind(wanted: Wanted) -> io::Result<Bound> {
     };
     let address = wanted.address;
     let any = address.is_ipv6() && address.ip().is_unspecified();
+    // Without IPv6 `[::]` fails in several ways; a port in use is in use for IPv4 too.
     match bind(address) {
         Err(err) if any && err.kind() != io::ErrorKind::AddrInUse => {
             bind((Ipv4Addr::UNSPECIFIED, address.port()).into())

@@ -1,8 +1,8 @@
 //! AMF0 values: the bounded decoder for untrusted bytes, and the encoder of our responses. Pure.
 //! `session` interprets the commands.
 //!
-//! AMF 0 specification (Adobe, 2007), section 2. `amf` has the values and the limits; `amf3` reads a
-//! value after the avmplus-object marker (3.1).
+//! AMF 0 specification (Adobe, 2007), section 2. `amf` has the values and the limits; `amf3` reads
+//! a value after the avmplus-object marker (3.1).
 //!
 //! Tolerated: an object or array that ends with its message instead of an end marker (seen in
 //! onMetaData); strings that are not UTF-8. A reference is read as undefined, because no message
@@ -138,6 +138,7 @@ fn write_value(value: &Value, out: &mut Vec<u8>) {
             out.extend(number.to_be_bytes());
         }
         Value::Boolean(truth) => out.extend([marker::BOOLEAN, u8::from(*truth)]),
+        // A string has a length of two bytes, a long string of four.
         Value::String(text) => match u16::try_from(text.len()) {
             Ok(len) => {
                 out.push(marker::STRING);

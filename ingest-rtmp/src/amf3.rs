@@ -68,6 +68,7 @@ impl Reader<'_, '_> {
         let at = self.decoder.at();
         self.decoder.count()?;
         let [marker] = self.decoder.take()?;
+        // Checked before anything in them is read, because each level costs stack.
         let nested = matches!(
             marker,
             marker::ARRAY | marker::OBJECT | marker::VECTOR_OBJECT | marker::DICTIONARY
@@ -124,6 +125,8 @@ impl Reader<'_, '_> {
         let Header::Inline(bits) = self.header()? else {
             return Ok(Value::Undefined);
         };
+        // Three forms: traits that were sent before, by number; an encoding of the class's own,
+        // whose length is unknown; or the class, the number of names, and the names.
         let traits = if bits & 1 == 0 {
             let traits = self.traits.get(bits >> 1).cloned().ok_or(Error::BadReference { at })?;
             self.repeat(traits.names.iter().map(String::len).sum())?;

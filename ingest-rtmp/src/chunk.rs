@@ -156,6 +156,8 @@ impl Reader {
                 }
                 self.aggregate = None;
             }
+            // A chunk's payload may arrive in several reads: the open one is continued, or another
+            // chunk begins.
             let Body { stream: index, left } = match self.body.take() {
                 Some(body) => body,
                 None => match self.start_chunk(input)? {
@@ -301,6 +303,8 @@ impl Reader {
         match message.kind {
             SET_CHUNK_SIZE => {
                 let size = first_u32(&message)?;
+                // The highest bit must be zero (RTMP 5.4.1), and chunks of no bytes would never
+                // complete a message.
                 if size == 0 || size > MAX_CHUNK_BYTES {
                     return Err(Error::BadChunkSize { size, max: MAX_CHUNK_BYTES });
                 }
@@ -309,6 +313,7 @@ impl Reader {
             }
             ABORT => {
                 let csid = first_u32(&message)?;
+                // An abort of a message that is not open is tolerated: it has no effect.
                 if let Some(index) = self.find(csid)
                     && let Some(partial) = self.streams[index].partial.take()
                 {
@@ -377,6 +382,7 @@ struct BasicHeader {
 /// Takes a basic header; `None` if it is incomplete.
 fn basic_header(rest: &mut &[u8]) -> Option<BasicHeader> {
     let [first] = take(rest)?;
+    // 0 and 1 are no ids: they mark the two longer forms.
     let csid = match first & 0x3f {
         0 => {
             let [id] = take(rest)?;

@@ -138,6 +138,8 @@ pub(crate) async fn run<S>(
     };
     let ended = connection.drive(&retire, &shutdown, stop.as_mut()).await;
     connection.leave(now());
+    // Peers disconnect in many ways, so an error of the socket is logged for debugging only. A
+    // violation of the protocol or of a limit is reported.
     let cause = match &ended {
         Ok(cause) => {
             debug!(?cause, "connection closed");
@@ -338,6 +340,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             && !self.is_authorizing()
             && let Some(event) = self.session.poll_event(&mut self.input, now)?
         {
+            // A refusal is a decision about the peer's request or media, and ends the connection
+            // with its reason. An error of the session is a violation of the protocol, and ends it
+            // in `run`.
             let taken = match (event, &mut self.role) {
                 (Event::Video { timestamp, body }, Role::Publisher { publisher, .. }) => {
                     publisher.video(timestamp, body, now)
@@ -393,6 +398,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let (authorize, limit) = (Arc::clone(&self.context.authorize), self.context.session.setup);
         let decision: Pin<Box<dyn Future<Output = Result<Grant, Refusal>> + Send>> =
             Box::pin(async move {
+                // The peer is not read meanwhile, so the session's own limits do not apply.
                 match timeout(limit, authorized(authorize, request, verbatim)).await {
                     Ok(decision) => decision,
                     Err(_) => Err(Refusal::new(
@@ -417,6 +423,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             Err(refusal) => return Ok(Err(refusal)),
         };
         self.channel = Some(grant.channel.clone());
+        // Only with the right to publish: a claim can take the name from a publisher that is
+        // silent.
         let claim = match context.hub.claim_active(grant.channel, now) {
             Ok(claim) => claim,
             Err(err) => return Ok(Err(unclaimed(&err))),
@@ -492,6 +500,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             self.input.clear();
         }
         let held = self.input.len();
+        // Data that are read ahead of the wall clock can fill the buffer, which then grows by one
+        // read at a time. A large buffer is replaced once most of it has been used up.
         match held < READ_BYTES {
             true if self.input.capacity() > 4 * READ_BYTES => {
                 let mut input = BytesMut::with_capacity(READ_BYTES);
@@ -574,7 +584,8 @@ fn unclaimed(err: &HubError) -> Refusal {
         HubError::Busy { name } => Refusal::new(
             Reason::Name,
             format!(
-                "{name} is live already: stop the other encoder first; if it is gone, try again in a second"
+                "{name} is live already: stop the other encoder first; if it is gone, try again in \
+                 a second"
             ),
         ),
         HubError::Closed => going_down(),

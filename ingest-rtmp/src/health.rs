@@ -74,8 +74,8 @@ impl Health {
             return Ok(());
         }
         let words = format!(
-            "no audio or video has arrived for {} s, only headers, metadata or pings: start the encoder's output, and publish \
-             again",
+            "no audio or video has arrived for {} s, only headers, metadata or pings: start the \
+             encoder's output, and publish again",
             self.silence.as_secs()
         );
         Err(Refusal::new(Reason::Unusable, words))
@@ -97,8 +97,8 @@ impl Health {
     /// for as long as it continues.
     ///
     /// # Errors
-    /// No frame of the other track was accepted within the same time, and no key frame is awaited: disconnect the
-    /// publisher with this refusal.
+    /// No frame of the other track was accepted within the same time, and no key frame is awaited:
+    /// disconnect the publisher with this refusal.
     pub(crate) fn drop(
         &mut self,
         video: bool,

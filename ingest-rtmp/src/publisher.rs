@@ -175,7 +175,8 @@ impl Publisher {
         // It is leaving, so a refusal is irrelevant.
         let _ = self.finish_picture(now);
         if let State::Live(Live { producer, .. }) = self.output.state {
-            info!(channel = %producer.broadcast().name(), broadcast = %producer.broadcast().id(), "publisher left");
+            let broadcast = producer.broadcast();
+            info!(channel = %broadcast.name(), broadcast = %broadcast.id(), "publisher left");
             producer.leave(now);
         }
     }
@@ -218,6 +219,8 @@ impl Publisher {
         message_bytes: usize,
         now: Instant,
     ) -> Result<(), Refusal> {
+        // An encoder does not change its codec by itself, so it is refused at once. A malformed
+        // message may be an exception, so it is dropped, and `health` judges how many there are.
         let tag = tag.or_else(|err| match err {
             flv::Error::UnsupportedCodec(_) => Err(Refusal::new(Reason::Codec, err.to_string())),
             flv::Error::Truncated { .. } => {
@@ -278,6 +281,8 @@ impl Publisher {
         let Some(adts::Frames { units, config }) = adts::parse(&payload) else {
             return self.output.dropped(Kind::Audio, Drop::Malformed, now);
         };
+        // The configuration is made from the headers if no sequence header has arrived, and again
+        // when those headers change. A sequence header takes precedence.
         let own = self.media.adts.is_some_and(|made| made != config);
         if own || self.output.tracks.audio.is_none() {
             self.output.configure(Kind::Audio, &config)?;

@@ -122,12 +122,15 @@ impl Session {
         } else if !self.reader.has_message() {
             return Ok(None);
         }
+        // The handshake is not framed in chunks, so its bytes are taken before the reader sees the
+        // rest.
         if let State::Handshake { .. } = self.state {
             self.shake_hands(input)?;
         }
         let mut rest = &input[..];
         let mut event = Ok(None);
         while self.reads_messages() {
+            // Continues over messages that raise no event, such as acknowledgements.
             event = match self.reader.read(&mut rest) {
                 Ok(Some(message)) => self.handle_message(message, now),
                 Ok(None) => break,
@@ -203,6 +206,8 @@ impl Session {
         self.transmit.control(stream_event(UserControlEventType::StreamBegin, stream_id))?;
         if publish {
             open.stage = Stage::Publishing { stream_id };
+            // Not earlier: a peer without the right to publish must not make us hold that many
+            // bytes.
             self.reader.set_message_bytes(self.settings.message_bytes);
             self.transmit.status(stream_id, "status", "NetStream.Publish.Start", "publishing")?;
             return match self.sends_away {

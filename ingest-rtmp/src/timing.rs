@@ -17,8 +17,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// not a burst.
 const PACED: Duration = Duration::from_secs(60);
 /// Longest pause in pacing that counts as continuous. A publisher that could be read for longer is
-/// no faster than real time: a relay of HLS sends a segment at once, and then nothing until the wall
-/// clock has caught up.
+/// no faster than real time: a relay of HLS sends a segment at once, and then nothing until the
+/// wall clock has caught up.
 const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
@@ -79,7 +79,8 @@ impl Timing {
         self.drops_burst = true;
         info!(
             %broadcast,
-            "the publisher began with a burst, as relays do: its media are dropped up to those of the present"
+            "the publisher began with a burst, as relays do: its media are dropped up to those of \
+             the present"
         );
     }
 
@@ -91,7 +92,8 @@ impl Timing {
         if let Some(frames) = self.left_out.count(now) {
             warn!(
                 %broadcast, frames,
-                "frames dropped after an outage, to stay near real time: check the publisher's uplink"
+                "frames dropped after an outage, to stay near real time: check the publisher's \
+                 uplink"
             );
         }
     }
@@ -125,6 +127,7 @@ impl Timing {
             return;
         };
         metrics.correct_clock(notice);
+        // Each kind has a limit of its own, so that a frequent one does not hide a rare one.
         let limit = match notice {
             Notice::Jumped => &mut self.jumped,
             Notice::Late => &mut self.late,
@@ -134,15 +137,18 @@ impl Timing {
         let track = track(index);
         match notice {
             Notice::Jumped => {
-                info!(%broadcast, track, times, "timestamps jumped: the track continues at the wall clock")
+                info!(%broadcast, track, times, "timestamps jumped: the track continues at the \
+                                                 wall clock")
             }
             Notice::Late => warn!(
                 %broadcast, track, times,
-                "frames arrive more than 5 s late: the publisher continues at the wall clock after a gap; check its uplink and bit rate"
+                "frames arrive more than 5 s late: the publisher continues at the wall clock after \
+                 a gap; check its uplink and bit rate"
             ),
             Notice::Retimed => warn!(
                 %broadcast, track, times,
-                "timestamps are no clock: frames are timed by arrival; check the encoder's time base"
+                "timestamps are no clock: frames are timed by arrival; check the encoder's time \
+                 base"
             ),
         }
     }

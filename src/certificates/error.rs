@@ -13,10 +13,16 @@ pub(crate) enum Error {
     #[error("{}: {source}", file.display())]
     Unreadable { file: PathBuf, source: io::Error },
     /// The file contains no certificate in PEM.
-    #[error("{}: no certificate in PEM (-----BEGIN CERTIFICATE-----) in the file: {source}", file.display())]
+    #[error(
+        "{}: no certificate in PEM (-----BEGIN CERTIFICATE-----) in the file: {source}",
+        file.display()
+    )]
     NoCertificate { file: PathBuf, source: NoCertificate },
     /// The file contains no private key in PEM.
-    #[error("{}: no private key in PEM (-----BEGIN PRIVATE KEY-----) in the file: {source}", file.display())]
+    #[error(
+        "{}: no private key in PEM (-----BEGIN PRIVATE KEY-----) in the file: {source}",
+        file.display()
+    )]
     NoKey { file: PathBuf, source: pem::Error },
     /// The certificate and the key do not match.
     #[error("{} and {} do not match: {source}", cert.display(), key.display())]

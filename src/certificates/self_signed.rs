@@ -32,7 +32,8 @@ pub(crate) fn keep(data_dir: &Path) -> Result<Files, Error> {
     if !there || over {
         make(&folder, &files)
             .map_err(|source| Error::NotMade { folder: folder.clone(), source })?;
-        info!(cert = %files.cert.display(), "self-signed certificate created, which browsers do not trust");
+        info!(cert = %files.cert.display(), "self-signed certificate created, which browsers do \
+                                             not trust");
     }
     Ok(files)
 }

@@ -53,7 +53,8 @@ pub(crate) enum Error {
     LongPart { part_ms: u64, most_ms: u64 },
     /// Playlists would list less than three target durations (RFC 8216bis 6.2.2).
     #[error(
-        "live.window_s is {window_s}, with segments of {segment_ms} ms it must be at least {least_s}"
+        "live.window_s is {window_s}, with segments of {segment_ms} ms it must be at least \
+         {least_s}"
     )]
     ShortWindow { window_s: u64, segment_ms: u64, least_s: u64 },
     /// The packager refuses a setting.

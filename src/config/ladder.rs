@@ -132,6 +132,7 @@ impl Ladder {
         }
         let mut heights: Vec<_> = self.rungs.iter().map(|rung| rung.height.get()).collect();
         heights.sort_unstable();
+        // A rendition is named by its height, so two of one height would be one track.
         if let Some(pair) = heights.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Error::SameHeight { height: pair[0] });
         }

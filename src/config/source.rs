@@ -92,6 +92,7 @@ fn look_up<'a>(table: &'a Table, (section, key): &Key) -> Option<&'a Value> {
 fn set(table: &mut Table, (section, key): &Key, value: Option<Value>) {
     let table = match section {
         Some(section) => {
+            // Both tables were read as configurations before, so a section is a table.
             let section =
                 table.entry(section.clone()).or_insert_with(|| Value::Table(Table::new()));
             match section {
@@ -164,6 +165,7 @@ pub(super) fn settings(
             .filter(|table| table.len() == 1)
             .and_then(|mut table| table.remove("value"));
         let as_text = Value::String(value);
+        // The configuration is read with this value alone, so that a fault is this variable's.
         let mut tries = as_toml.into_iter().chain([as_text]).map(|value| {
             let table = at_path(&path, value);
             Config::deserialize(table.clone()).map(|_| table)

@@ -183,7 +183,8 @@ impl Daemon {
                     Word::Gone(status) => {
                         // The sockets were given away; and systemd ends the remaining processes
                         // when its main process ends, and restarts the service.
-                        warn!(?status, "the new process is gone: stopping, because it had the sockets");
+                        warn!(?status, "the new process is gone: stopping, because it had the \
+                                        sockets");
                         break Why::Told;
                     }
                 },

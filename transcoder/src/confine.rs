@@ -62,8 +62,9 @@ impl Confinement {
     #[must_use]
     pub fn warning(&self) -> Option<&'static str> {
         (self.threads == Threads::NotLimited).then_some(
-            "the threads of workers are not limited, because they stay root: set a limit of the container (--pids-limit) \
-             or service (TasksMax=), or run the daemon as an ordinary user",
+            "the threads of workers are not limited, because they stay root: set a limit of the \
+             container (--pids-limit) or service (TasksMax=), or run the daemon as an ordinary \
+             user",
         )
     }
 }
@@ -132,6 +133,8 @@ pub fn trial(limits: &Limits) -> Result<Confinement, Error> {
     const WORLD_READABLE: &str = "/etc/passwd";
     let readable = fs::read(WORLD_READABLE).is_ok();
     let confinement = confine(limits)?;
+    // Each layer is tested by an operation that it must refuse. The file is compared with its state
+    // before, because a machine may not have it.
     if readable
         && confinement.landlock != Landlock::NotSupported
         && fs::read(WORLD_READABLE).is_ok()

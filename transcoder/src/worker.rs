@@ -95,6 +95,7 @@ pub fn run_for_parent() -> Result<(), Error> {
         return Err(Error::Missing(missing));
     }
     let meter = Meter::open();
+    // The last step before untrusted bytes: plugins are loaded, and no other thread runs yet.
     let confinement = confine(&limits(job.encoder, job.memory_bytes))?;
     reports.log(Level::Debug, confinement.to_string())?;
     if let Some(warning) = confinement.warning() {
@@ -102,6 +103,8 @@ pub fn run_for_parent() -> Result<(), Error> {
     }
     let (shared, ends) = Shared::new(job, reports);
     let ended = run(&shared, orders, &ends, &meter);
+    // The daemon closes its end when it replaces this worker. That is no failure, and no reason can
+    // be reported.
     let ended = match ended {
         Err(Error::Socket(err)) if gone(&err) => Ok(()),
         ended => ended,
@@ -251,6 +254,8 @@ impl<'a> Watch<'a> {
         while let Some(message) = self.bus.as_ref().and_then(gst::Bus::pop) {
             let element =
                 || message.src().map_or_else(|| "pipeline".into(), |src| src.name().to_string());
+            // An error ends the worker, because elements do not continue after one. Warnings are
+            // only reported, because decoders issue them for damaged sources.
             match message.view() {
                 gst::MessageView::Error(failed) => {
                     return Err(Error::Element {

@@ -63,7 +63,8 @@ fn router(hub: &Hub) -> Router {
 /// 1280x720 at 59.94, and 48 kHz stereo.
 fn start(claim: Claim) -> Producer {
     let video = hex!(
-        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 \
+         68ebe3cb22c0 fdf8f800"
     );
     let tracks = vec![
         (TrackName::source_video(), Config::Avc(avc::Config::parse(&video).unwrap())),

@@ -80,6 +80,8 @@ impl<S: AsyncWrite + Unpin> Writer<'_, S> {
                 written = write => written?,
                 cause = stop.as_mut() => return Ok(Some(cause)),
             };
+            // Otherwise a socket that accepts no bytes and reports no error would be written to for
+            // ever.
             if written == 0 {
                 return Err(io::Error::from(io::ErrorKind::WriteZero).into());
             }
@@ -90,7 +92,9 @@ impl<S: AsyncWrite + Unpin> Writer<'_, S> {
         // TLS may have buffered some of it.
         tokio::select! {
             biased;
-            flushed = within(self.limit, self.player, self.socket.flush()) => flushed.map(|()| None),
+            flushed = within(self.limit, self.player, self.socket.flush()) => {
+                flushed.map(|()| None)
+            }
             cause = stop => Ok(Some(cause)),
         }
     }

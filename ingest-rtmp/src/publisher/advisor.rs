@@ -44,7 +44,8 @@ impl Advisor {
     /// Records an accepted frame of a track.
     pub(super) fn taken(&mut self, kind: Kind, now: Instant, state: &State) {
         self.health.take(kind == Kind::Video, now);
-        if matches!(self.advice, Some(Advice::Dropped { video, .. }) if video == (kind == Kind::Video))
+        if let Some(Advice::Dropped { video, .. }) = self.advice
+            && video == (kind == Kind::Video)
         {
             self.advise(None, state);
         }
@@ -85,6 +86,7 @@ impl Advisor {
         self.advice = advice;
         let text = advice.map(|advice| advice.to_string());
         let new = |advice: &Advice| self.sent.iter().all(|sent| !sent.is_like(*advice));
+        // Once for each kind, because repeated advice would fill the logs.
         if let Some(advice) = advice.filter(new) {
             self.sent.push(advice);
             let advice = text.as_deref().unwrap_or_default();

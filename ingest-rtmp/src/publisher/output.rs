@@ -78,8 +78,8 @@ impl Output {
         self.advisor.watch_groups(self.timing.advice(), &self.state);
     }
 
-    /// Takes a configuration record of a track. Another one takes effect with the first frame after it
-    /// at which decoding can start.
+    /// Takes a configuration record of a track. Another one takes effect with the first frame after
+    /// it at which decoding can start.
     ///
     /// # Errors
     /// A codec or profile that is not supported: disconnect the peer with this refusal.
@@ -88,6 +88,8 @@ impl Output {
         if slot.as_ref().is_some_and(|track| track.config.record() == record) {
             return Ok(());
         }
+        // A record without parameter sets announces sets in the stream. Some encoders send sets
+        // with start codes instead of a record.
         let config = match kind {
             Kind::Video if avc::Config::is_without_sets(record) => return Ok(()),
             Kind::Video => avc::Config::parse(record)
@@ -118,6 +120,8 @@ impl Output {
             settling.awaits_key =
                 track.as_ref().is_none_or(|track| track.waits_for_key && !unit.key);
         }
+        // Time passes with dropped frames too: the wait for other tracks must end although this one
+        // never has a configuration.
         let Some(track) = track else {
             self.dropped(kind, Drop::BeforeConfig, now)?;
             return self.passed(ms, now);
@@ -150,6 +154,8 @@ impl Output {
         };
         let arrived = unit.arrived;
         let advised = self.timing.advice();
+        // The hub decides whether a frame fits the timeline. Reasons that are the publisher's fault
+        // count towards a disconnection.
         match live.producer.push(index, unit) {
             Ok(pushed) => {
                 let name = |index| live.kind(index).map_or("", Kind::name);
@@ -206,6 +212,8 @@ impl Output {
         else {
             return Ok(());
         };
+        // Media time begins with the arrival of the oldest held frame, so that the wait for tracks
+        // does not shift the timeline.
         let first = held.iter().map(|held| held.unit.arrived).min().unwrap_or(now);
         let utc = SystemTime::now();
         let utc = utc.checked_sub(now.saturating_duration_since(first)).unwrap_or(utc);
@@ -216,6 +224,7 @@ impl Output {
             .collect();
         let codecs: Vec<_> =
             catalogue.iter().map(|(_, config)| config.codec_string().to_owned()).collect();
+        // Taken first, because `start` consumes the claim, and may fail because it was revoked.
         let revoked = claim.revoked();
         let producer = claim.start(catalogue, first, utc).map_err(|err| match err {
             _ if revoked.is_revoked() => ended(revoked.cause()),
@@ -223,7 +232,10 @@ impl Output {
             _ => Refusal::new(Reason::Codec, err.to_string()),
         })?;
         let broadcast = producer.broadcast();
-        info!(channel = %broadcast.name(), broadcast = %broadcast.id(), codecs = codecs.join(","), "broadcast is live");
+        info!(
+            channel = %broadcast.name(), broadcast = %broadcast.id(), codecs = codecs.join(","),
+            "broadcast is live"
+        );
         let live = |(kind, _): (Kind, &Track)| {
             Some(LiveTrack { kind, index: producer.track(&kind.track_name())? })
         };
@@ -271,7 +283,8 @@ pub(crate) fn ended(cause: Option<&Cause>) -> Refusal {
         Some(Cause::Failed(words)) => Refusal::new(Reason::Failed, words.clone()),
         Some(Cause::TakenOver) => Refusal::new(
             Reason::TakenOver,
-            "another encoder with this stream key has taken over, because nothing arrived from this one for a second",
+            "another encoder with this stream key has taken over, because nothing arrived from \
+             this one for a second",
         ),
         Some(Cause::Operator) | None => {
             Refusal::new(Reason::Kicked, "an operator has ended this broadcast")

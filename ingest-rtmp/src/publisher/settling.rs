@@ -3,8 +3,8 @@
 //! A broadcast starts when its list of tracks is settled. A track is in it once it has a frame at
 //! which decoding can start: a sequence header alone promises nothing. The list is settled when
 //! both tracks have such a frame; or when one has, onMetaData names no other, and no other sequence
-//! header has arrived; or when one has, and 1.5 s of media (7 s while pictures arrive without such a
-//! one), three times as long by the wall clock, or 4 MiB of frames have passed. A track that was
+//! header has arrived; or when one has, and 1.5 s of media (7 s while pictures arrive without such
+//! a one), three times as long by the wall clock, or 4 MiB of frames have passed. A track that was
 //! left out joins with its first such frame.
 
 use std::time::Instant;
@@ -20,8 +20,8 @@ const SETTLE_MS: i64 = 1_500;
 /// pictures whose groups are shorter than 3.5 s has its first start point within this time
 /// (`groups`).
 const SETTLE_WITHOUT_KEY_MS: i64 = 7_000;
-/// The wait by the wall clock is this many times the wait by media time: timestamps may stand still,
-/// and media of a slow connection arrive late.
+/// The wait by the wall clock is this many times the wait by media time: timestamps may stand
+/// still, and media of a slow connection arrive late.
 const SLOWEST: i64 = 3;
 /// Maximum number of payload bytes, and of frames, held until the list of tracks is settled.
 const HELD_BYTES: usize = 4 << 20;

@@ -72,8 +72,8 @@ impl Execution<'_> {
         self.transmit.announce_chunk_size()?;
         let Some(after_app) = address::after_app(self.app, asked) else {
             let description = format!(
-                "the server has no such application: enter rtmp://<host>/{} as the server, and the stream key in its \
-                 separate field",
+                "the server has no such application: enter rtmp://<host>/{} as the server, and the \
+                 stream key in its separate field",
                 self.app
             );
             self.transmit.error(command.transaction, Reason::App.code(), &description)?;
@@ -116,6 +116,7 @@ impl Execution<'_> {
         let result =
             |value: Value| ["_result".into(), command.transaction.into(), Value::Null, value];
         match command.name.as_str() {
+            // A peer could create streams without limit, but needs one.
             "createStream" => match open.create_stream() {
                 Some(id) => self.transmit.command(0, &result(f64::from(id).into())).map(|()| None),
                 None => {
@@ -189,15 +190,18 @@ impl Execution<'_> {
             }
             Stage::Idle { .. } => {}
             _ => {
-                let description = "this connection carries another stream already, which goes on: use one connection for each";
+                let description = "this connection carries another stream already, which goes on: \
+                                   use one connection for each";
                 let refusal = Refusal::new(Reason::Second, description);
                 self.transmit.status(stream_id, "error", refusal.reason.code(), description)?;
                 return Ok(Some(Event::Refused(refusal)));
             }
         }
+        // Encoders send this if the field for the stream key was left empty.
         if key.is_empty() {
             let description = format!(
-                "the stream key is missing: enter rtmp://<host>/{} as the server, and the stream key in its separate field",
+                "the stream key is missing: enter rtmp://<host>/{} as the server, and the stream \
+                 key in its separate field",
                 self.app
             );
             open.stage = Stage::Asked { stream_id, publish: true };
@@ -221,7 +225,8 @@ impl Execution<'_> {
             return Ok(None);
         };
         if !matches!(open.stage, Stage::Idle { .. }) {
-            let description = "this connection carries another stream already, which goes on: use one connection for each";
+            let description = "this connection carries another stream already, which goes on: use \
+                               one connection for each";
             self.transmit.status(stream_id, "error", "NetStream.Play.Failed", description)?;
             return Ok(Some(Event::Refused(Refusal::new(Reason::Second, description))));
         }

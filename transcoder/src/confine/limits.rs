@@ -32,7 +32,8 @@ pub struct Limits {
     /// example those of `GST_PLUGIN_PATH`. Missing ones are ignored. Default none.
     pub read: Vec<PathBuf>,
     /// The process id of the parent, from its own [`std::process::id`]. If it has ended before the
-    /// kernel is set to end this process with it, [`confine`](super::confine) fails. Default none: not checked.
+    /// kernel is set to end this process with it, [`confine`](super::confine) fails. Default none:
+    /// not checked.
     pub parent: Option<u32>,
 }
 

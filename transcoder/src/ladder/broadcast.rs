@@ -216,6 +216,8 @@ impl<'a> Climb<'a> {
             () = self.site.stop.cancelled() => return Err(Over),
         };
         let video = &reading.source.video.config;
+        // The source may have changed its size or rate on the way, so that other renditions are
+        // below it.
         if self.rungs.is_of_another(video) {
             let planned = plan::renditions(video, &self.site.shared.config.rungs, None);
             self.rungs.follow(video, planned);

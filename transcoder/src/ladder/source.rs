@@ -127,6 +127,8 @@ impl Reading {
     /// The next key frame of the video. `None`: the broadcast is over. Cancel-safe.
     pub(super) async fn next_key(&mut self) -> Option<Frame> {
         loop {
+            // Configurations are taken on the way, because the key frame may be the first of
+            // another one.
             match self.consumer.next().await? {
                 Event::Frame { track, frame } if track == self.source.video.index && frame.key => {
                     return Some(frame);

@@ -114,6 +114,8 @@ pub(super) async fn run(
             crate::supervisor::forward(stderr, NAME).await;
         }
     };
+    // The worker's stderr is forwarded meanwhile. Its end decides nothing, because a worker may
+    // close it and continue.
     let end = {
         let mut talking = pin!(talking);
         let lived = life.live(feed, orders, reports, stop);
@@ -123,6 +125,8 @@ pub(super) async fn run(
             () = &mut talking => lived.await,
         }
     };
+    // A worker that was sent the last order ends by itself. Any other may be stuck, so it is
+    // killed.
     let status = match end {
         End::Drained(_) | End::Over | End::Replan => process.end().await,
         _ => process.kill().await,
@@ -170,9 +174,9 @@ impl Fed {
 }
 
 impl<'a> Life<'a> {
-    /// Runs three activities: feeding, which may block on a full socket; reading reports; and a tick
-    /// for time limits. Only this task may end the worker. Orders are few and small; a worker that
-    /// does not read them is stuck, and is ended.
+    /// Runs three activities: feeding, which may block on a full socket; reading reports; and a
+    /// tick for time limits. Only this task may end the worker. Orders are few and small; a worker
+    /// that does not read them is stuck, and is ended.
     async fn live(
         &mut self,
         feed: Feed<'_>,
@@ -325,6 +329,8 @@ impl<'a> Life<'a> {
             return Err(Failure::Unit);
         }
         let mut arrived = now;
+        // Pictures are compared with those that were fed. Audio is encoded in units of other
+        // lengths, so only its order and its distance from the video are checked.
         if index < self.rungs.len() {
             let mut progress = lock(self.progress);
             arrived = progress.come_out(index, pts, bytes, now).ok_or(Failure::Unit)?;

@@ -62,6 +62,7 @@ impl Counter {
         };
         let (span, pictures) = (pts - counted.start, f64::from(counted.pictures));
         counted.pictures = counted.pictures.saturating_add(1);
+        // A short count would take the jitter of timestamps for another rate.
         if !marked || (0..SPAN).contains(&span) {
             return None;
         }
