@@ -344,7 +344,9 @@ mod tests {
         }
 
         #[test]
-        fn no_value_of_small_bytes_makes_the_decoder_panic(bytes in prop::collection::vec(0u8..20, 0..200)) {
+        fn no_value_of_small_bytes_makes_the_decoder_panic(
+            bytes in prop::collection::vec(0u8..20, 0..200),
+        ) {
             let _ = read(&bytes);
         }
     }

@@ -353,7 +353,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_body_makes_the_parsers_panic(first in any::<u8>(), rest in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn no_body_makes_the_parsers_panic(
+            first in any::<u8>(),
+            rest in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
             let body = Bytes::from([&[first][..], &rest].concat());
             let _ = parse_video(body.clone());
             let _ = parse_audio(body);

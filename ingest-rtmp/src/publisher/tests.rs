@@ -348,7 +348,8 @@ fn a_changed_configuration_of_the_same_codec_string_goes_on_and_waits_for_a_key_
     let events: Vec<_> = std::iter::from_fn(|| consumer.try_next()).collect();
     assert!(matches!(
         &events[..],
-        [Event::Frame { .. }, Event::Config { track: 0, .. }, Event::Frame { frame, .. }] if frame.key
+        [Event::Frame { .. }, Event::Config { track: 0, .. }, Event::Frame { frame, .. }]
+            if frame.key
     ));
     assert_eq!(feed.live().unwrap().id(), before);
     assert_eq!(feed.metrics.dropped(Drop::BeforeKey), 1);
@@ -877,7 +878,10 @@ fn a_picture_that_waits_is_published_when_the_publisher_leaves() {
 
 proptest! {
     #[test]
-    fn unwrapped_stamps_differ_as_the_wire_says(steps in prop::collection::vec(any::<i32>(), 1..50), first in any::<u32>()) {
+    fn unwrapped_stamps_differ_as_the_wire_says(
+        steps in prop::collection::vec(any::<i32>(), 1..50),
+        first in any::<u32>(),
+    ) {
         let mut clock = Clock::default();
         let (mut stamp, mut value) = (first, clock.unwrap(first));
         prop_assert_eq!(value, i64::from(first));
@@ -890,7 +894,10 @@ proptest! {
 
     #[test]
     fn no_messages_make_the_publisher_panic(
-        messages in prop::collection::vec((0usize..7, any::<u32>(), prop::collection::vec(any::<u8>(), 0..12)), 0..60),
+        messages in prop::collection::vec(
+            (0usize..7, any::<u32>(), prop::collection::vec(any::<u8>(), 0..12)),
+            0..60,
+        ),
     ) {
         let mut feed = Feed::new();
         for (what, stamp, noise) in messages {

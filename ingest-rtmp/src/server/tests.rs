@@ -171,9 +171,21 @@ async fn a_publisher_s_frames_reach_the_hub_and_a_player_reads_them_back() {
     player.open().await;
     player.client.play("demo");
     player
-        .until(|seen| matches!(seen, Seen::VideoDataReceived { data, .. } if *data == video_frame(IDR)))
+        .until(|seen| {
+            matches!(
+                seen,
+                Seen::VideoDataReceived { data, .. } if *data == video_frame(IDR)
+            )
+        })
         .await;
-    let video = |body| move |seen: &&Seen| matches!(seen, Seen::VideoDataReceived { data, .. } if *data == body);
+    let video = |body| {
+        move |seen: &&Seen| {
+            matches!(
+                seen,
+                Seen::VideoDataReceived { data, .. } if *data == body
+            )
+        }
+    };
     assert!(
         player.client.events.iter().any(|seen| matches!(seen, Seen::StreamMetadataReceived { .. }))
     );

@@ -10,8 +10,8 @@ use crate::{
 /// A request or a message of a peer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The peer requests to publish. Respond with [`super::Session::accept`] or
-    /// [`super::Session::refuse`]; nothing more is read before.
+    /// The peer requests to publish. Respond with [`Session::accept`](super::Session::accept) or
+    /// [`Session::refuse`](super::Session::refuse); nothing more is read before.
     Publish {
         /// Its application.
         app: String,
@@ -22,8 +22,8 @@ pub enum Event {
         /// The text after `?`, in the key or in the application.
         query: Option<StreamKey>,
     },
-    /// The peer requests to play. Respond with [`super::Session::accept`] or
-    /// [`super::Session::refuse`]; nothing more is read before.
+    /// The peer requests to play. Respond with [`Session::accept`](super::Session::accept) or
+    /// [`Session::refuse`](super::Session::refuse); nothing more is read before.
     Play {
         /// The requested name.
         name: String,
