@@ -5,14 +5,15 @@
 //! links that are moved (certbot), and are loaded once two consecutive checks agree, so that a
 //! writer that replaces one file after the other causes no error.
 
+mod error;
 mod facts;
+mod files;
 mod self_signed;
 
 use std::{
-    fmt, fs,
+    fmt,
     hash::{DefaultHasher, Hash, Hasher},
-    io::{self, Read},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -24,8 +25,6 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use rustls::{
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
@@ -33,68 +32,14 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub(crate) use error::Error;
 pub(crate) use facts::Facts;
+pub(crate) use files::{Files, Loaded};
+use files::{parse, read};
+pub(crate) use self_signed::keep as keep_self_signed;
 
 /// Interval at which the files are checked.
 const LOOK: Duration = Duration::from_secs(2);
-/// Maximum size of a file; a chain or a key is some kilobytes.
-const MAX_FILE_BYTES: u64 = 1 << 20;
-
-/// Why there is no certificate, with the file at fault.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// The file cannot be read.
-    #[error("{}: {source}", file.display())]
-    Unreadable { file: PathBuf, source: io::Error },
-    /// The file contains no certificate in PEM.
-    #[error("{}: no certificate in PEM (-----BEGIN CERTIFICATE-----) in the file: {why}", file.display())]
-    NoCertificate { file: PathBuf, why: String },
-    /// The file contains no private key in PEM.
-    #[error("{}: no private key in PEM (-----BEGIN PRIVATE KEY-----) in the file: {why}", file.display())]
-    NoKey { file: PathBuf, why: String },
-    /// The certificate and the key do not match.
-    #[error("{} and {} do not match: {source}", cert.display(), key.display())]
-    Mismatch { cert: PathBuf, key: PathBuf, source: rustls::Error },
-    /// A self-signed certificate could not be created.
-    #[error("a self-signed certificate cannot be created in {}: {why}", folder.display())]
-    NotMade { folder: PathBuf, why: String },
-}
-
-/// Paths of a certificate and its key, in PEM.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Files {
-    /// The chain, the server's own certificate first.
-    pub(crate) cert: PathBuf,
-    /// Its private key: PKCS #8, PKCS #1 or SEC 1.
-    pub(crate) key: PathBuf,
-}
-
-impl Files {
-    /// The files of a self-signed certificate under `data_dir`: created at the first call, then
-    /// kept until it expires.
-    ///
-    /// # Errors
-    /// [`Error::NotMade`].
-    pub(crate) fn self_signed(data_dir: &Path) -> Result<Self, Error> {
-        self_signed::keep(data_dir)
-    }
-
-    /// Reads and checks both files.
-    ///
-    /// # Errors
-    /// The fault, and its file.
-    pub(crate) fn load(&self) -> Result<Loaded, Error> {
-        parse(self, &read(&self.cert)?, &read(&self.key)?)
-    }
-}
-
-/// A valid pair.
-#[derive(Debug)]
-pub(crate) struct Loaded {
-    key: Arc<CertifiedKey>,
-    pub(crate) facts: Facts,
-}
-
 /// The certificate in use; see the module's documentation.
 pub(crate) struct Certificates {
     current: ArcSwap<CertifiedKey>,
@@ -165,6 +110,8 @@ impl Certificates {
         let (content, loaded) = look(&files);
         match loaded {
             Ok(loaded) => {
+                // SIGHUP also arrives when the files are the same: then nothing is replaced or
+                // logged.
                 let changed = self.lock().settled != content;
                 *self.lock() = Watched { files, settled: content, suspect: None };
                 if changed {
@@ -174,6 +121,7 @@ impl Certificates {
             }
             Err(err) => {
                 let mut watched = self.lock();
+                // The caller reports this fault, so `watch` does not report the same content again.
                 if watched.files == files {
                     watched.settled = content;
                 }
@@ -204,6 +152,7 @@ impl Certificates {
         let files = self.lock().files.clone();
         let (content, loaded) = look(&files);
         let mut watched = self.lock();
+        // A reload may have taken other files while these were read.
         if watched.files != files || watched.settled == content {
             watched.suspect = None;
             return;
@@ -219,6 +168,7 @@ impl Certificates {
                 self.metrics.count("failed");
                 warn!(%err, "the changed certificate is invalid: the previous one stays in use");
             }
+            // A writer may be between the certificate and its key: the next check decides.
             Err(_) => watched.suspect = Some(content),
         }
     }
@@ -267,6 +217,7 @@ fn look(files: &Files) -> (u64, Result<Loaded, Error>) {
         let bytes = read(file);
         match &bytes {
             Ok(bytes) => bytes.hash(&mut content),
+            // A fault is content too, so that one that persists is reported once.
             Err(err) => err.to_string().hash(&mut content),
         }
         bytes
@@ -274,31 +225,6 @@ fn look(files: &Files) -> (u64, Result<Loaded, Error>) {
     let (cert, key) = (bytes(&files.cert), bytes(&files.key));
     let loaded = cert.and_then(|cert| parse(files, &cert, &key?));
     (content.finish(), loaded)
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, Error> {
-    let unreadable = |source| Error::Unreadable { file: file.into(), source };
-    let mut bytes = Vec::new();
-    let opened = fs::File::open(file).map_err(unreadable)?;
-    let length = opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if length as u64 > MAX_FILE_BYTES {
-        return Err(unreadable(io::Error::other("more than 1 MiB")));
-    }
-    Ok(bytes)
-}
-
-fn parse(files: &Files, cert: &[u8], key: &[u8]) -> Result<Loaded, Error> {
-    let no_certificate = |why: String| Error::NoCertificate { file: files.cert.clone(), why };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert).collect();
-    let chain = chain.map_err(|err| no_certificate(err.to_string()))?;
-    let first = chain.first().ok_or_else(|| no_certificate("it has none".into()))?;
-    let facts = Facts::read(first).map_err(no_certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|err| Error::NoKey { file: files.key.clone(), why: err.to_string() })?;
-    let mismatch =
-        |source| Error::Mismatch { cert: files.cert.clone(), key: files.key.clone(), source };
-    let key = CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(mismatch)?;
-    Ok(Loaded { key: Arc::new(key), facts })
 }
 
 #[cfg(test)]

@@ -5,20 +5,20 @@ use std::{
     env,
     io::{self, Write as _},
     path::Path,
-    process::{Command, ExitCode, Stdio},
+    process::{Command, ExitCode, ExitStatus, Stdio},
     time::SystemTime,
 };
 
 use transcoder::{ladder, trial::Trial};
 
 use crate::{
-    config::{Certificate, Config, Policy},
+    config::{self, Certificate, Config, Policy},
     limits,
-    sockets::{Purpose, is_absent, try_bind, unbound},
+    sockets::{self, Purpose, is_absent, try_bind},
 };
 
 /// Prints the report to stdout. Fails if there is any fault.
-pub(crate) fn run(file: Option<&Path>, config: Result<Config, String>) -> ExitCode {
+pub(crate) fn run(file: Option<&Path>, config: Result<Config, config::Error>) -> ExitCode {
     let mut report = Report::default();
     let file = file.map_or_else(|| "built-in values".into(), |file| file.display().to_string());
     match &config {
@@ -32,8 +32,9 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, String>) -> ExitCo
                 );
             }
         }
-        Err(what) => report.wrong("configuration", what),
+        Err(err) => report.wrong("configuration", &err.to_string()),
     }
+    // In a child process: a plugin that crashes costs a line of the report, not the report.
     match missing_elements() {
         Ok(missing) if missing.is_empty() => report.fine("GStreamer", "all elements are there"),
         Ok(missing) => {
@@ -43,8 +44,9 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, String>) -> ExitCo
                 &format!("missing: {}; install {packages}", missing.join(", ")),
             );
         }
-        Err(what) => report.wrong("GStreamer", &what),
+        Err(err) => report.wrong("GStreamer", &err.to_string()),
     }
+    // All other checks need the configuration.
     if let Ok(config) = &config {
         encoders(config, &mut report);
         confinement(&mut report);
@@ -98,7 +100,8 @@ fn certificate(config: &Config, report: &mut Report) {
         None => {
             return report.note(
                 "tls",
-                "no certificate, so https and rtmps are off: set tls.cert and tls.key, or tls.self_signed = true for tests",
+                "no certificate, so https and rtmps are off: set tls.cert and tls.key, or \
+                 tls.self_signed = true for tests",
             );
         }
         Some(Certificate::Files(files)) => files,
@@ -140,6 +143,8 @@ fn listeners(config: &Config, report: &mut Report) {
         if tried.is_empty() {
             report.note(purpose.name(), "off");
         }
+        // As at the start, an address that this machine lacks is a fault only if the purpose has no
+        // other.
         let all_absent = tried.iter().all(|(_, bound)| bound.as_ref().is_err_and(is_absent));
         for (wanted, bound) in tried {
             match bound {
@@ -153,7 +158,10 @@ fn listeners(config: &Config, report: &mut Report) {
                         ),
                     );
                 }
-                Err(err) => report.wrong(purpose.name(), &unbound(wanted, &err)),
+                Err(source) => {
+                    let err = sockets::Error::Unbound { wanted, source };
+                    report.wrong(purpose.name(), &err.to_string());
+                }
             }
         }
     }
@@ -166,17 +174,17 @@ fn encoders(config: &Config, report: &mut Report) {
         return;
     }
     let settings = config.ladder.transcoder();
+    // As at the start, the first encoder that works is used, so the rest need no trial.
     for encoder in settings.candidates() {
-        let trial =
-            ask(&[ladder::TRIAL_SUBCOMMAND, encoder.name(), &settings.preset]).and_then(|output| {
-                serde_json::from_slice::<Trial>(&output).map_err(|err| err.to_string())
-            });
+        let trial = ask(&[ladder::TRIAL_SUBCOMMAND, encoder.name(), &settings.preset])
+            .and_then(|output| Ok(serde_json::from_slice::<Trial>(&output)?));
         match trial {
             Ok(trial) if trial.works => {
                 let channels = settings.channels(encoder, trial.macroblocks_per_s);
                 let room = match config.ladder.enabled {
                     true => format!(
-                        "room for the rungs of some {channels:.1} channels of 1080p at 30 frames a second"
+                        "room for the rungs of some {channels:.1} channels of 1080p at 30 frames a \
+                         second"
                     ),
                     false => "off, except for sources in which players cannot start".to_owned(),
                 };
@@ -184,8 +192,8 @@ fn encoders(config: &Config, report: &mut Report) {
                 return report.fine("ladder", &words);
             }
             Ok(_) => {}
-            Err(what) => {
-                report.note("ladder", &format!("the trial of {} failed: {what}", encoder.name()))
+            Err(err) => {
+                report.note("ladder", &format!("the trial of {} failed: {err}", encoder.name()))
             }
         }
     }
@@ -209,27 +217,42 @@ fn confinement(report: &mut Report) {
             report.fine("workers", lines.next().unwrap_or_default());
             lines.for_each(|warning| report.note("workers", warning));
         }
-        Err(what) => report.wrong("workers", &format!("cannot be confined: {what}")),
+        Err(err) => report.wrong("workers", &format!("cannot be confined: {err}")),
     }
 }
 
+/// Why a child process has no answer.
+#[derive(Debug, thiserror::Error)]
+enum NoAnswer {
+    /// The path of the program is unknown.
+    #[error("this program's own path: {0}")]
+    Path(#[source] io::Error),
+    /// The process cannot be started.
+    #[error("it cannot be started: {0}")]
+    Start(#[source] io::Error),
+    /// The process failed; its last message.
+    #[error("{status}; {message}")]
+    Failed { status: ExitStatus, message: String },
+    /// Its output is not the expected JSON.
+    #[error(transparent)]
+    Output(#[from] serde_json::Error),
+}
+
 /// Asks a child process, because GStreamer is initialised only there.
-fn missing_elements() -> Result<Vec<String>, String> {
+fn missing_elements() -> Result<Vec<String>, NoAnswer> {
     let output = ask(&["missing-elements"])?;
     Ok(String::from_utf8_lossy(&output).lines().map(str::to_owned).collect())
 }
 
 /// The output of this program with these arguments.
-fn ask(args: &[&str]) -> Result<Vec<u8>, String> {
-    let program = env::current_exe().map_err(|err| format!("this program's own path: {err}"))?;
-    let output = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|err| format!("it cannot be started: {err}"))?;
+fn ask(args: &[&str]) -> Result<Vec<u8>, NoAnswer> {
+    let program = env::current_exe().map_err(NoAnswer::Path)?;
+    let output =
+        Command::new(program).args(args).stdin(Stdio::null()).output().map_err(NoAnswer::Start)?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{}; {}", output.status, words.lines().last().unwrap_or("no message")));
+        let message = words.lines().last().unwrap_or("no message").to_owned();
+        return Err(NoAnswer::Failed { status: output.status, message });
     }
     Ok(output.stdout)
 }

@@ -76,14 +76,36 @@ struct Configured {
     config: Option<PathBuf>,
 }
 
+/// Why a command failed, in one line for the user.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// There is no configuration.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// The filter of messages is not valid.
+    #[error(transparent)]
+    Logs(#[from] logs::BadFilter),
+    /// The daemon failed.
+    #[error(transparent)]
+    Serve(#[from] serve::Error),
+    /// A pipeline failed.
+    #[error(transparent)]
+    Pipeline(#[from] transcoder::Error),
+    /// A process cannot be confined.
+    #[error(transparent)]
+    Confinement(#[from] transcoder::confine::Error),
+    /// There is no such encoder.
+    #[error("no encoder is called {0}")]
+    NoEncoder(String),
+}
+
 impl Configured {
     fn file(&self) -> Option<PathBuf> {
         self.config.clone().or_else(config::default_file)
     }
 
-    fn load(&self) -> Result<Loaded, String> {
-        let file = self.file();
-        config::load(file.as_deref(), env::vars_os()).map_err(|err| err.to_string())
+    fn load(&self) -> Result<Loaded, config::Error> {
+        config::load(self.file().as_deref(), env::vars_os())
     }
 }
 
@@ -91,39 +113,39 @@ impl Cli {
     /// Runs the command.
     ///
     /// # Errors
-    /// One line with the fault and the remedy.
-    pub(crate) fn run(self) -> Result<ExitCode, String> {
+    /// The fault of the command.
+    pub(crate) fn run(self) -> Result<ExitCode, Error> {
         match self.command {
             Command::Serve(Serve { configured, take_over }) => {
                 let loaded = configured.load()?;
                 logs::init(self.log_format)?;
-                serve::run(serve::Call { loaded, file: configured.file(), takes_over: take_over })
+                let file = configured.file();
+                Ok(serve::run(serve::Call { loaded, file, takes_over: take_over })?)
             }
             Command::Check(configured) => {
                 let file = configured.file();
                 Ok(check::run(file.as_deref(), configured.load().map(|loaded| loaded.config)))
             }
-            Command::TestPicture { url: Some(url) } => transcoder::test_picture::push(&url)
-                .map(|()| ExitCode::SUCCESS)
-                .map_err(|err| err.to_string()),
-            Command::TestPicture { url: None } => transcoder::test_picture::push_for_parent()
-                .map(|()| ExitCode::SUCCESS)
-                .map_err(|err| err.to_string()),
-            Command::TranscodeWorker => transcoder::worker::run_for_parent()
-                .map(|()| ExitCode::SUCCESS)
-                .map_err(|err| err.to_string()),
+            Command::TestPicture { url: Some(url) } => {
+                transcoder::test_picture::push(&url)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::TestPicture { url: None } => {
+                transcoder::test_picture::push_for_parent()?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::TranscodeWorker => {
+                transcoder::worker::run_for_parent()?;
+                Ok(ExitCode::SUCCESS)
+            }
             Command::EncoderTrial { encoder, preset } => {
-                let encoder = Encoder::named(&encoder)
-                    .ok_or_else(|| format!("no encoder is called {encoder}"))?;
-                let trial =
-                    transcoder::trial::run(encoder, &preset).map_err(|err| err.to_string())?;
-                println!("{}", trial.to_json());
+                let encoder = Encoder::named(&encoder).ok_or(Error::NoEncoder(encoder))?;
+                println!("{}", transcoder::trial::run(encoder, &preset)?.to_json());
                 Ok(ExitCode::SUCCESS)
             }
             Command::ConfinementTrial => {
                 let limits = transcoder::confine::Limits::default();
-                let confinement =
-                    transcoder::confine::trial(&limits).map_err(|err| err.to_string())?;
+                let confinement = transcoder::confine::trial(&limits)?;
                 println!("{confinement}");
                 if let Some(warning) = confinement.warning() {
                     println!("{warning}");
@@ -131,7 +153,7 @@ impl Cli {
                 Ok(ExitCode::SUCCESS)
             }
             Command::MissingElements => {
-                let missing = transcoder::elements::missing().map_err(|err| err.to_string())?;
+                let missing = transcoder::elements::missing()?;
                 missing.into_iter().for_each(|name| println!("{name}"));
                 Ok(ExitCode::SUCCESS)
             }

@@ -19,6 +19,7 @@ use crate::{
     sockets::{Purpose, Wanted},
 };
 pub(crate) use error::Error;
+use error::KeyError;
 pub(crate) use ladder::Ladder;
 pub(crate) use source::{Loaded, default_file, load};
 use within::Within;
@@ -104,7 +105,7 @@ impl Certificate {
     pub(crate) fn files(&self) -> Result<Files, certificates::Error> {
         match self {
             Self::Files(files) => Ok(files.clone()),
-            Self::SelfSigned(data_dir) => Files::self_signed(data_dir),
+            Self::SelfSigned(data_dir) => certificates::keep_self_signed(data_dir),
         }
     }
 }
@@ -195,16 +196,15 @@ struct RawKey {
 }
 
 impl TryFrom<RawKey> for Key {
-    type Error = String;
+    type Error = KeyError;
 
-    fn try_from(raw: RawKey) -> Result<Self, String> {
-        let channel =
-            raw.channel.parse().map_err(|err: media_core::name::Invalid| err.to_string())?;
+    fn try_from(raw: RawKey) -> Result<Self, KeyError> {
+        let channel = raw.channel.parse()?;
         match (raw.key, raw.key_sha256) {
             (Some(Plain(digest)), None) | (None, Some(Hashed(digest))) => {
                 Ok(Self { channel, digest })
             }
-            _ => Err(format!("the entry for {channel} needs either key or key_sha256")),
+            _ => Err(KeyError::Secret { channel }),
         }
     }
 }
@@ -290,22 +290,17 @@ impl Live {
         }
     }
 
-    fn check(&self) -> Result<(), String> {
-        let (part, segment, window) =
+    fn check(&self) -> Result<(), Error> {
+        let (part_ms, segment_ms, window_s) =
             (self.part_ms.get(), self.segment_ms.get(), self.window_s.get());
-        if part * 2 > segment {
-            return Err(format!(
-                "live.part_ms is {part}, it must be at most half of live.segment_ms, {}",
-                segment / 2
-            ));
+        if part_ms * 2 > segment_ms {
+            return Err(Error::LongPart { part_ms, most_ms: segment_ms / 2 });
         }
         // RFC 8216bis 6.2.2: a playlist never lists less than three target durations, and ours is
         // ceil(2T).
-        let least = (2 * segment).div_ceil(1_000) * 3;
-        if window < least {
-            return Err(format!(
-                "live.window_s is {window}, with segments of {segment} ms it must be at least {least}"
-            ));
+        let least_s = (2 * segment_ms).div_ceil(1_000) * 3;
+        if window_s < least_s {
+            return Err(Error::ShortWindow { window_s, segment_ms, least_s });
         }
         Ok(())
     }
@@ -350,32 +345,30 @@ impl Config {
     }
 
     /// Checks that an edge does not request from itself, which would wait for its own responses.
-    fn check_origins(&self) -> Result<(), String> {
-        let listeners = self.listeners();
-        let mut http = listeners
-            .iter()
-            .filter(|wanted| matches!(wanted.purpose, Purpose::Http | Purpose::Https));
-        let own = http.find_map(|wanted| {
+    fn check_origins(&self) -> Result<(), Error> {
+        for wanted in self.listeners() {
+            if !matches!(wanted.purpose, Purpose::Http | Purpose::Https) {
+                continue;
+            }
             let mut origins = self.edge.origin.iter();
-            Some((wanted.address, origins.find(|origin| origin.is_listener(wanted.address))?))
-        });
-        own.map_or(Ok(()), |(address, origin)| {
-            Err(format!(
-                "edge.origin names {origin}, but this process itself listens on {address}: name the server that has the media"
-            ))
-        })
+            if let Some(origin) = origins.find(|origin| origin.is_listener(wanted.address)) {
+                let (origin, address) = (Box::new(origin.clone()), wanted.address);
+                return Err(Error::OwnOrigin { origin, address });
+            }
+        }
+        Ok(())
     }
 
     /// Checks the constraints between values.
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Error> {
         if self.demo.enabled && self.rtmp.listen.is_empty() {
-            return Err("demo.enabled is true, but the test picture needs rtmp.listen".into());
+            return Err(Error::DemoWithoutRtmp);
         }
         if self.tls.cert.as_os_str().is_empty() != self.tls.key.as_os_str().is_empty() {
-            return Err("tls.cert and tls.key belong together: set both, or neither".into());
+            return Err(Error::HalfACertificate);
         }
         if self.api.admin_token.is_some() && self.api.admin_token_sha256.is_some() {
-            return Err("api.admin_token and api.admin_token_sha256 are both set: keep one".into());
+            return Err(Error::TwoTokens);
         }
         self.live.check()?;
         self.ladder.check()?;
@@ -383,7 +376,7 @@ impl Config {
         self.http.check()?;
         self.edge.check()?;
         self.check_origins()?;
-        self.live.packager().check().map_err(|err| format!("live: {err}"))
+        self.live.packager().check().map_err(Error::Packager)
     }
 }
 

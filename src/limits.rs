@@ -76,12 +76,15 @@ fn descriptors(config: &Config, allowed: u64) -> Option<Finding> {
         _ => format!(", edge.max_fetches from each origin {edge}"),
     };
     let sum = format!(
-        "{needed} for http.max_connections {http}, rtmp.max_connections {rtmp}{of_edge} and other files"
+        "{needed} for http.max_connections {http}, rtmp.max_connections {rtmp}{of_edge} and other \
+         files"
     );
+    // The sum is of all limits of connections, because all of them may be reached at once.
     let short = allowed < needed;
     let words = match short {
         true => format!(
-            "{allowed} are allowed, but {sum} are needed: raise LimitNOFILE= of the unit (ulimit -Hn), or lower these keys"
+            "{allowed} are allowed, but {sum} are needed: raise LimitNOFILE= of the unit (ulimit \
+             -Hn), or lower these keys"
         ),
         false => format!("{allowed} are allowed, {sum} are needed at most"),
     };
@@ -126,8 +129,8 @@ fn memory_within(config: &Config, (allowed, whose): (u64, &str)) -> Option<Findi
         _ => format!(", {} for edge.memory_mb", Bytes(edge)),
     };
     let words = format!(
-        "{} {whose}: room for some {channels} channels of 11 Mbit/s in total with live.window_s {window} ({} each), in addition to {} for all \
-         connections{of_edge}{advice}",
+        "{} {whose}: room for some {channels} channels of 11 Mbit/s in total with live.window_s \
+         {window} ({} each), in addition to {} for all connections{of_edge}{advice}",
         Bytes(allowed),
         Bytes(channel),
         Bytes(connections)
@@ -180,7 +183,8 @@ fn datagrams(config: &Config) -> Option<Finding> {
     let there = format!("net.core.rmem_max {}, wmem_max {}", Bytes(read), Bytes(write));
     let words = match short {
         true => format!(
-            "{there}: HTTP/3 loses packets under load; put net.core.rmem_max={wanted} and net.core.wmem_max={wanted} into /etc/sysctl.d"
+            "{there}: HTTP/3 loses packets under load; put net.core.rmem_max={wanted} and \
+             net.core.wmem_max={wanted} into /etc/sysctl.d"
         ),
         false => there,
     };

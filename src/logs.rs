@@ -12,7 +12,9 @@ use std::{
 
 use tokio::time::interval;
 use tracing::warn;
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, filter::ParseError, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 use self::limit::{Limit, WINDOW};
 
@@ -29,15 +31,18 @@ pub(crate) enum Format {
     Json,
 }
 
+/// `RUST_LOG` is not a valid filter.
+#[derive(Debug, thiserror::Error)]
+#[error("RUST_LOG: {0}; such as info or info,packager=debug")]
+pub(crate) struct BadFilter(#[from] ParseError);
+
 /// Sends the process' messages to stderr from now on.
 ///
 /// # Errors
-/// `RUST_LOG` is not a valid filter.
-pub(crate) fn init(format: Format) -> Result<(), String> {
+/// [`BadFilter`].
+pub(crate) fn init(format: Format) -> Result<(), BadFilter> {
     let filter = match std::env::var("RUST_LOG") {
-        Ok(filter) if !filter.is_empty() => filter
-            .parse::<EnvFilter>()
-            .map_err(|err| format!("RUST_LOG: {err}; such as info or info,packager=debug"))?,
+        Ok(filter) if !filter.is_empty() => filter.parse::<EnvFilter>()?,
         _ => EnvFilter::new("info"),
     };
     let limit = LIMIT.get_or_init(Limit::default).clone();

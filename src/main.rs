@@ -35,8 +35,8 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match cli::Cli::parse().run() {
         Ok(code) => code,
-        Err(what) => {
-            eprintln!("streamforge: {what}");
+        Err(err) => {
+            eprintln!("streamforge: {err}");
             ExitCode::FAILURE
         }
     }

@@ -81,6 +81,8 @@ pub(crate) async fn watch(
             now = ticks.tick() => now,
             () = stop.cancelled() => return,
         };
+        // If the hub's clock has not advanced since the last check, media do not move, whatever the
+        // other tasks do: the service manager restarts the daemon when the notices stop.
         if limit.is_some() {
             match health.check(pulse.count()) {
                 Verdict::Alive => notify(&[NotifyState::Watchdog]),
@@ -90,6 +92,7 @@ pub(crate) async fn watch(
                 Verdict::StillStuck => {}
             }
         }
+        // With a watchdog, ticks are more frequent than the status needs.
         if sent_at.is_none_or(|at| now.duration_since(at) >= STATUS_SPAN) {
             let status = status();
             if status != sent {

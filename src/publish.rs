@@ -65,6 +65,7 @@ impl Publishers {
         let keys = publish.keys.iter();
         let rules = Rules {
             policy: publish.policy,
+            // A key that stays keeps its token, so that its publisher continues.
             keys: keys.map(|key| known(key).unwrap_or_else(|| Listed::new(key.clone()))).collect(),
             open: match (before.policy, publish.policy) {
                 (Policy::Open, Policy::Open) => before.open.clone(),
@@ -72,6 +73,7 @@ impl Publishers {
             },
         };
         self.rules.store(Arc::new(rules));
+        // A publisher without a key could connect only under the open policy.
         if publish.policy != Policy::Open {
             before.open.cancel();
         }
@@ -97,6 +99,8 @@ impl Publishers {
                 false => found,
             }
         });
+        // A listed key counts under both policies: the test picture has one under the open policy
+        // too.
         match (listed, rules.policy) {
             (Some(listed), _) => Ok(Grant {
                 withdrawn: listed.right.clone(),
@@ -111,12 +115,14 @@ impl Publishers {
             },
             (None, Policy::Keys) if rules.keys.is_empty() && self.own.is_empty() => {
                 Err(Refusal::denied(
-                    "this server has no stream keys yet: the operator must add one to the configuration, as [[publish.keys]] with \
-                 channel = \"NAME\" and key = \"SECRET\", and send SIGHUP to the daemon",
+                    "this server has no stream keys yet: the operator must add one to the \
+                     configuration, as [[publish.keys]] with channel = \"NAME\" and key = \
+                     \"SECRET\", and send SIGHUP to the daemon",
                 ))
             }
             (None, Policy::Keys) => Err(Refusal::denied(format!(
-                "this stream key is not known here: check its spelling, or ask the server's operator for one{}",
+                "this stream key is not known here: check its spelling, or ask the server's \
+                 operator for one{}",
                 hint(key)
             ))),
         }
@@ -127,7 +133,8 @@ impl Publishers {
 fn hint(key: &str) -> &'static str {
     match key.contains(|c: char| c.is_whitespace() || c.is_control()) || key.contains("//") {
         true => {
-            "; it contains a space, a line end or an address: enter only the stream key in its field"
+            "; it contains a space, a line end or an address: enter only the stream key in its \
+             field"
         }
         false => "",
     }

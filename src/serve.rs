@@ -2,6 +2,7 @@
 //! data flow, within one grace period. Or it hands over to a new process, and drains.
 
 mod adapters;
+mod error;
 mod parts;
 mod reload;
 mod retire;
@@ -31,6 +32,7 @@ use crate::{
     signals::{Signal, Signals},
     sockets::{Inherited, Sockets},
 };
+pub(crate) use error::Error;
 use parts::{Part, Parts};
 use reload::Reloadable;
 use retire::Retirement;
@@ -60,26 +62,23 @@ pub(crate) struct Call {
 /// Runs the daemon until a signal stops it, or it has handed over and drained.
 ///
 /// # Errors
-/// One line with the cause of a failed start or stop.
-pub(crate) fn run(call: Call) -> Result<ExitCode, String> {
+/// The cause of a failed start or stop.
+pub(crate) fn run(call: Call) -> Result<ExitCode, Error> {
     let launch = Launch::of_this_process();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|err| format!("no threads to run on: {err}"))?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     let outcome = runtime.block_on(serve(call, launch));
     // Remaining tasks have exceeded the grace period.
     runtime.shutdown_background();
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-async fn serve(call: Call, launch: Launch) -> Result<(), String> {
-    let mut signals = Signals::listen().map_err(|err| format!("signals: {err}"))?;
+async fn serve(call: Call, launch: Launch) -> Result<(), Error> {
+    let mut signals = Signals::listen().map_err(Error::Signals)?;
     let (inherited, predecessor) = match call.takes_over {
         true => {
             let received = Predecessor::receive().await;
-            let (predecessor, sockets) =
-                received.map_err(|err| format!("cannot take over: {err}"))?;
+            let (predecessor, sockets) = received.map_err(Error::TakeOver)?;
             (Inherited::from_predecessor(sockets), Some(predecessor))
         }
         false => (Inherited::from_service_manager()?, None),
@@ -105,17 +104,13 @@ async fn serve(call: Call, launch: Launch) -> Result<(), String> {
             warn!("grace period over, ending with running parts");
         },
         signal = signals.next_stop() => {
-            return Err(format!("ended at once by a second {signal}: live broadcasts are cut"));
+            return Err(Error::Cut(signal));
         }
     }
     info!("stopped");
     match (daemon.parts.panicked(), why) {
-        (Some(part), _) => Err(format!(
-            "{part} panicked, a bug of this program: the log has the location; start the daemon again"
-        )),
-        (None, Why::APart(part)) => {
-            Err(format!("{part} ended unexpectedly: see the log; start the daemon again"))
-        }
+        (Some(part), _) => Err(Error::Panicked(part)),
+        (None, Why::APart(part)) => Err(Error::Ended(part)),
         (None, Why::Told | Why::Drained) => Ok(()),
     }
 }
@@ -171,11 +166,15 @@ impl Daemon {
                         notify::reloading();
                         self.reloadable.reload();
                         if let Some(predecessor) = &self.predecessor {
+                            // The old process authorises its publishers by the keys that it has
+                            // read.
                             predecessor.reload().await;
                         }
                         notify::ready();
                     }
                     Signal::Upgrade => {
+                        // A stop does not wait for the new process, which tests encoders for some
+                        // seconds.
                         let upgraded = tokio::select! {
                             upgraded = self.hand_over(launch) => upgraded,
                             signal = signals.next_stop() => {
@@ -185,7 +184,7 @@ impl Daemon {
                         };
                         match upgraded {
                             Ok(successor) => return Ok(successor),
-                            Err(why) => warn!(why, "upgrade failed: this process continues"),
+                            Err(why) => warn!(%why, "upgrade failed: this process continues"),
                         }
                     }
                 },

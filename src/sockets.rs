@@ -63,9 +63,52 @@ impl Purpose {
     }
 }
 
+/// Why there are no listening sockets.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A socket of the service manager is of another kind.
+    #[error(
+        "the service manager's socket {index} is neither ListenStream= nor ListenDatagram= with a \
+         port"
+    )]
+    NoListener { index: usize },
+    /// A socket of the service manager cannot be used.
+    #[error("the service manager's socket {index}: {source}")]
+    Given { index: usize, source: io::Error },
+    /// The service manager has a socket that is not configured.
+    #[error(
+        "the service manager hands over {kind} {address}, which is no listener of the \
+         configuration (those of TLS are off without a certificate): set a `listen` to it, or take \
+         it out of the socket unit"
+    )]
+    NotWanted { kind: Kind, address: SocketAddr },
+    /// A configured listener cannot be bound.
+    #[error(
+        "{}.listen: {} {}: {source}; {}",
+        wanted.purpose.section(),
+        wanted.purpose.kind(),
+        wanted.address,
+        remedy(source)
+    )]
+    Unbound { wanted: Wanted, source: io::Error },
+    /// No file descriptors are left.
+    #[error("{}: {source}", purpose.name())]
+    NotDuplicated { purpose: Purpose, source: io::Error },
+}
+
+/// The remedy for a listener that cannot be bound.
+fn remedy(err: &io::Error) -> &'static str {
+    match err.kind() {
+        io::ErrorKind::AddrInUse => "another program uses the port: stop it, or set another port",
+        _ if is_absent(err) => "this machine does not have the address: set another address",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: set another port",
+        _ => "set another address",
+    }
+}
+
 /// TCP or UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Tcp,
     Udp,
 }
@@ -136,21 +179,19 @@ impl Inherited {
     /// The sockets from systemd (LISTEN_FDS), if any.
     ///
     /// # Errors
-    /// One of them is neither a TCP listener nor a UDP socket.
-    pub(crate) fn from_service_manager() -> Result<Self, String> {
+    /// [`Error::NoListener`], [`Error::Given`].
+    pub(crate) fn from_service_manager() -> Result<Self, Error> {
         let mut given = ListenFd::from_env();
         let mut sockets = Vec::new();
         for index in 0..given.len() {
-            let what = format!("the service manager's socket {index}");
+            // A socket of another kind is not taken, so the other kind can be tried.
             let tcp = given.take_tcp_listener(index).ok().flatten();
             let socket = match tcp {
                 Some(tcp) => Some(tcp.local_addr().map(|address| (address, Any::Tcp(tcp)))),
                 None => given.take_udp_socket(index).ok().flatten().map(quic),
             };
-            let socket = socket.ok_or_else(|| {
-                format!("{what} is neither ListenStream= nor ListenDatagram= with a port")
-            })?;
-            let (address, socket) = socket.map_err(|err| format!("{what}: {err}"))?;
+            let socket = socket.ok_or(Error::NoListener { index })?;
+            let (address, socket) = socket.map_err(|source| Error::Given { index, source })?;
             sockets.push(Given { purpose: None, address, socket });
         }
         Ok(Self { sockets, strict: true })
@@ -202,7 +243,7 @@ impl Sockets {
     /// # Errors
     /// One line: an address is in use or not permitted, none of a purpose is available, or the
     /// service manager has a socket without a listener.
-    pub(crate) fn open(wanted: &[Wanted], mut inherited: Inherited) -> Result<Self, String> {
+    pub(crate) fn open(wanted: &[Wanted], mut inherited: Inherited) -> Result<Self, Error> {
         let mut sockets = Self::default();
         let mut absent = Vec::new();
         let mut left_out = |wanted: Wanted, bound: io::Result<()>| match bound {
@@ -210,13 +251,15 @@ impl Sockets {
                 absent.push((wanted, err));
                 Ok(())
             }
-            bound => bound.map_err(|err| unbound(wanted, &err)),
+            bound => bound.map_err(|source| Error::Unbound { wanted, source }),
         };
         let of = |purpose: Purpose| {
             wanted.iter().copied().filter(move |wanted| wanted.purpose == purpose)
         };
         let both = of(Purpose::Quic).next().is_some();
         for &wanted in wanted.iter().filter(|wanted| wanted.purpose != Purpose::Quic) {
+            // If the kernel chooses the port of HTTPS, it must be free in UDP too, so both are
+            // bound together.
             let chosen = both && wanted.purpose == Purpose::Https && wanted.address.port() == 0;
             match inherited.take(wanted) {
                 Some(bound) => sockets.add(wanted.purpose, bound),
@@ -237,19 +280,22 @@ impl Sockets {
                 left_out(wanted, sockets.bind(wanted))?;
             }
         }
-        for (wanted, err) in absent {
+        // Not earlier, because another address of the same purpose may be available.
+        for (wanted, source) in absent {
             if sockets.address(wanted.purpose).is_none() {
-                return Err(unbound(wanted, &err));
+                return Err(Error::Unbound { wanted, source });
             }
-            warn!(listener = wanted.purpose.name(), addr = %wanted.address, %err, "address not available on this machine, skipped");
+            warn!(
+                listener = wanted.purpose.name(), addr = %wanted.address, err = %source,
+                "address not available on this machine, skipped"
+            );
         }
+        // A socket of the service manager that has no listener is a mistake in a unit file. The old
+        // process may have had other listeners.
         for left in inherited.sockets {
             let (kind, address) = (left.socket.kind(), left.address);
             if inherited.strict {
-                return Err(format!(
-                    "the service manager hands over {kind} {address}, which is no listener of the configuration (those of TLS are off \
-                     without a certificate): set a `listen` to it, or take it out of the socket unit"
-                ));
+                return Err(Error::NotWanted { kind, address });
             }
             info!(%kind, %address, "no longer listening");
         }
@@ -267,6 +313,7 @@ impl Sockets {
         loop {
             let https = bind(wanted)?;
             let udp = Wanted { purpose: Purpose::Quic, address: https.0 };
+            // The kernel chose a port that is free in TCP; if UDP has it in use, it chooses again.
             match bind(udp) {
                 Ok(quic) => {
                     self.add(wanted.purpose, https);
@@ -311,14 +358,14 @@ impl Sockets {
     ///
     /// # Errors
     /// No file descriptors are left.
-    pub(crate) fn tcp(&self, purpose: Purpose) -> Result<Vec<TcpListener>, String> {
+    pub(crate) fn tcp(&self, purpose: Purpose) -> Result<Vec<TcpListener>, Error> {
         let open = self.0.iter().filter(|open| open.purpose == purpose);
         let listeners = open.filter_map(|open| match &open.socket {
             Any::Tcp(listener) => Some(listener.try_clone()),
             Any::Quic(_) | Any::Served(_) => None,
         });
         let listeners: io::Result<Vec<TcpListener>> = listeners.collect();
-        listeners.map_err(|err| format!("{}: {err}", purpose.name()))
+        listeners.map_err(|source| Error::NotDuplicated { purpose, source })
     }
 
     /// The old process no longer reads its QUIC sockets: this process does from now on.
@@ -371,6 +418,7 @@ fn bind(wanted: Wanted) -> io::Result<Bound> {
     };
     let address = wanted.address;
     let any = address.is_ipv6() && address.ip().is_unspecified();
+    // Without IPv6 `[::]` fails in several ways; a port in use is in use for IPv4 too.
     match bind(address) {
         Err(err) if any && err.kind() != io::ErrorKind::AddrInUse => {
             bind((Ipv4Addr::UNSPECIFIED, address.port()).into())
@@ -405,19 +453,6 @@ fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Soc
         socket.set_only_v6(false)?;
     }
     Ok(socket)
-}
-
-/// Why a listener could not be bound, and the remedy.
-pub(crate) fn unbound(wanted: Wanted, err: &io::Error) -> String {
-    let advice = match err.kind() {
-        io::ErrorKind::AddrInUse => "another program uses the port: stop it, or set another port",
-        _ if is_absent(err) => "this machine does not have the address: set another address",
-        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: set another port",
-        _ => "set another address",
-    };
-    let (section, address, kind) =
-        (wanted.purpose.section(), wanted.address, wanted.purpose.kind());
-    format!("{section}.listen: {kind} {address}: {err}; {advice}")
 }
 
 #[cfg(test)]
@@ -479,8 +514,9 @@ mod tests {
         let absent = ABSENT.map(|address| wanted(Purpose::Rtmp, address));
         for absent in [&absent[..1], &absent] {
             let other = wanted(Purpose::Http, "127.0.0.1:0");
-            let refusal =
-                Sockets::open(&[absent, &[other]].concat(), Inherited::default()).unwrap_err();
+            let refusal = Sockets::open(&[absent, &[other]].concat(), Inherited::default())
+                .unwrap_err()
+                .to_string();
             assert!(refusal.starts_with(&format!("rtmp.listen: tcp {}: ", ABSENT[0])), "{refusal}");
             assert!(refusal.contains("does not have the address"), "{refusal}");
         }
@@ -499,7 +535,8 @@ mod tests {
         let address = taken.local_addr().unwrap();
         let refusal =
             Sockets::open(&[wanted(Purpose::Http, &address.to_string())], Inherited::default())
-                .unwrap_err();
+                .unwrap_err()
+                .to_string();
         assert!(refusal.starts_with(&format!("http.listen: tcp {address}: ")), "{refusal}");
         assert!(refusal.contains("another program uses the port"));
     }
@@ -549,7 +586,8 @@ mod tests {
         let address = first.address(Purpose::Http).unwrap();
         // A port that was assigned is not the one in the unit file.
         let refusal = Sockets::open(&[wanted(Purpose::Http, "127.0.0.1:0")], from_systemd(first.0))
-            .unwrap_err();
+            .unwrap_err()
+            .to_string();
         assert!(
             refusal.contains(&format!("tcp {address}")) && refusal.contains("socket unit"),
             "{refusal}"

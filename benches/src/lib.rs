@@ -8,7 +8,7 @@
 //! - [`http`]: a keep-alive reader. [`playlist`]: the subset of playlists that it parses.
 //! - [`bad`]: publishers whose timestamps or configurations violate the rules.
 //! - [`process`]: servers as separate processes: started, pinned to a core, their CPU time and
-//!   memory read.
+//!   memory read. [`port`]: addresses for them.
 //! - [`path`]: the daemon's path of a frame, from an RTMP socket to an HTTP body, inside this
 //!   process.
 //! - [`certificate`]: for a run. [`rival`]: other servers with their best settings. [`raw`],
@@ -31,6 +31,7 @@ pub mod loader;
 pub mod path;
 pub mod player;
 pub mod playlist;
+pub mod port;
 pub mod process;
 pub mod quic;
 pub mod raw;

@@ -33,8 +33,9 @@ pub fn wrk(
     let openssl = directory.join("openssl.cnf");
     fs::write(
         &openssl,
-        "openssl_conf = all\n[all]\nssl_conf = ssl\n[ssl]\nsystem_default = tls\n[tls]\n\
-         Ciphersuites = TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256\n",
+        "openssl_conf = all\n[all]\nssl_conf = ssl\n[ssl]\nsystem_default = \
+         tls\n[tls]\nCiphersuites = \
+         TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256\n",
     )?;
     let output = run(Command::new("wrk").env("OPENSSL_CONF", openssl).args([
         "-t1",

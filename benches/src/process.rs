@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Failure, certificate::Certificate, rival::free_port};
+use crate::{Failure, certificate::Certificate, port::free_port};
 
 /// Clock ticks a second in `/proc/PID/stat`: USER_HZ, 100 on every Linux.
 const TICKS: f64 = 100.0;

@@ -3,14 +3,14 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::Stdio,
     thread,
     time::Duration,
 };
 
-use crate::{Failure, certificate::Certificate, process::Server};
+use crate::{Failure, certificate::Certificate, port::free_port, process::Server};
 
 /// A server and its addresses.
 #[derive(Debug)]
@@ -34,12 +34,15 @@ pub fn nginx(directory: &Path, certificate: &Certificate, core: usize) -> Result
     let here = directory.display();
     let (cert, key) = (certificate.cert.display(), certificate.key.display());
     let text = format!(
-        "daemon off;\nuser root;\nworker_processes 1;\npid {here}/nginx.pid;\nerror_log {here}/nginx.log warn;\n\
-         events {{ worker_connections 1024; }}\nhttp {{\n  access_log off;\n  sendfile off;\n  output_buffers 1 2m;\n  tcp_nodelay on;\n  \
-         keepalive_requests 1000000000;\n  keepalive_timeout 1h;\n  open_file_cache max=100 inactive=1h;\n  \
-         client_body_temp_path {here}/t1;\n  proxy_temp_path {here}/t2;\n  fastcgi_temp_path {here}/t3;\n  uwsgi_temp_path {here}/t4;\n  \
-         scgi_temp_path {here}/t5;\n  server {{\n    listen {plain};\n    listen {tls} ssl http2;\n    \
-         ssl_certificate {cert};\n    ssl_certificate_key {key};\n    ssl_protocols TLSv1.2 TLSv1.3;\n    root {here};\n  }}\n}}\n"
+        "daemon off;\nuser root;\nworker_processes 1;\npid {here}/nginx.pid;\nerror_log \
+         {here}/nginx.log warn;\nevents {{ worker_connections 1024; }}\nhttp {{\n  access_log \
+         off;\n  sendfile off;\n  output_buffers 1 2m;\n  tcp_nodelay on;\n  keepalive_requests \
+         1000000000;\n  keepalive_timeout 1h;\n  open_file_cache max=100 inactive=1h;\n  \
+         client_body_temp_path {here}/t1;\n  proxy_temp_path {here}/t2;\n  fastcgi_temp_path \
+         {here}/t3;\n  uwsgi_temp_path {here}/t4;\n  scgi_temp_path {here}/t5;\n  server {{\n    \
+         listen {plain};\n    listen {tls} ssl http2;\n    ssl_certificate {cert};\n    \
+         ssl_certificate_key {key};\n    ssl_protocols TLSv1.2 TLSv1.3;\n    root {here};\n  \
+         }}\n}}\n"
     );
     let file = directory.join("nginx.conf");
     fs::write(&file, text)?;
@@ -58,7 +61,8 @@ pub fn varnish(directory: &Path, origin: SocketAddr, core: usize) -> Result<Riva
     let plain = free_port()?;
     let file = directory.join("default.vcl");
     let text = format!(
-        "vcl 4.1;\nbackend default {{ .host = \"{}\"; .port = \"{}\"; }}\nsub vcl_backend_response {{ set beresp.ttl = 1h; }}\n",
+        "vcl 4.1;\nbackend default {{ .host = \"{}\"; .port = \"{}\"; }}\nsub vcl_backend_response \
+         {{ set beresp.ttl = 1h; }}\n",
         origin.ip(),
         origin.port()
     );
@@ -86,9 +90,9 @@ pub fn caddy(directory: &Path, certificate: &Certificate, core: usize) -> Result
     let tls = free_port()?;
     let port = tls.port();
     let text = format!(
-        "{{\n  admin off\n  auto_https off\n  default_bind 127.0.0.1\n  log {{\n    level ERROR\n  }}\n  \
-         servers {{\n    protocols h1 h2 h3\n  }}\n}}\nhttps://localhost:{port}, https://127.0.0.1:{port} {{\n  tls {} {}\n  root * {}\n  \
-         file_server\n}}\n",
+        "{{\n  admin off\n  auto_https off\n  default_bind 127.0.0.1\n  log {{\n    level ERROR\n  \
+         }}\n  servers {{\n    protocols h1 h2 h3\n  }}\n}}\nhttps://localhost:{port}, \
+         https://127.0.0.1:{port} {{\n  tls {} {}\n  root * {}\n  file_server\n}}\n",
         certificate.cert.display(),
         certificate.key.display(),
         directory.display()
@@ -108,20 +112,6 @@ pub fn caddy(directory: &Path, certificate: &Certificate, core: usize) -> Result
     })?;
     listens(tls, "caddy", &log)?;
     Ok(Rival { server, plain: None, tls: Some(tls) })
-}
-
-/// An address of loopback whose port is free in TCP and UDP.
-///
-/// # Errors
-/// There is none.
-pub fn free_port() -> Result<SocketAddr, Failure> {
-    for _ in 0..100 {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        if UdpSocket::bind(tcp).is_ok() {
-            return Ok(tcp);
-        }
-    }
-    Err("no port is free in TCP and UDP".into())
 }
 
 fn listens(address: SocketAddr, name: &str, log: &Path) -> Result<(), Failure> {

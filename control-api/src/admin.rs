@@ -78,6 +78,7 @@ pub fn router(registry: Registry, readiness: Readiness) -> Router {
             Err(_) => Err((StatusCode::INTERNAL_SERVER_ERROR, "metrics could not be written\n")),
         }
     };
+    // Separate from health: a process that starts or stops is healthy, but must get no requests.
     let ready = move || async move {
         match readiness.is_ready() {
             true => (StatusCode::OK, "ready\n"),
@@ -149,7 +150,10 @@ async fn accept(
             // No exchange is ever begun, so that the oldest connection gives way whatever it does.
             let ended = tokio::select! {
                 ended = timeout(CONNECTION_LIMIT, connection) => ended,
-                () = permit.usage().closed() => return debug!(%peer, "admin connection closed to make room"),
+                () = permit.usage().closed() => {
+                    debug!(%peer, "admin connection closed to make room");
+                    return;
+                }
             };
             match ended {
                 Ok(Ok(())) => {}

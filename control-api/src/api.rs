@@ -114,9 +114,11 @@ impl Api {
             let words = "give the administrator's token as Authorization: Bearer TOKEN";
             return Err(Problem::unauthenticated(words));
         };
+        // 403 and not 401: no token would be accepted, so the client has nothing to try.
         let Some(expected) = self.administrator.token() else {
-            let words = "no administrator's token is configured: set api.admin_token to a random text, or api.admin_token_sha256 to its \
-                         SHA-256, and send the daemon SIGHUP";
+            let words = "no administrator's token is configured: set api.admin_token to a random \
+                         text, or api.admin_token_sha256 to its SHA-256, and send the daemon \
+                         SIGHUP";
             return Err(Problem::new(StatusCode::FORBIDDEN, words));
         };
         match expected.matches(token) {
@@ -136,8 +138,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 #[openapi(
     info(
         title = "streamforge",
-        description = "Lists and ends live broadcasts. Errors are problem details (RFC 9457), times are RFC 3339 in UTC, \
-                       lists are paged with cursors."
+        description = "Lists and ends live broadcasts. Errors are problem details (RFC 9457), \
+                       times are RFC 3339 in UTC, lists are paged with cursors."
     ),
     servers((url = "/")),
     modifiers(&Security)
@@ -186,9 +188,24 @@ struct Page {
     path = "/api/v1/streams",
     params(Page),
     responses(
-        (status = OK, description = "A page of the list", body = Streams, content_type = "application/json"),
-        (status = BAD_REQUEST, description = "The query is invalid", body = Problem, content_type = "application/problem+json"),
-        (status = PRECONDITION_FAILED, description = "If-Match is not `*`", body = Problem, content_type = "application/problem+json"),
+        (
+            status = OK,
+            description = "A page of the list",
+            body = Streams,
+            content_type = "application/json"
+        ),
+        (
+            status = BAD_REQUEST,
+            description = "The query is invalid",
+            body = Problem,
+            content_type = "application/problem+json"
+        ),
+        (
+            status = PRECONDITION_FAILED,
+            description = "If-Match is not `*`",
+            body = Problem,
+            content_type = "application/problem+json"
+        ),
     )
 )]
 async fn list_streams(
@@ -209,6 +226,8 @@ async fn list_streams(
         page.cursor.as_deref().is_none_or(|last| broadcast.name().as_str() > last)
     });
     broadcasts.sort_by(|a, b| a.name().cmp(b.name()));
+    // The cursor is the last name of the page: names are unique and sorted, so that broadcasts that
+    // begin or end between two requests neither repeat nor hide others.
     let more = broadcasts.len() > limit;
     broadcasts.truncate(limit);
     let next = broadcasts.last().filter(|_| more).map(|last| last.name().to_string());
@@ -226,9 +245,24 @@ async fn list_streams(
     path = "/api/v1/streams/{channel}",
     params(("channel" = String, Path, description = "The channel's name")),
     responses(
-        (status = OK, description = "The channel is live", body = Stream, content_type = "application/json"),
-        (status = NOT_FOUND, description = "It is not live", body = Problem, content_type = "application/problem+json"),
-        (status = PRECONDITION_FAILED, description = "If-Match is not `*`", body = Problem, content_type = "application/problem+json"),
+        (
+            status = OK,
+            description = "The channel is live",
+            body = Stream,
+            content_type = "application/json"
+        ),
+        (
+            status = NOT_FOUND,
+            description = "It is not live",
+            body = Problem,
+            content_type = "application/problem+json"
+        ),
+        (
+            status = PRECONDITION_FAILED,
+            description = "If-Match is not `*`",
+            body = Problem,
+            content_type = "application/problem+json"
+        ),
     )
 )]
 async fn show_stream(
@@ -238,6 +272,7 @@ async fn show_stream(
 ) -> Result<Json<Listed>, Problem> {
     let name = named(channel)?;
     let here = api.hub.broadcast(&name).and_then(|broadcast| api.stream(&broadcast));
+    // The newer broadcast of a channel is here, and is the one that viewers get.
     let stream = match here {
         Some(stream) => Some(stream),
         None => elsewhere::stream(&*api.elsewhere, &uri).await,
@@ -256,10 +291,30 @@ async fn show_stream(
     security(("administrator" = [])),
     responses(
         (status = NO_CONTENT, description = "The broadcast has ended"),
-        (status = UNAUTHORIZED, description = "The token is missing, or is not the administrator's", body = Problem, content_type = "application/problem+json"),
-        (status = FORBIDDEN, description = "No token is configured, or a draining process has another one", body = Problem, content_type = "application/problem+json"),
-        (status = NOT_FOUND, description = "It is not live", body = Problem, content_type = "application/problem+json"),
-        (status = PRECONDITION_FAILED, description = "If-Match is not `*`", body = Problem, content_type = "application/problem+json"),
+        (
+            status = UNAUTHORIZED,
+            description = "The token is missing, or is not the administrator's",
+            body = Problem,
+            content_type = "application/problem+json"
+        ),
+        (
+            status = FORBIDDEN,
+            description = "No token is configured, or a draining process has another one",
+            body = Problem,
+            content_type = "application/problem+json"
+        ),
+        (
+            status = NOT_FOUND,
+            description = "It is not live",
+            body = Problem,
+            content_type = "application/problem+json"
+        ),
+        (
+            status = PRECONDITION_FAILED,
+            description = "If-Match is not `*`",
+            body = Problem,
+            content_type = "application/problem+json"
+        ),
     )
 )]
 async fn end_stream(
@@ -275,11 +330,13 @@ async fn end_stream(
     // again.
     let (here, there) =
         (api.hub.kick(&name), elsewhere::end(&*api.elsewhere, &uri, &headers).await);
+    // A refusal of the other process is of interest only if nothing has ended here.
     match there {
         _ if here => {}
         Some(StatusCode::NO_CONTENT) => {}
         Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-            let words = "the channel is not live here, and the process that drains since the last upgrade has another administrator's token";
+            let words = "the channel is not live here, and the process that drains since the last \
+                         upgrade has another administrator's token";
             return Err(Problem::new(StatusCode::FORBIDDEN, words));
         }
         _ => return Err(not_live(&name)),

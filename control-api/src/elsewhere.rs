@@ -2,13 +2,15 @@
 //! beside those of this process, and DELETE reaches both. The caller of the API provides the
 //! transport.
 
+mod theirs;
+
 use std::{collections::BTreeMap, pin::Pin};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde::Deserialize;
 
+pub(crate) use self::theirs::Theirs;
 use crate::streams::{Listed, Streams};
 
 /// Sends requests to the other process, with a time limit, because the client waits.
@@ -34,29 +36,11 @@ impl Elsewhere for Nowhere {
     }
 }
 
-/// A stream as the other process lists it.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Theirs(Map<String, Value>);
-
 /// A page of its list.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Page {
     streams: Vec<Theirs>,
     next: Option<String>,
-}
-
-impl Theirs {
-    fn channel(&self) -> Option<&str> {
-        self.0.get("channel")?.as_str()
-    }
-
-    /// Marks a stream as draining. The other process cannot do so, because it does not know that it
-    /// was replaced in this list.
-    fn mark(mut self) -> Self {
-        self.0.insert("draining".into(), true.into());
-        self
-    }
 }
 
 /// Sends the same GET request to the other process and parses a successful response.

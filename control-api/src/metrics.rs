@@ -59,6 +59,7 @@ impl Collector for Broadcasts {
                 Presence::Ended => {}
             }
         }
+        // Both states are present at 0 too, because rates and alerts need a series that stays.
         let mut family = encoder.encode_descriptor(
             "broadcasts",
             "Broadcasts with a connected (live) or absent (away) publisher",

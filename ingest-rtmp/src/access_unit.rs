@@ -248,6 +248,8 @@ impl Assembler {
             let bytes = join(&units, length_size).ok_or(Drop::Malformed)?;
             Ok((bytes, nal::contents(units)))
         };
+        // The declared format is tried first, because nearly all messages have it. Some encoders
+        // send start codes, or length prefixes of another size than they declare.
         let Some(survey) = nal::survey(&payload, length_size) else {
             if nal::is_byte_stream(&payload) {
                 return rewrite(nal::byte_stream(&payload).collect());

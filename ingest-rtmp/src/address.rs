@@ -28,6 +28,8 @@ pub(crate) fn stream<'a>(served: &str, after_app: &'a str, name: &'a str) -> &'a
     {
         name = trim(rest);
     }
+    // Without a name the stream key may be in the application: it is there if it was entered as a
+    // part of the server's URL.
     match name {
         "" | DEFAULT_INSTANCE => trim(after_app)
             .rsplit('/')

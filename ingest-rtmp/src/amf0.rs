@@ -1,134 +1,18 @@
 //! AMF0 values: the bounded decoder for untrusted bytes, and the encoder of our responses. Pure.
 //! `session` interprets the commands.
 //!
-//! AMF 0 specification (Adobe, 2007), section 2. Depth, number of values and bytes are limited, so
-//! a message can cost neither stack nor more memory than a small multiple of itself.
-//!
-//! `amf3` reads a value after the avmplus-object marker (3.1).
+//! AMF 0 specification (Adobe, 2007), section 2. `amf` has the values and the limits; `amf3` reads
+//! a value after the avmplus-object marker (3.1).
 //!
 //! Tolerated: an object or array that ends with its message instead of an end marker (seen in
 //! onMetaData); strings that are not UTF-8. A reference is read as undefined, because no message
 //! that we interpret contains one.
 
-use crate::amf3;
-
-/// Maximum nesting of objects and arrays.
-pub(crate) const MAX_DEPTH: usize = 8;
-/// Maximum number of values in one message, including those in objects and arrays.
-const MAX_VALUES: usize = 1024;
-
-/// Why a message's values cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// The message ends inside a value.
-    #[error("AMF value at byte {at} is truncated")]
-    Truncated {
-        /// Offset in the message.
-        at: usize,
-    },
-    /// Objects or arrays are nested more deeply than the limit.
-    #[error("AMF values nested deeper than {max} at byte {at}")]
-    TooDeep {
-        /// Offset in the message.
-        at: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// More values than the limit.
-    #[error("more than {max} AMF values")]
-    TooMany {
-        /// The limit.
-        max: usize,
-    },
-    /// A reserved marker.
-    #[error("AMF marker {marker} at byte {at}")]
-    BadMarker {
-        /// The marker.
-        marker: u8,
-        /// Offset in the message.
-        at: usize,
-    },
-    /// An AMF3 reference to a text or to traits that does not exist.
-    #[error("AMF3 reference at byte {at} to nothing")]
-    BadReference {
-        /// Offset in the message.
-        at: usize,
-    },
-    /// An AMF3 object with a class-specific encoding.
-    #[error("AMF3 object at byte {at} in an encoding of its own")]
-    Externalizable {
-        /// Offset in the message.
-        at: usize,
-    },
-    /// AMF3 references repeat more text than the limit.
-    #[error("AMF3 references repeat more than {max} bytes of text")]
-    TooMuchRepeated {
-        /// The limit in bytes.
-        max: usize,
-    },
-}
-
-/// A value. Objects, typed objects and ECMA arrays are all `Object`, because RTMP does not
-/// distinguish them.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value {
-    /// A number.
-    Number(f64),
-    /// True or false.
-    Boolean(bool),
-    /// A string, a long string or an XML document.
-    String(String),
-    /// Names and values in their original order.
-    Object(Vec<(String, Value)>),
-    /// A strict array.
-    Array(Vec<Value>),
-    /// Milliseconds since 1970, UTC.
-    Date(f64),
-    /// Null.
-    Null,
-    /// Undefined, unsupported, or a reference.
-    Undefined,
-}
-
-impl Value {
-    /// The text of a string.
-    pub fn as_str(&self) -> Option<&str> {
-        match self {
-            Self::String(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// The value of a number.
-    pub fn as_number(&self) -> Option<f64> {
-        match self {
-            Self::Number(number) => Some(*number),
-            _ => None,
-        }
-    }
-
-    /// The value of an object's property.
-    pub fn property(&self, name: &str) -> Option<&Value> {
-        match self {
-            Self::Object(properties) => {
-                properties.iter().find(|(key, _)| key == name).map(|(_, value)| value)
-            }
-            _ => None,
-        }
-    }
-}
-
-impl From<&str> for Value {
-    fn from(text: &str) -> Self {
-        Self::String(text.into())
-    }
-}
-
-impl From<f64> for Value {
-    fn from(number: f64) -> Self {
-        Self::Number(number)
-    }
-}
+pub use crate::amf::{Error, Value};
+use crate::{
+    amf::{Decoder, MAX_DEPTH},
+    amf3,
+};
 
 /// An object of these properties, in this order.
 pub(crate) fn object<const N: usize>(properties: [(&str, Value); N]) -> Value {
@@ -159,132 +43,84 @@ mod marker {
 /// # Errors
 /// See [`Error`]; values that were parsed before it are dropped.
 pub fn parse(message: &[u8]) -> Result<Vec<Value>, Error> {
-    let mut decoder = Decoder { message, at: 0, values: 0 };
+    let mut decoder = Decoder::new(message);
     let mut values = Vec::new();
     while !decoder.is_done() {
-        values.push(decoder.value(0)?);
+        values.push(value(&mut decoder, 0)?);
     }
     Ok(values)
 }
 
-pub(crate) struct Decoder<'a> {
-    message: &'a [u8],
-    at: usize,
-    values: usize,
+/// Reads one value at nesting depth `depth`.
+fn value(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, Error> {
+    decoder.count()?;
+    let at = decoder.at();
+    let [marker] = decoder.take()?;
+    let nested = matches!(
+        marker,
+        marker::OBJECT | marker::ECMA_ARRAY | marker::STRICT_ARRAY | marker::TYPED_OBJECT
+    );
+    if nested && depth == MAX_DEPTH {
+        return Err(Error::TooDeep { at, max: MAX_DEPTH });
+    }
+    Ok(match marker {
+        marker::NUMBER => Value::Number(f64::from_be_bytes(decoder.take()?)),
+        marker::BOOLEAN => Value::Boolean(decoder.take::<1>()? != [0]),
+        marker::STRING => Value::String(text(decoder)?),
+        marker::LONG_STRING | marker::XML => {
+            let len = u32::from_be_bytes(decoder.take()?) as usize;
+            Value::String(decoder.text_of(len)?)
+        }
+        marker::OBJECT => properties(decoder, depth)?,
+        marker::ECMA_ARRAY => {
+            // The number of entries is a hint, often 0.
+            decoder.take::<4>()?;
+            properties(decoder, depth)?
+        }
+        marker::TYPED_OBJECT => {
+            text(decoder)?;
+            properties(decoder, depth)?
+        }
+        marker::STRICT_ARRAY => {
+            let count = u32::from_be_bytes(decoder.take()?);
+            let mut values = Vec::new();
+            for _ in 0..count {
+                values.push(value(decoder, depth + 1)?);
+            }
+            Value::Array(values)
+        }
+        marker::DATE => {
+            let date = f64::from_be_bytes(decoder.take()?);
+            decoder.take::<2>()?; // a time zone that the specification says is 0
+            Value::Date(date)
+        }
+        marker::NULL => Value::Null,
+        marker::UNDEFINED | marker::UNSUPPORTED => Value::Undefined,
+        marker::REFERENCE => {
+            decoder.take::<2>()?;
+            Value::Undefined
+        }
+        marker::AVMPLUS => amf3::value(decoder, depth)?,
+        marker => return Err(Error::BadMarker { marker, at }),
+    })
 }
 
-impl<'a> Decoder<'a> {
-    fn is_done(&self) -> bool {
-        self.at == self.message.len()
-    }
-
-    fn value(&mut self, depth: usize) -> Result<Value, Error> {
-        self.count()?;
-        let at = self.at;
-        let [marker] = self.take()?;
-        let nested = matches!(
-            marker,
-            marker::OBJECT | marker::ECMA_ARRAY | marker::STRICT_ARRAY | marker::TYPED_OBJECT
-        );
-        if nested && depth == MAX_DEPTH {
-            return Err(Error::TooDeep { at, max: MAX_DEPTH });
+/// Names and values up to an empty name with an end marker, or the message's end.
+fn properties(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, Error> {
+    let mut properties = Vec::new();
+    while !decoder.is_done() {
+        let name = text(decoder)?;
+        if name.is_empty() && decoder.take_if(marker::OBJECT_END) {
+            break;
         }
-        Ok(match marker {
-            marker::NUMBER => Value::Number(f64::from_be_bytes(self.take()?)),
-            marker::BOOLEAN => Value::Boolean(self.take::<1>()? != [0]),
-            marker::STRING => Value::String(self.text()?),
-            marker::LONG_STRING | marker::XML => {
-                let len = u32::from_be_bytes(self.take()?) as usize;
-                Value::String(self.text_of(len)?)
-            }
-            marker::OBJECT => self.properties(depth)?,
-            marker::ECMA_ARRAY => {
-                // The number of entries is a hint, often 0.
-                self.take::<4>()?;
-                self.properties(depth)?
-            }
-            marker::TYPED_OBJECT => {
-                self.text()?;
-                self.properties(depth)?
-            }
-            marker::STRICT_ARRAY => {
-                let count = u32::from_be_bytes(self.take()?);
-                let mut values = Vec::new();
-                for _ in 0..count {
-                    values.push(self.value(depth + 1)?);
-                }
-                Value::Array(values)
-            }
-            marker::DATE => {
-                let date = f64::from_be_bytes(self.take()?);
-                self.take::<2>()?; // a time zone that the specification says is 0
-                Value::Date(date)
-            }
-            marker::NULL => Value::Null,
-            marker::UNDEFINED | marker::UNSUPPORTED => Value::Undefined,
-            marker::REFERENCE => {
-                self.take::<2>()?;
-                Value::Undefined
-            }
-            marker::AVMPLUS => amf3::value(self, depth)?,
-            marker => return Err(Error::BadMarker { marker, at }),
-        })
+        properties.push((name, value(decoder, depth + 1)?));
     }
+    Ok(Value::Object(properties))
+}
 
-    /// Offset of the next byte in the message.
-    pub(crate) fn at(&self) -> usize {
-        self.at
-    }
-
-    /// Counts one more value.
-    pub(crate) fn count(&mut self) -> Result<(), Error> {
-        self.values += 1;
-        match self.values <= MAX_VALUES {
-            true => Ok(()),
-            false => Err(Error::TooMany { max: MAX_VALUES }),
-        }
-    }
-
-    /// Names and values up to an empty name with an end marker, or the message's end.
-    fn properties(&mut self, depth: usize) -> Result<Value, Error> {
-        let mut properties = Vec::new();
-        while !self.is_done() {
-            let name = self.text()?;
-            if name.is_empty() && self.message.get(self.at) == Some(&marker::OBJECT_END) {
-                self.at += 1;
-                break;
-            }
-            properties.push((name, self.value(depth + 1)?));
-        }
-        Ok(Value::Object(properties))
-    }
-
-    fn text(&mut self) -> Result<String, Error> {
-        let len = u16::from_be_bytes(self.take()?);
-        self.text_of(usize::from(len))
-    }
-
-    pub(crate) fn text_of(&mut self, len: usize) -> Result<String, Error> {
-        let rest = &self.message[self.at..];
-        let text = rest.get(..len).ok_or(Error::Truncated { at: self.at })?;
-        self.at += len;
-        Ok(String::from_utf8_lossy(text).into_owned())
-    }
-
-    pub(crate) fn skip(&mut self, len: usize) -> Result<(), Error> {
-        if self.message.len() - self.at < len {
-            return Err(Error::Truncated { at: self.at });
-        }
-        self.at += len;
-        Ok(())
-    }
-
-    pub(crate) fn take<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        let rest: &'a [u8] = &self.message[self.at..];
-        let taken = rest.first_chunk().ok_or(Error::Truncated { at: self.at })?;
-        self.at += N;
-        Ok(*taken)
-    }
+fn text(decoder: &mut Decoder<'_>) -> Result<String, Error> {
+    let len = u16::from_be_bytes(decoder.take()?);
+    decoder.text_of(usize::from(len))
 }
 
 /// Writes values in order. Strings beyond 65 535 bytes become long strings; longer names are
@@ -302,6 +138,7 @@ fn write_value(value: &Value, out: &mut Vec<u8>) {
             out.extend(number.to_be_bytes());
         }
         Value::Boolean(truth) => out.extend([marker::BOOLEAN, u8::from(*truth)]),
+        // A string has a length of two bytes, a long string of four.
         Value::String(text) => match u16::try_from(text.len()) {
             Ok(len) => {
                 out.push(marker::STRING);

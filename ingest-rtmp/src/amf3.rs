@@ -1,4 +1,4 @@
-//! AMF3 values, which an AMF0 message may contain after the avmplus-object marker. Pure. The AMF0
+//! AMF3 values, which an AMF0 message may contain after the avmplus-object marker. Pure. The shared
 //! decoder limits depth and number of values; text that is repeated by reference is limited too,
 //! because a reference of two bytes can name a long text.
 //!
@@ -8,7 +8,7 @@
 //! Tolerated: references to objects, arrays and dates, byte arrays, vectors of numbers and
 //! dictionaries are read as undefined, because no message that we interpret contains one.
 
-use crate::amf0::{Decoder, Error, MAX_DEPTH, Value};
+use crate::amf::{Decoder, Error, MAX_DEPTH, Value};
 
 /// Maximum number of bytes of text that one value may repeat by reference.
 const MAX_REPEATED: usize = 64 << 10;
@@ -68,6 +68,7 @@ impl Reader<'_, '_> {
         let at = self.decoder.at();
         self.decoder.count()?;
         let [marker] = self.decoder.take()?;
+        // Checked before anything in them is read, because each level costs stack.
         let nested = matches!(
             marker,
             marker::ARRAY | marker::OBJECT | marker::VECTOR_OBJECT | marker::DICTIONARY
@@ -124,6 +125,8 @@ impl Reader<'_, '_> {
         let Header::Inline(bits) = self.header()? else {
             return Ok(Value::Undefined);
         };
+        // Three forms: traits that were sent before, by number; an encoding of the class's own,
+        // whose length is unknown; or the class, the number of names, and the names.
         let traits = if bits & 1 == 0 {
             let traits = self.traits.get(bits >> 1).cloned().ok_or(Error::BadReference { at })?;
             self.repeat(traits.names.iter().map(String::len).sum())?;
@@ -341,7 +344,9 @@ mod tests {
         }
 
         #[test]
-        fn no_value_of_small_bytes_makes_the_decoder_panic(bytes in prop::collection::vec(0u8..20, 0..200)) {
+        fn no_value_of_small_bytes_makes_the_decoder_panic(
+            bytes in prop::collection::vec(0u8..20, 0..200),
+        ) {
             let _ = read(&bytes);
         }
     }

@@ -130,8 +130,8 @@ mod tests {
     use super::*;
 
     /// A publisher of 1000 bytes for a second of media that sends 5000 at once and leads, with 2500
-    /// of them held. Then it sends `bytes` of a millisecond, every 40 ms. Returns when that is found
-    /// to be live.
+    /// of them held. Then it sends `bytes` of a millisecond, every 40 ms. Returns when that is
+    /// found to be live.
     fn found(bytes: impl Fn(u64) -> usize) -> Option<u64> {
         let (start, mut burst) = (Instant::now(), Burst::default());
         assert!(!burst.note_received(5_000, start));

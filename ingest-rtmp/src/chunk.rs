@@ -79,13 +79,22 @@ pub struct Reader {
     streams: Vec<ChunkStream>,
     /// The last index found in `streams`, because chunks of one message are usually consecutive.
     last: usize,
-    /// The chunk whose payload is arriving: index in `streams`, missing bytes.
-    body: Option<(usize, usize)>,
+    /// The chunk whose payload is arriving.
+    body: Option<Body>,
     /// Bytes allocated for unfinished messages.
     held: usize,
     /// The largest completed message in bytes, as evidence of the peer's message sizes.
     largest: usize,
     aggregate: Option<Aggregate>,
+}
+
+/// The payload of a chunk.
+#[derive(Debug, Clone, Copy)]
+struct Body {
+    /// Index of its chunk stream in [`Reader::streams`].
+    stream: usize,
+    /// Missing bytes.
+    left: usize,
 }
 
 #[derive(Debug)]
@@ -147,7 +156,9 @@ impl Reader {
                 }
                 self.aggregate = None;
             }
-            let (index, left) = match self.body.take() {
+            // A chunk's payload may arrive in several reads: the open one is continued, or another
+            // chunk begins.
+            let Body { stream: index, left } = match self.body.take() {
                 Some(body) => body,
                 None => match self.start_chunk(input)? {
                     Some(body) => body,
@@ -159,7 +170,7 @@ impl Reader {
             // The chunk is incomplete: its bytes so far are kept, and the rest is awaited.
             if now.len() < left {
                 self.gather(index, now)?;
-                self.body = Some((index, left - now.len()));
+                self.body = Some(Body { stream: index, left: left - now.len() });
                 return Ok(None);
             }
             if let Some(message) = self.finish_chunk(index, now)?
@@ -172,9 +183,9 @@ impl Reader {
 
     /// Reads a chunk's header and opens its message if it is the first chunk. Returns `None` if the
     /// header is incomplete; `input` is then unchanged.
-    fn start_chunk(&mut self, input: &mut &[u8]) -> Result<Option<(usize, usize)>, Error> {
+    fn start_chunk(&mut self, input: &mut &[u8]) -> Result<Option<Body>, Error> {
         let mut rest = *input;
-        let Some((format, csid)) = basic_header(&mut rest) else {
+        let Some(BasicHeader { format, csid }) = basic_header(&mut rest) else {
             return Ok(None);
         };
         let found = self.find(csid);
@@ -226,7 +237,7 @@ impl Reader {
         }
         let got = stream.partial.as_ref().map_or(0, Vec::len);
         let left = (stream.header.len as usize - got).min(self.chunk_bytes as usize);
-        Ok(Some((index, left)))
+        Ok(Some(Body { stream: index, left }))
     }
 
     fn find(&self, csid: u32) -> Option<usize> {
@@ -292,6 +303,8 @@ impl Reader {
         match message.kind {
             SET_CHUNK_SIZE => {
                 let size = first_u32(&message)?;
+                // The highest bit must be zero (RTMP 5.4.1), and chunks of no bytes would never
+                // complete a message.
                 if size == 0 || size > MAX_CHUNK_BYTES {
                     return Err(Error::BadChunkSize { size, max: MAX_CHUNK_BYTES });
                 }
@@ -300,6 +313,7 @@ impl Reader {
             }
             ABORT => {
                 let csid = first_u32(&message)?;
+                // An abort of a message that is not open is tolerated: it has no effect.
                 if let Some(index) = self.find(csid)
                     && let Some(partial) = self.streams[index].partial.take()
                 {
@@ -357,9 +371,18 @@ impl Aggregate {
     }
 }
 
-/// Format and chunk stream id (RTMP 5.3.1.1).
-fn basic_header(rest: &mut &[u8]) -> Option<(u8, u32)> {
+/// The basic header of a chunk (RTMP 5.3.1.1).
+struct BasicHeader {
+    /// The form of the message header that follows, 0 to 3.
+    format: u8,
+    /// Chunk stream id, 2 to 65 599.
+    csid: u32,
+}
+
+/// Takes a basic header; `None` if it is incomplete.
+fn basic_header(rest: &mut &[u8]) -> Option<BasicHeader> {
     let [first] = take(rest)?;
+    // 0 and 1 are no ids: they mark the two longer forms.
     let csid = match first & 0x3f {
         0 => {
             let [id] = take(rest)?;
@@ -371,7 +394,7 @@ fn basic_header(rest: &mut &[u8]) -> Option<(u8, u32)> {
         }
         id => u32::from(id),
     };
-    Some((first >> 6, csid))
+    Some(BasicHeader { format: first >> 6, csid })
 }
 
 /// The header after this chunk (RTMP 5.3.1.2, 5.3.1.3); `None` if it is incomplete.

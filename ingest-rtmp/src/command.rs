@@ -4,9 +4,10 @@
 //! RTMP 1.0 section 7.2; Enhanced RTMP v2, "Enhancing NetConnection connect Command".
 
 use crate::{
+    Error,
     amf0::{self, Value, object},
     chunk::Message,
-    transmit::kind,
+    transmit::{Transmit, kind},
 };
 
 /// RTMP 7.2: name, transaction, command object, arguments. Missing fields are null.
@@ -83,6 +84,38 @@ pub(crate) fn status_object(level: &str, code: &str, description: &str) -> Value
     object([("level", level.into()), ("code", code.into()), ("description", description.into())])
 }
 
+impl Transmit {
+    /// Queues an onStatus message for a message stream, or 0 for the connection.
+    ///
+    /// # Errors
+    /// Only if it could not be framed, which no input causes.
+    pub(crate) fn status(
+        &mut self,
+        stream_id: u32,
+        level: &str,
+        code: &str,
+        description: &str,
+    ) -> Result<(), Error> {
+        let info = status_object(level, code, description);
+        self.command(stream_id, &["onStatus".into(), 0.0.into(), Value::Null, info])
+    }
+
+    /// Queues the response to a command that failed.
+    ///
+    /// # Errors
+    /// As [`Transmit::status`].
+    pub(crate) fn error(
+        &mut self,
+        transaction: f64,
+        code: &str,
+        description: &str,
+    ) -> Result<(), Error> {
+        let info = status_object("error", code, description);
+        self.command(0, &["_error".into(), transaction.into(), Value::Null, info])
+    }
+}
+
+/// Splits a name from its query, the text after `?`.
 pub(crate) fn split_query(name: &str) -> (&str, Option<&str>) {
     match name.split_once('?') {
         Some((name, query)) => (name, Some(query)),

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use net_core::config::{addresses, within};
+use net_core::config::{Error, addresses, within};
 use serde::Deserialize;
 
 use crate::session;
@@ -63,8 +63,8 @@ impl Config {
     /// Checks that every value is in its range.
     ///
     /// # Errors
-    /// One line for the operator with the key and its range.
-    pub fn check(&self) -> Result<(), String> {
+    /// The first value that is out of its range, or not of its form.
+    pub fn check(&self) -> Result<(), Error> {
         let within = |key, value, min, max| within("rtmp", key, value, min, max);
         within("max_connections", self.max_connections as u64, 1, 1_000_000)?;
         within(
@@ -79,7 +79,8 @@ impl Config {
         within("idle_ms", self.idle_ms.into(), 1_000, 600_000)?;
         within("write_ms", self.write_ms.into(), 100, 60_000)?;
         if self.app.is_empty() || self.app.contains(['/', '?', ' ']) {
-            return Err(format!("rtmp.app is {:?}, it must be one name without / and ?", self.app));
+            let (value, form) = (self.app.clone(), "one name without / and ?");
+            return Err(Error::Malformed { key: "rtmp.app", value, form });
         }
         Ok(())
     }
@@ -133,7 +134,10 @@ mod tests {
     fn values_out_of_range_are_named() {
         assert_eq!(Config::default().check(), Ok(()));
         let bad = Config { idle_ms: 5, ..Config::default() };
-        assert_eq!(bad.check().unwrap_err(), "rtmp.idle_ms is 5, it must be 1000 to 600000");
+        assert_eq!(
+            bad.check().unwrap_err().to_string(),
+            "rtmp.idle_ms is 5, it must be 1000 to 600000"
+        );
         assert!(Config { app: "a/b".into(), ..Config::default() }.check().is_err());
     }
 }

@@ -28,6 +28,7 @@ use tracing::debug;
 use crate::{
     Error,
     auth::{Authorize, Grant, PublishRequest, Reason, Refusal, StreamKey},
+    clock::{self, now},
     metrics::{Cause, Metrics},
     pace::Pace,
     player::Player,
@@ -35,7 +36,7 @@ use crate::{
     reports::Reports,
     session::{self, Event, Session},
 };
-use writes::stopped;
+use writes::{Writer, linger, stopped};
 
 /// Read buffer of publishers: one wake-up reads everything that the kernel holds. Reused.
 const READ_BYTES: usize = 64 << 10;
@@ -137,6 +138,8 @@ pub(crate) async fn run<S>(
     };
     let ended = connection.drive(&retire, &shutdown, stop.as_mut()).await;
     connection.leave(now());
+    // Peers disconnect in many ways, so an error of the socket is logged for debugging only. A
+    // violation of the protocol or of a limit is reported.
     let cause = match &ended {
         Ok(cause) => {
             debug!(?cause, "connection closed");
@@ -172,7 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let usage = Arc::clone(self.permit.usage());
         let mut signal = Dormant::new(Box::pin(signalled(&usage, shutdown, Some(retire))));
         let mut timer = pin!(sleep_until((now() + FAR).into()));
-        let mut now = now();
+        let mut now = clock::now();
         loop {
             self.handle_events(now)?;
             if self.session.is_closing() {
@@ -181,12 +184,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             }
             // What the peer cannot receive any more does not end its media.
             if self.ended.is_none()
-                && let Some(cause) = self.flush(stop.as_mut()).await?
+                && let Some(cause) = self.writer().flush(stop.as_mut()).await?
             {
                 return Ok(cause);
             }
             if self.session.is_closing() {
-                self.linger(stop).await;
+                linger(&mut self.socket, &mut self.input, stop).await;
                 return Ok(Cause::Refused);
             }
             let resume_at = self.resume_at(now).map(|at| at.min(now + AHEAD_TICK));
@@ -215,7 +218,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 () = &mut timer => Wake::Timer,
                 wake = &mut signal => wake,
             };
-            now = self::now();
+            now = clock::now();
             match woken {
                 Wake::Read(Ok(count)) if count > 0 => self.count(count, now),
                 Wake::Read(read) => self.end_input(read),
@@ -252,6 +255,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 Wake::Shutdown => self.refuse(going_down())?,
                 Wake::Evicted => return Ok(Cause::Evicted),
             }
+        }
+    }
+
+    /// The writing side, which sends the session's output.
+    fn writer(&mut self) -> Writer<'_, S> {
+        Writer {
+            socket: &mut self.socket,
+            transmit: self.session.transmit(),
+            pace: &mut self.pace,
+            player: matches!(self.role, Role::Player(_)).then_some(&mut self.permit),
+            limit: self.context.write_limit,
+            sent: &self.context.metrics.sent,
+        }
+    }
+
+    /// Sends the peer the reason of the failure, if the connection still permits it.
+    async fn explain(&mut self, err: &Error, mut stop: Pin<&mut impl Future<Output = Cause>>) {
+        // After a socket error or a slow write nothing more can be sent.
+        let gone = matches!(
+            err,
+            Error::Io(_) | Error::TooSlow { .. } | Error::TimedOut { what: "write", .. }
+        );
+        if gone || self.session.fail(err).is_err() || self.session.transmit().is_empty() {
+            return;
+        }
+        if matches!(self.writer().flush(stop.as_mut()).await, Ok(None)) {
+            linger(&mut self.socket, &mut self.input, stop).await;
         }
     }
 
@@ -310,6 +340,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             && !self.is_authorizing()
             && let Some(event) = self.session.poll_event(&mut self.input, now)?
         {
+            // A refusal is a decision about the peer's request or media, and ends the connection
+            // with its reason. An error of the session is a violation of the protocol, and ends it
+            // in `run`.
             let taken = match (event, &mut self.role) {
                 (Event::Video { timestamp, body }, Role::Publisher { publisher, .. }) => {
                     publisher.video(timestamp, body, now)
@@ -365,6 +398,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let (authorize, limit) = (Arc::clone(&self.context.authorize), self.context.session.setup);
         let decision: Pin<Box<dyn Future<Output = Result<Grant, Refusal>> + Send>> =
             Box::pin(async move {
+                // The peer is not read meanwhile, so the session's own limits do not apply.
                 match timeout(limit, authorized(authorize, request, verbatim)).await {
                     Ok(decision) => decision,
                     Err(_) => Err(Refusal::new(
@@ -389,6 +423,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             Err(refusal) => return Ok(Err(refusal)),
         };
         self.channel = Some(grant.channel.clone());
+        // Only with the right to publish: a claim can take the name from a publisher that is
+        // silent.
         let claim = match context.hub.claim_active(grant.channel, now) {
             Ok(claim) => claim,
             Err(err) => return Ok(Err(unclaimed(&err))),
@@ -464,6 +500,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             self.input.clear();
         }
         let held = self.input.len();
+        // Data that are read ahead of the wall clock can fill the buffer, which then grows by one
+        // read at a time. A large buffer is replaced once most of it has been used up.
         match held < READ_BYTES {
             true if self.input.capacity() > 4 * READ_BYTES => {
                 let mut input = BytesMut::with_capacity(READ_BYTES);
@@ -546,7 +584,8 @@ fn unclaimed(err: &HubError) -> Refusal {
         HubError::Busy { name } => Refusal::new(
             Reason::Name,
             format!(
-                "{name} is live already: stop the other encoder first; if it is gone, try again in a second"
+                "{name} is live already: stop the other encoder first; if it is gone, try again in \
+                 a second"
             ),
         ),
         HubError::Closed => going_down(),
@@ -566,11 +605,6 @@ fn arm(timer: Pin<&mut Sleep>, deadline: Option<Instant>, now: Instant) {
 /// Sets a timer that has fired.
 fn arm_again(timer: Pin<&mut Sleep>, deadline: Option<Instant>, now: Instant) {
     timer.reset(deadline.unwrap_or(now + FAR).into());
-}
-
-/// The runtime's clock, which tests can pause.
-pub(crate) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

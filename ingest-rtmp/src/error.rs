@@ -28,7 +28,8 @@ pub enum Error {
     /// A header inside an unfinished message has another length or type than the one that opened
     /// it.
     #[error(
-        "message of {len} bytes on chunk stream {csid} is interrupted after {got} by another of {other}"
+        "message of {len} bytes on chunk stream {csid} is interrupted after {got} by another of \
+         {other}"
     )]
     MessageInterrupted {
         /// The chunk stream.

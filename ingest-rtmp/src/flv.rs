@@ -184,6 +184,8 @@ fn enhanced(
 ) -> Result<Tag, Error> {
     while packet_type == packet::MOD_EX {
         let [size] = take(&mut body)?;
+        // Extensions carry nothing that is used here. Each has its size in front of it, and the
+        // next packet type behind it.
         let size = match size {
             u8::MAX => usize::from(u16::from_be_bytes(take(&mut body)?)) + 1,
             size => usize::from(size) + 1,
@@ -208,6 +210,7 @@ fn enhanced(
         }
     }
     let four_cc: [u8; 4] = take(&mut body)?;
+    // Track 0 is the track of messages without track ids.
     if many && take(&mut body)? != [0] {
         return Ok(Tag::OtherTrack);
     }
@@ -295,7 +298,8 @@ mod tests {
         assert_eq!(video(&hex!("93 61766331")), Ok(Tag::Empty));
         assert_eq!(audio(&hex!("91 6d703461")), Ok(Tag::Empty));
         assert_eq!(video(&hex!("94 61766331 02")), Ok(Tag::Nothing)); // HDR metadata
-        assert_eq!(video(&hex!("97 02 000001 01 61766331 000000 01")), frame(0, &[1])); // a nanosecond offset before it
+        // A nanosecond offset before it.
+        assert_eq!(video(&hex!("97 02 000001 01 61766331 000000 01")), frame(0, &[1]));
         assert_eq!(
             audio(&hex!("90 6d703461 1190")),
             Ok(Tag::Config(Bytes::from_static(&[0x11, 0x90])))
@@ -349,7 +353,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_body_makes_the_parsers_panic(first in any::<u8>(), rest in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn no_body_makes_the_parsers_panic(
+            first in any::<u8>(),
+            rest in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
             let body = Bytes::from([&[first][..], &rest].concat());
             let _ = parse_video(body.clone());
             let _ = parse_audio(body);

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    advice::Advice,
+    advice::{Advice, fault},
     auth::{Reason, Refusal},
     metrics::Drop,
 };
@@ -37,8 +37,16 @@ pub(crate) struct Health {
 struct Track {
     /// Time of the last accepted frame.
     taken: Option<Instant>,
-    /// Number of drops since then, and the time of the first.
-    drops: Option<(Instant, u32)>,
+    /// Drops since then.
+    drops: Option<Drops>,
+}
+
+/// Frames that were dropped without an accepted one between them.
+#[derive(Debug, Clone, Copy)]
+struct Drops {
+    /// Time of the first.
+    since: Instant,
+    count: u32,
 }
 
 impl Health {
@@ -66,8 +74,8 @@ impl Health {
             return Ok(());
         }
         let words = format!(
-            "no audio or video has arrived for {} s, only headers, metadata or pings: start the encoder's output, and publish \
-             again",
+            "no audio or video has arrived for {} s, only headers, metadata or pings: start the \
+             encoder's output, and publish again",
             self.silence.as_secs()
         );
         Err(Refusal::new(Reason::Unusable, words))
@@ -89,8 +97,8 @@ impl Health {
     /// for as long as it continues.
     ///
     /// # Errors
-    /// No frame of the other track was accepted within the same time, and no key frame is awaited: disconnect the
-    /// publisher with this refusal.
+    /// No frame of the other track was accepted within the same time, and no key frame is awaited:
+    /// disconnect the publisher with this refusal.
     pub(crate) fn drop(
         &mut self,
         video: bool,
@@ -99,66 +107,23 @@ impl Health {
     ) -> Result<Option<Advice>, Refusal> {
         self.active = now;
         let track = self.track(video);
-        let (since, count) = track.drops.get_or_insert((now, 0));
-        *count += 1;
-        if now.saturating_duration_since(*since) < LIMIT || *count <= FEW {
+        let drops = track.drops.get_or_insert(Drops { since: now, count: 0 });
+        drops.count += 1;
+        let lasts = now.saturating_duration_since(drops.since);
+        if lasts < LIMIT || drops.count <= FEW {
             return Ok(None);
         }
-        let waits = reason == Drop::BeforeKey && now.saturating_duration_since(*since) < KEY_LIMIT;
+        // A publisher that lacks only a key frame is likely to get one, so it has more time.
+        let waits = reason == Drop::BeforeKey && lasts < KEY_LIMIT;
         let recent = |taken: Instant| now.saturating_duration_since(taken) < LIMIT;
         if waits || self.track(!video).taken.is_some_and(recent) {
             return Ok(Some(Advice::Dropped { video, reason }));
         }
-        Err(Refusal::new(Reason::Unusable, words(video, reason)))
+        Err(Refusal::new(Reason::Unusable, fault(video, reason)))
     }
 
     fn track(&mut self, video: bool) -> &mut Track {
         if video { &mut self.video } else { &mut self.audio }
-    }
-}
-
-/// The fault of the received media, and the setting to change.
-pub(crate) fn words(video: bool, reason: Drop) -> &'static str {
-    match (reason, video) {
-        (Drop::BeforeConfig, true) => {
-            "the video has no configuration: neither a sequence header nor SPS and PPS in front of a key frame have arrived; \
-             restart the encoder, or let it repeat its headers"
-        }
-        (Drop::BeforeConfig, false) => {
-            "the audio has no configuration: neither an AudioSpecificConfig nor ADTS headers have arrived; restart the \
-             encoder, and set it to AAC-LC"
-        }
-        (Drop::BeforeKey, true) => {
-            "the video has no key frame to start at: set the encoder's keyframe interval to 2 s and turn intra refresh off"
-        }
-        (Drop::Malformed, true) => {
-            "the video cannot be read: its messages contain neither NAL units with length prefixes (AVCC) nor start codes \
-             (Annex B); set the encoder to H.264 for FLV or RTMP"
-        }
-        (Drop::Malformed, false) => {
-            "the audio cannot be read: its messages contain neither raw AAC frames nor whole ADTS frames; set the encoder to AAC-LC"
-        }
-        (Drop::NoPicture, _) => {
-            "the video messages contain delimiters, SEI or parameter sets, but no picture: restart the encoder"
-        }
-        (Drop::Empty, true) => {
-            "the video messages are empty: restart the encoder, and check its video source"
-        }
-        (Drop::Empty, false) => {
-            "the audio messages are empty: restart the encoder, and check its audio source"
-        }
-        (Drop::OtherTrack, _) => {
-            "all frames belong to tracks beyond the first, which are not supported: send one video and one audio track"
-        }
-        (Drop::InGap, _) => {
-            "the timestamps are slower than real time: restart the stream, and let the encoder use its clock for timestamps"
-        }
-        (Drop::TooFarAhead | Drop::AfterOutage, _) => {
-            "the timestamps are faster than real time: restart the stream, and let the encoder use its clock for timestamps"
-        }
-        (Drop::BeforeKey | Drop::Replaced, _) => {
-            "the headers change before any picture can be shown: restart the encoder"
-        }
     }
 }
 
@@ -272,7 +237,7 @@ mod tests {
         ];
         for reason in reasons {
             for video in [true, false] {
-                let words = words(video, reason);
+                let words = fault(video, reason);
                 assert!((30..250).contains(&words.len()) && !words.contains("  "), "{words}");
             }
         }

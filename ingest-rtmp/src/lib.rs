@@ -15,12 +15,14 @@
 mod access_unit;
 mod address;
 mod advice;
+mod amf;
 pub mod amf0;
 mod amf3;
 mod audience;
 pub mod auth;
 mod burst;
 pub mod chunk;
+mod clock;
 mod command;
 mod config;
 mod connection;

@@ -55,7 +55,8 @@ pub(crate) enum Drop {
     InGap,
     /// It would have led the wall clock by more than 5 s.
     TooFarAhead,
-    /// It waited behind an outage or belongs to a burst, which would otherwise have remained as latency.
+    /// It waited behind an outage or belongs to a burst, which would otherwise have remained as
+    /// latency.
     AfterOutage,
     /// Its sequence header was replaced before the broadcast began.
     Replaced,

@@ -32,6 +32,7 @@ impl Pace {
     pub(crate) fn note(&mut self, waited: Duration, bytes: usize) -> Result<(), Error> {
         self.waited += waited;
         self.taken += bytes as u64;
+        // Only time that was spent waiting counts, so a peer to which nothing is sent is not slow.
         if self.waited < self.span {
             return Ok(());
         }

@@ -101,6 +101,7 @@ impl Player {
                 self.send_config(&config, transmit);
             }
             Event::Lagged { frames, .. } => {
+                // A player that is too slow loses whole groups, and continues at a key frame.
                 self.metrics.lagged.inc_by(frames);
                 for track in &mut self.tracks {
                     track.waits_for_key = track.config.is_video();
@@ -119,6 +120,7 @@ impl Player {
         let Some(track) = self.tracks.iter_mut().find(|track| track.index == index) else {
             return;
         };
+        // A decoder that starts in the middle of a group shows errors.
         if track.waits_for_key && !frame.key {
             return;
         }

@@ -101,10 +101,13 @@ impl Limits {
     /// Counts an event of `host` at `now`. Returns the counts if it gets a line.
     fn admit(&mut self, host: Host, now: Instant) -> Option<Line> {
         let due = self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP);
+        // A full table is swept at intervals only, because a flood from many addresses calls this
+        // for each event.
         if due && self.hosts.len() >= MAX_HOSTS {
             self.hosts.retain(|_, count| !count.is_over(now));
             self.swept = Some(now);
         }
+        // Hosts beyond the limit of the table share one count.
         let count = match self.hosts.len() < MAX_HOSTS || self.hosts.contains_key(&host) {
             true => self.hosts.entry(host).or_insert_with(|| Count::new(now)),
             false => self.others.get_or_insert_with(|| Count::new(now)),

@@ -12,6 +12,7 @@ use tracing::{Instrument, debug, debug_span, info};
 
 use crate::{
     auth::Authorize,
+    clock::now,
     config::Config,
     connection::{self, Context},
     metrics::{Cause, Metrics},
@@ -51,12 +52,13 @@ impl Server {
         authorize: Arc<dyn Authorize>,
         metrics: Metrics,
     ) -> io::Result<Self> {
-        let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
-        config.check().map_err(invalid)?;
+        let invalid = io::ErrorKind::InvalidInput;
+        config.check().map_err(|err| io::Error::new(invalid, err))?;
         let tls = certificates.map(|certificates| Tls::new(certificates, config.handshake_limit()));
         let tls = tls.transpose()?.map(Arc::new);
         let private = |listener| {
-            let tls = tls.clone().ok_or_else(|| invalid("rtmps needs a certificate".into()))?;
+            let tls =
+                tls.clone().ok_or_else(|| io::Error::new(invalid, "rtmps needs a certificate"))?;
             Ok((listener, tls))
         };
         let limit = ConnectionLimit::new(
@@ -206,7 +208,7 @@ async fn shake_hands(
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
             debug!(%err, "no TLS handshake")
         }
-        _ => context.reports.failed(peer, None, Cause::Tls, &err, connection::now()),
+        _ => context.reports.failed(peer, None, Cause::Tls, &err, now()),
     }
     None
 }

@@ -11,6 +11,7 @@
 //! so that a peer cannot make us hold more than its bytes.
 
 mod commands;
+mod event;
 mod state;
 
 use std::{
@@ -18,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use rml_rtmp::{
     handshake::{Handshake, HandshakeProcessResult, PeerType},
     messages::{RtmpMessage, UserControlEventType},
@@ -28,11 +29,13 @@ use rml_rtmp::{
 use crate::{
     Error,
     amf0::Value,
-    auth::{Refusal, StreamKey},
+    auth::Refusal,
     chunk::{self, Message, Reader, first_u32},
-    command::{metadata, status_object},
+    command::metadata,
     transmit::{Transmit, kind},
 };
+use commands::{Execution, WINDOW};
+pub use event::Event;
 use state::{Open, Stage, State};
 
 /// Settings of a session.
@@ -48,50 +51,6 @@ pub struct Settings {
     pub setup: Duration,
     /// Longest silence of a publisher.
     pub idle: Duration,
-}
-
-/// A request or a message of a peer.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// The peer requests to publish. Respond with [`Session::accept`] or [`Session::refuse`];
-    /// nothing more is read before.
-    Publish {
-        /// Its application.
-        app: String,
-        /// Its stream key, without a query and surrounding characters.
-        key: StreamKey,
-        /// The key exactly as sent, if it differs.
-        verbatim: Option<StreamKey>,
-        /// The text after `?`, in the key or in the application.
-        query: Option<StreamKey>,
-    },
-    /// The peer requests to play. Respond with [`Session::accept`] or [`Session::refuse`]; nothing
-    /// more is read before.
-    Play {
-        /// The requested name.
-        name: String,
-    },
-    /// onMetaData of a publisher.
-    Metadata(Value),
-    /// An audio message of a publisher.
-    Audio {
-        /// Milliseconds modulo 2^32.
-        timestamp: u32,
-        /// The FLV tag body.
-        body: Bytes,
-    },
-    /// A video message of a publisher.
-    Video {
-        /// Milliseconds modulo 2^32.
-        timestamp: u32,
-        /// The FLV tag body.
-        body: Bytes,
-    },
-    /// The peer has closed the stream that was published or played; the connection stays.
-    Closed,
-    /// The session refused a request by itself, and has sent the refusal. For the log and the
-    /// counters.
-    Refused(Refusal),
 }
 
 /// A session; see the module's documentation.
@@ -110,10 +69,23 @@ pub struct Session {
     sends_away: bool,
 }
 
+/// A time limit of the peer.
+#[derive(Debug, Clone, Copy)]
+struct Deadline {
+    /// The limited activity, for [`Error::TimedOut`].
+    what: &'static str,
+    limit: Duration,
+    since: Instant,
+}
+
+impl Deadline {
+    fn at(self) -> Instant {
+        self.since + self.limit
+    }
+}
+
 /// C0, C1 and C2 (RTMP 5.2).
 const HANDSHAKE_BYTES: usize = 1 + 1536 + 1536;
-/// Our acknowledgement window, and the one that we request, until the peer sets another.
-const WINDOW: u32 = 2_500_000;
 
 impl Session {
     /// A session at the moment its connection was accepted.
@@ -150,12 +122,15 @@ impl Session {
         } else if !self.reader.has_message() {
             return Ok(None);
         }
+        // The handshake is not framed in chunks, so its bytes are taken before the reader sees the
+        // rest.
         if let State::Handshake { .. } = self.state {
             self.shake_hands(input)?;
         }
         let mut rest = &input[..];
         let mut event = Ok(None);
         while self.reads_messages() {
+            // Continues over messages that raise no event, such as acknowledgements.
             event = match self.reader.read(&mut rest) {
                 Ok(Some(message)) => self.handle_message(message, now),
                 Ok(None) => break,
@@ -181,7 +156,7 @@ impl Session {
 
     /// The time of the next [`Session::handle_timeout`], if any.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadline().map(|(_, limit, since)| since + limit)
+        self.deadline().map(Deadline::at)
     }
 
     /// Handles the passage of time.
@@ -190,7 +165,8 @@ impl Session {
     /// [`Error::TimedOut`]: the peer exceeded a time limit.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
         match self.deadline() {
-            Some((what, limit, since)) if now >= since + limit => {
+            Some(deadline) if now >= deadline.at() => {
+                let Deadline { what, limit, .. } = deadline;
                 let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
                 Err(Error::TimedOut { what, limit_ms })
             }
@@ -230,16 +206,23 @@ impl Session {
         self.transmit.control(stream_event(UserControlEventType::StreamBegin, stream_id))?;
         if publish {
             open.stage = Stage::Publishing { stream_id };
+            // Not earlier: a peer without the right to publish must not make us hold that many
+            // bytes.
             self.reader.set_message_bytes(self.settings.message_bytes);
-            self.status(stream_id, "status", "NetStream.Publish.Start", "publishing")?;
+            self.transmit.status(stream_id, "status", "NetStream.Publish.Start", "publishing")?;
             return match self.sends_away {
                 true => self.request_reconnect().map(drop),
                 false => Ok(()),
             };
         }
         open.stage = Stage::Playing { stream_id };
-        self.status(stream_id, "status", "NetStream.Play.Reset", "playing from the newest group")?;
-        self.status(stream_id, "status", "NetStream.Play.Start", "playing")?;
+        self.transmit.status(
+            stream_id,
+            "status",
+            "NetStream.Play.Reset",
+            "playing from the newest group",
+        )?;
+        self.transmit.status(stream_id, "status", "NetStream.Play.Start", "playing")?;
         let access = [Value::from("|RtmpSampleAccess"), Value::Boolean(true), Value::Boolean(true)];
         self.transmit.data(stream_id, &access)
     }
@@ -249,14 +232,7 @@ impl Session {
     /// # Errors
     /// Only if the response could not be framed, which no input causes.
     pub fn refuse(&mut self, refusal: &Refusal) -> Result<(), Error> {
-        let code = refusal.reason.code();
-        if let State::Open(open) = &self.state {
-            let stream_id = open.stage.stream_id().filter(|_| code.starts_with("NetStream"));
-            let stream_id = stream_id.unwrap_or(0);
-            self.status(stream_id, "error", code, &refusal.description)?;
-        }
-        self.state = State::Closing;
-        Ok(())
+        self.state.refuse(refusal, &mut self.transmit)
     }
 
     /// Fails the connection with `err`: the peer gets the reason, if RTMP has a message for it, and
@@ -270,7 +246,7 @@ impl Session {
             // The transaction of connect is 1 (RTMP 7.2.1.1).
             State::Connect { .. } => {
                 self.transmit.announce_chunk_size()?;
-                self.error(1.0, "NetConnection.Connect.Failed", &description)?;
+                self.transmit.error(1.0, "NetConnection.Connect.Failed", &description)?;
             }
             State::Open(open) => {
                 let stream_id = open.stage.stream_id().unwrap_or(0);
@@ -281,7 +257,7 @@ impl Session {
                     (_, 0) => "NetConnection.Call.Failed",
                     _ => "NetStream.Failed",
                 };
-                self.status(stream_id, "error", code, &description)?;
+                self.transmit.status(stream_id, "error", code, &description)?;
             }
             State::Handshake { .. } | State::Closing => {}
         }
@@ -298,7 +274,7 @@ impl Session {
         match &self.state {
             State::Open(Open { stage: Stage::Publishing { stream_id }, .. }) => {
                 let stream_id = *stream_id;
-                self.status(stream_id, "warning", "NetStream.Publish.Warning", description)
+                self.transmit.status(stream_id, "warning", "NetStream.Publish.Warning", description)
             }
             _ => Ok(()),
         }
@@ -321,7 +297,12 @@ impl Session {
             return Ok(false);
         };
         let code = "NetConnection.Connect.ReconnectRequest";
-        self.status(0, "status", code, "the server is being upgraded, please reconnect")?;
+        self.transmit.status(
+            0,
+            "status",
+            code,
+            "the server is being upgraded, please reconnect",
+        )?;
         Ok(true)
     }
 
@@ -332,13 +313,18 @@ impl Session {
     pub fn end_play(&mut self) -> Result<(), Error> {
         if let Some(stream_id) = self.playing() {
             self.transmit.control(stream_event(UserControlEventType::StreamEof, stream_id))?;
-            self.status(
+            self.transmit.status(
                 stream_id,
                 "status",
                 "NetStream.Play.UnpublishNotify",
                 "the broadcast has ended",
             )?;
-            self.status(stream_id, "status", "NetStream.Play.Stop", "the broadcast has ended")?;
+            self.transmit.status(
+                stream_id,
+                "status",
+                "NetStream.Play.Stop",
+                "the broadcast has ended",
+            )?;
         }
         self.state = State::Closing;
         Ok(())
@@ -352,13 +338,15 @@ impl Session {
         }
     }
 
-    fn deadline(&self) -> Option<(&'static str, Duration, Instant)> {
+    fn deadline(&self) -> Option<Deadline> {
+        let settings = &self.settings;
+        let of = |what, limit, since| Some(Deadline { what, limit, since });
         match &self.state {
-            State::Handshake { since, .. } => Some(("handshake", self.settings.handshake, *since)),
-            State::Connect { since } => Some(("setup", self.settings.setup, *since)),
+            State::Handshake { since, .. } => of("handshake", settings.handshake, *since),
+            State::Connect { since } => of("setup", settings.setup, *since),
             State::Open(open) => match open.stage {
-                Stage::Idle { since } => Some(("setup", self.settings.setup, since)),
-                Stage::Publishing { .. } => Some(("idle", self.settings.idle, self.last_input)),
+                Stage::Idle { since } => of("setup", settings.setup, since),
+                Stage::Publishing { .. } => of("idle", settings.idle, self.last_input),
                 // A player may be silent without limit, because the writes to it have a limit.
                 Stage::Asked { .. } | Stage::Playing { .. } => None,
             },
@@ -412,12 +400,12 @@ impl Session {
             kind::DATA | kind::DATA_AMF3 if publishing => {
                 Ok(metadata(&message).map(Event::Metadata))
             }
-            kind::COMMAND => self.handle_command(&message, &message.payload, now),
+            kind::COMMAND => self.execute(&message, &message.payload, now),
             // Commands marked as AMF3 are AMF0 after a byte of zero; their values may switch to
             // AMF3.
             kind::COMMAND_AMF3 => {
                 let values = message.payload.strip_prefix(&[0]).unwrap_or(&message.payload);
-                self.handle_command(&message, values, now)
+                self.execute(&message, values, now)
             }
             kind::USER_CONTROL => self.handle_user_control(&message).map(|()| None),
             kind::WINDOW => {
@@ -427,6 +415,17 @@ impl Session {
             // Acknowledgements, the peer's bandwidth, shared objects, media without a stream.
             _ => Ok(None),
         }
+    }
+
+    /// Executes a command, whose AMF0 values are `values`.
+    fn execute(
+        &mut self,
+        message: &Message,
+        values: &[u8],
+        now: Instant,
+    ) -> Result<Option<Event>, Error> {
+        let (app, state, transmit) = (&self.settings.app, &mut self.state, &mut self.transmit);
+        Execution { app, state, transmit }.handle_command(message, values, now)
     }
 
     /// RTMP 7.1.7: only a ping needs a response.
@@ -444,17 +443,6 @@ impl Session {
             buffer_length: None,
             timestamp: Some(RtmpTimestamp::new(u32::from_be_bytes(*time))),
         })
-    }
-
-    fn status(
-        &mut self,
-        stream_id: u32,
-        level: &str,
-        code: &str,
-        description: &str,
-    ) -> Result<(), Error> {
-        let info = status_object(level, code, description);
-        self.transmit.command(stream_id, &["onStatus".into(), 0.0.into(), Value::Null, info])
     }
 }
 

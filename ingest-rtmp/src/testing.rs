@@ -21,15 +21,18 @@ use tokio::{
 
 /// `AVCDecoderConfigurationRecord`: 640x360, high profile, lengths of 4 bytes.
 pub(crate) const AVC: &[u8] = &hex!(
-    "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+    "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 \
+     fdf8f800"
 );
 /// Another one with the same codec string: its picture parameter set differs.
 pub(crate) const AVC_SAME_STRING: &[u8] = &hex!(
-    "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22d0 fdf8f800"
+    "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22d0 \
+     fdf8f800"
 );
 /// Another one of level 3.1, with another codec string.
 pub(crate) const AVC_OTHER_STRING: &[u8] = &hex!(
-    "0164001f ffe1 0019 6764001facd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+    "0164001f ffe1 0019 6764001facd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 \
+     fdf8f800"
 );
 /// `AudioSpecificConfig`: AAC-LC, 48 kHz, stereo.
 pub(crate) const AAC: &[u8] = &hex!("1190");

@@ -17,15 +17,15 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// not a burst.
 const PACED: Duration = Duration::from_secs(60);
 /// Longest pause in pacing that counts as continuous. A publisher that could be read for longer is
-/// no faster than real time: a relay of HLS sends a segment at once, and then nothing until the wall
-/// clock has caught up.
+/// no faster than real time: a relay of HLS sends a segment at once, and then nothing until the
+/// wall clock has caught up.
 const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(crate) struct Timing {
     resume_at: Option<Instant>,
-    /// Start and present end of the publisher's pacing without a long pause.
-    paced: Option<(Instant, Instant)>,
+    /// The publisher's pacing without a long pause.
+    paced: Option<Span>,
     pub(crate) burst: Burst,
     /// Frames are dropped at present because of a burst.
     drops_burst: bool,
@@ -33,6 +33,13 @@ pub(crate) struct Timing {
     jumped: Limit,
     late: Limit,
     retimed: Limit,
+}
+
+/// A time from a start to a present end.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    since: Instant,
+    until: Instant,
 }
 
 /// Limits log lines of one kind.
@@ -63,7 +70,7 @@ impl Timing {
 
     /// The advice for an encoder that has been paced for long.
     pub(crate) fn advice(&self) -> Option<Advice> {
-        let (since, until) = self.paced?;
+        let Span { since, until } = self.paced?;
         (until.saturating_duration_since(since) >= PACED).then_some(Advice::Paced)
     }
 
@@ -72,7 +79,8 @@ impl Timing {
         self.drops_burst = true;
         info!(
             %broadcast,
-            "the publisher began with a burst, as relays do: its media are dropped up to those of the present"
+            "the publisher began with a burst, as relays do: its media are dropped up to those of \
+             the present"
         );
     }
 
@@ -84,7 +92,8 @@ impl Timing {
         if let Some(frames) = self.left_out.count(now) {
             warn!(
                 %broadcast, frames,
-                "frames dropped after an outage, to stay near real time: check the publisher's uplink"
+                "frames dropped after an outage, to stay near real time: check the publisher's \
+                 uplink"
             );
         }
     }
@@ -92,13 +101,13 @@ impl Timing {
     /// Records that the publisher is not read until `resume_at`, if present.
     fn pace(&mut self, resume_at: Option<Instant>, metrics: &Metrics, now: Instant) {
         self.resume_at = resume_at.filter(|at| *at > now);
-        self.paced.take_if(|(_, until)| now.saturating_duration_since(*until) > PAUSE);
+        self.paced.take_if(|span| now.saturating_duration_since(span.until) > PAUSE);
         if let Some(at) = self.resume_at {
             // Frames of one read report the same wait again.
-            let counted = self.paced.map_or(now, |(_, until)| until.max(now));
+            let counted = self.paced.map_or(now, |span| span.until.max(now));
             metrics.paced.inc_by(at.saturating_duration_since(counted).as_secs_f64());
-            let (since, until) = self.paced.unwrap_or((now, at));
-            self.paced = Some((since, until.max(at)));
+            let Span { since, until } = self.paced.unwrap_or(Span { since: now, until: at });
+            self.paced = Some(Span { since, until: until.max(at) });
         }
     }
 
@@ -118,6 +127,7 @@ impl Timing {
             return;
         };
         metrics.correct_clock(notice);
+        // Each kind has a limit of its own, so that a frequent one does not hide a rare one.
         let limit = match notice {
             Notice::Jumped => &mut self.jumped,
             Notice::Late => &mut self.late,
@@ -127,15 +137,18 @@ impl Timing {
         let track = track(index);
         match notice {
             Notice::Jumped => {
-                info!(%broadcast, track, times, "timestamps jumped: the track continues at the wall clock")
+                info!(%broadcast, track, times, "timestamps jumped: the track continues at the \
+                                                 wall clock")
             }
             Notice::Late => warn!(
                 %broadcast, track, times,
-                "frames arrive more than 5 s late: the publisher continues at the wall clock after a gap; check its uplink and bit rate"
+                "frames arrive more than 5 s late: the publisher continues at the wall clock after \
+                 a gap; check its uplink and bit rate"
             ),
             Notice::Retimed => warn!(
                 %broadcast, track, times,
-                "timestamps are no clock: frames are timed by arrival; check the encoder's time base"
+                "timestamps are no clock: frames are timed by arrival; check the encoder's time \
+                 base"
             ),
         }
     }

@@ -73,7 +73,9 @@ impl Tls {
             let stalled = "the TLS handshake stalled while others were waiting";
             tokio::select! {
                 shaken = hello.into_stream(Arc::clone(&self.config)) => shaken,
-                () = permit.usage().closed() => Err(io::Error::new(io::ErrorKind::TimedOut, stalled)),
+                () = permit.usage().closed() => {
+                    Err(io::Error::new(io::ErrorKind::TimedOut, stalled))
+                }
             }
         });
         let shaken = shaken.await.unwrap_or_else(|_| {

@@ -178,6 +178,8 @@ impl Transmit {
             self.headers.put_u32(timestamp);
         }
         self.headers.put_slice(tag);
+        // The first chunk holds the tag too. Each further chunk has a header of format 3, which
+        // repeats an extended timestamp (RTMP 5.3.1.3).
         let mut room = self.chunk_bytes - tag.len();
         let mut rest = payload.clone();
         loop {
@@ -227,7 +229,8 @@ mod tests {
         );
         assert_eq!(
             written(&transmit),
-            hex!("05 000028 00000a 09 01000000 17 01 000000 00000001 65") // csid 5, 40 ms, 10 bytes, video, stream 1
+            // csid 5, 40 ms, 10 bytes, video, stream 1
+            hex!("05 000028 00000a 09 01000000 17 01 000000 00000001 65")
         );
     }
 

@@ -1,45 +1,96 @@
-//! Shared configuration of all listeners: addresses to listen on, and the check of a number's
-//! range.
+//! Shared configuration of all listeners: addresses to listen on, the check of a number's range, and
+//! the error of all checks.
 
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
-/// A number in the configuration is out of its range.
+/// Why a value of the configuration is refused, in one line for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{section}.{key} is {value}, it must be {min} to {max}")]
-pub struct OutOfRange {
-    section: &'static str,
-    key: &'static str,
-    value: u64,
-    min: u64,
-    max: u64,
-}
-
-/// One line for the operator.
-impl From<OutOfRange> for String {
-    fn from(err: OutOfRange) -> Self {
-        err.to_string()
-    }
+pub enum Error {
+    /// A number is out of its range.
+    #[error("{section}.{key} is {value}, it must be {min} to {max}")]
+    OutOfRange {
+        /// The section of the key.
+        section: &'static str,
+        /// The key.
+        key: &'static str,
+        /// The configured value.
+        value: u64,
+        /// The smallest value allowed.
+        min: u64,
+        /// The largest value allowed.
+        max: u64,
+    },
+    /// A text is not of the required form.
+    #[error("{key} is {value:?}, it must be {form}")]
+    Malformed {
+        /// The key with its section.
+        key: &'static str,
+        /// The configured value.
+        value: String,
+        /// The form.
+        form: &'static str,
+    },
+    /// An entry of a list is not of the required form.
+    #[error("{key}: {entry:?} is not {form}")]
+    MalformedEntry {
+        /// The key with its section.
+        key: &'static str,
+        /// The entry.
+        entry: String,
+        /// The form.
+        form: &'static str,
+    },
+    /// A list has too many entries.
+    #[error("{key} has {count} entries, at most {max} are permitted")]
+    TooManyEntries {
+        /// The key with its section.
+        key: &'static str,
+        /// The number of entries.
+        count: usize,
+        /// The largest number allowed.
+        max: usize,
+    },
+    /// More servers are listed than are asked.
+    #[error("{key} lists {count} origins, at most {max} are permitted")]
+    TooManyOrigins {
+        /// The key with its section.
+        key: &'static str,
+        /// The number of servers.
+        count: usize,
+        /// The largest number allowed.
+        max: usize,
+    },
+    /// One of two keys that belong together is not set.
+    #[error("{set} is set, but {unset} is {value}: set both, or neither")]
+    Unpaired {
+        /// The key that is set, with its section.
+        set: &'static str,
+        /// The other one.
+        unset: &'static str,
+        /// Its value: `0`, or `not` for an empty text.
+        value: &'static str,
+    },
 }
 
 /// Checks that the key `section.key` has a value from `min` to `max`.
 ///
 /// # Errors
-/// The value is out of range.
+/// [`Error::OutOfRange`].
 pub fn within(
     section: &'static str,
     key: &'static str,
     value: u64,
     min: u64,
     max: u64,
-) -> Result<(), OutOfRange> {
+) -> Result<(), Error> {
     // The message has all numbers, so that the operator can correct the key without the
     // documentation.
     match (min..=max).contains(&value) {
         true => Ok(()),
-        false => Err(OutOfRange { section, key, value, min, max }),
+        false => Err(Error::OutOfRange { section, key, value, min, max }),
     }
 }
 
@@ -111,7 +162,7 @@ mod tests {
     fn a_value_out_of_its_range_is_named_with_the_range() {
         assert_eq!([1, 3].map(|value| within("http", "key", value, 1, 3)), [Ok(()), Ok(())]);
         let refusals =
-            [0, 4].map(|value| String::from(within("http", "key", value, 1, 3).unwrap_err()));
+            [0, 4].map(|value| within("http", "key", value, 1, 3).unwrap_err().to_string());
         assert_eq!(refusals[0], "http.key is 0, it must be 1 to 3");
         assert_eq!(refusals[1], "http.key is 4, it must be 1 to 3");
     }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use http_server::mount;
-use net_core::config::{addresses, one_or_many, within};
+use net_core::config::{Error, addresses, one_or_many, within};
 use serde::Deserialize;
 
 use crate::{access_log::Format, cors::Cors, site::PublicUrl};
@@ -127,8 +127,8 @@ impl Config {
     /// Checks that every value is in its range.
     ///
     /// # Errors
-    /// One line for the operator with the key and its range.
-    pub fn check(&self) -> Result<(), String> {
+    /// The first value that is out of its range, or not of its form.
+    pub fn check(&self) -> Result<(), Error> {
         let within = |key, value, min, max| within("http", key, value, min, max);
         let most = 1_000_000;
         within("max_connections", self.max_connections as u64, 1, most)?;
@@ -207,11 +207,15 @@ mod tests {
     fn values_out_of_range_are_named() {
         assert_eq!(Config::default().check(), Ok(()));
         let bad = Config { idle_ms: 5, ..Config::default() };
-        assert_eq!(bad.check().unwrap_err(), "http.idle_ms is 5, it must be 1000 to 600000");
+        assert_eq!(
+            bad.check().unwrap_err().to_string(),
+            "http.idle_ms is 5, it must be 1000 to 600000"
+        );
         let bad = read("cors_origins = 'player.example'").unwrap();
         assert!(
             bad.check()
                 .unwrap_err()
+                .to_string()
                 .starts_with("http.cors_origins: \"player.example\" is not an origin")
         );
         assert_eq!(read("cors_origins = ['https://a', 'https://b']").unwrap().check(), Ok(()));

@@ -15,6 +15,7 @@ use http::{
     },
 };
 use http_server::authority;
+use net_core::config::Error;
 
 use crate::response::METHODS;
 
@@ -33,6 +34,11 @@ const ALLOWED: HeaderValue = HeaderValue::from_static(
      if-unmodified-since, cache-control, content-type, priority, \
      cmcd-object, cmcd-request, cmcd-session, cmcd-status",
 );
+/// The key of the configuration, and the form of its entries.
+const KEY: &str = "http.cors_origins";
+const FORM: &str = "an origin as browsers send it, such as \"https://player.example\" or \
+    \"http://localhost:3000\": scheme and host in lower case, no default port, no path; \"*\" must \
+    be the only entry";
 /// Maximum number of listed origins: each request is compared with all of them.
 const MAX_ORIGINS: usize = 64;
 /// Maximum size of a preflight's list of headers, more than any page sends.
@@ -62,26 +68,20 @@ impl Cors {
     /// Parses `http.cors_origins`: `*` alone, or origins as browsers send them.
     ///
     /// # Errors
-    /// The invalid entry, in a text for the operator.
-    pub(crate) fn new(origins: &[String]) -> Result<Self, String> {
+    /// Too many entries, or the invalid one.
+    pub(crate) fn new(origins: &[String]) -> Result<Self, Error> {
         if origins == ["*"] {
             return Ok(Self::Any);
         }
         if origins.len() > MAX_ORIGINS {
-            return Err(format!(
-                "http.cors_origins has {} entries, at most {MAX_ORIGINS} are permitted",
-                origins.len()
-            ));
+            return Err(Error::TooManyEntries { key: KEY, count: origins.len(), max: MAX_ORIGINS });
         }
         let listed = origins.iter().map(|origin| {
             let value = HeaderValue::from_str(origin).ok().filter(|_| is_origin(origin));
-            value.ok_or_else(|| {
-                format!(
-                    "http.cors_origins: {origin:?} is not an origin as browsers send it, \
-                     such as \"https://player.example\" or \"http://localhost:3000\": \
-                     scheme and host in lower case, no default port, no path; \
-                     \"*\" must be the only entry"
-                )
+            value.ok_or_else(|| Error::MalformedEntry {
+                key: KEY,
+                entry: origin.clone(),
+                form: FORM,
             })
         });
         listed.collect::<Result<_, _>>().map(Self::Listed)
@@ -201,7 +201,7 @@ fn is_list_of_names(text: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn cors(origins: &[&str]) -> Result<Cors, String> {
+    fn cors(origins: &[&str]) -> Result<Cors, Error> {
         let origins: Vec<_> = origins.iter().map(|&origin| origin.to_owned()).collect();
         Cors::new(&origins)
     }
@@ -242,7 +242,7 @@ mod tests {
             "https://a@player.example",
             "https://player.example\n",
         ] {
-            assert!(cors(&[bad]).unwrap_err().contains("cors_origins"), "{bad}");
+            assert!(cors(&[bad]).unwrap_err().to_string().contains("cors_origins"), "{bad}");
         }
         assert!(cors(&["*", "https://player.example"]).is_err());
         assert!(

@@ -57,7 +57,7 @@ use object::Object;
 use origins::Origins;
 use upstream::Upstream;
 
-pub use config::{Config, Origin};
+pub use config::{BadOrigin, Config, Origin, OriginFault};
 pub use metrics::Metrics;
 use metrics::Outcome;
 
@@ -108,10 +108,10 @@ impl Edge {
         metrics: Metrics,
         dial: impl Fn(&Origin, &Tls) -> Dial,
     ) -> io::Result<Arc<Self>> {
-        let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
-        config.check().map_err(invalid)?;
+        let invalid = io::ErrorKind::InvalidInput;
+        config.check().map_err(|err| io::Error::new(invalid, err))?;
         if config.origin.is_empty() {
-            return Err(invalid("edge.origin is empty".into()));
+            return Err(io::Error::new(invalid, "edge.origin is empty"));
         }
         let secure = |origin: &Origin| match origin {
             Origin::Remote(uri) => uri.scheme_str() == Some("https"),

@@ -8,7 +8,9 @@ use std::{
 
 use rustls::pki_types::CertificateDer;
 use tracing::warn;
-use x509_parser::{extensions::GeneralName, parse_x509_certificate, time::ASN1Time};
+use x509_parser::{
+    error::X509Error, extensions::GeneralName, parse_x509_certificate, time::ASN1Time,
+};
 
 /// Remaining validity below which an operator is warned: automatic renewal happens at 30 days.
 const SOON: Duration = Duration::from_secs(14 * 86_400);
@@ -23,18 +25,31 @@ pub(crate) struct Facts {
     pub(crate) not_after: SystemTime,
 }
 
+/// Why the facts about a certificate cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// It is not a certificate in DER.
+    #[error(transparent)]
+    Malformed(#[from] x509_parser::nom::Err<X509Error>),
+    /// The end of its validity is before 1970.
+    #[error("its dates cannot be read")]
+    Dates,
+}
+
 impl Facts {
+    /// Reads the facts about a certificate in DER.
+    ///
     /// # Errors
-    /// It is not a certificate.
-    pub(super) fn read(certificate: &CertificateDer<'_>) -> Result<Self, String> {
-        let (_, parsed) = parse_x509_certificate(certificate).map_err(|err| err.to_string())?;
+    /// It is not a certificate, or its dates are before 1970.
+    pub(super) fn read(certificate: &CertificateDer<'_>) -> Result<Self, Error> {
+        let (_, parsed) = parse_x509_certificate(certificate)?;
         let alternatives = parsed.subject_alternative_name().ok().flatten();
         let alternatives = alternatives.map(|extension| &extension.value.general_names);
         let mut names: Vec<String> = alternatives.into_iter().flatten().filter_map(name).collect();
         if names.is_empty() {
             names.push(parsed.subject().to_string());
         }
-        let not_after = time(parsed.validity().not_after).ok_or("its dates cannot be read")?;
+        let not_after = time(parsed.validity().not_after).ok_or(Error::Dates)?;
         Ok(Self { names, not_after })
     }
 

@@ -12,7 +12,10 @@ use std::{
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair};
 use tracing::info;
 
-use super::{Error, Files};
+use super::{
+    error::{Error, NotMade},
+    files::Files,
+};
 
 /// Its validity.
 const LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -21,25 +24,27 @@ const BEFORE: Duration = Duration::from_secs(86_400);
 
 /// The files under `data_dir`, created if they are missing or the certificate has expired. A broken
 /// pair is not replaced, so that the operator can examine it.
-pub(super) fn keep(data_dir: &Path) -> Result<Files, Error> {
+pub(crate) fn keep(data_dir: &Path) -> Result<Files, Error> {
     let folder = data_dir.join("tls");
     let files = Files { cert: folder.join("self-signed.pem"), key: folder.join("self-signed.key") };
     let there = files.cert.exists() && files.key.exists();
     let over = there && files.load()?.facts.left(SystemTime::now()).is_none();
     if !there || over {
-        make(&folder, &files).map_err(|why| Error::NotMade { folder: folder.clone(), why })?;
-        info!(cert = %files.cert.display(), "self-signed certificate created, which browsers do not trust");
+        make(&folder, &files)
+            .map_err(|source| Error::NotMade { folder: folder.clone(), source })?;
+        info!(cert = %files.cert.display(), "self-signed certificate created, which browsers do \
+                                             not trust");
     }
     Ok(files)
 }
 
-fn make(folder: &Path, files: &Files) -> Result<(), String> {
+fn make(folder: &Path, files: &Files) -> Result<(), NotMade> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if !host.is_empty() && host != "localhost" {
         names.push(host);
     }
-    let mut params = CertificateParams::new(names).map_err(|err| err.to_string())?;
+    let mut params = CertificateParams::new(names)?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     (params.not_before, params.not_after) =
@@ -48,12 +53,13 @@ fn make(folder: &Path, files: &Files) -> Result<(), String> {
     params.distinguished_name.push(DnType::CommonName, "streamforge, self-signed");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     // ECDSA on P-256, which every client supports.
-    let key = KeyPair::generate().map_err(|err| err.to_string())?;
-    let certificate = params.self_signed(&key).map_err(|err| err.to_string())?;
+    let key = KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?;
 
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|err| err.to_string())?;
-    write(&files.key, 0o600, key.serialize_pem().as_bytes()).map_err(|err| err.to_string())?;
-    write(&files.cert, 0o644, certificate.pem().as_bytes()).map_err(|err| err.to_string())
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    write(&files.key, 0o600, key.serialize_pem().as_bytes())?;
+    write(&files.cert, 0o644, certificate.pem().as_bytes())?;
+    Ok(())
 }
 
 /// Writes the whole file, or nothing.

@@ -1,4 +1,4 @@
-use std::os::unix::fs::PermissionsExt;
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use rcgen::{CertificateParams, KeyPair};
 
@@ -126,7 +126,7 @@ fn at_a_reload_other_files_may_be_named_and_wrong_ones_change_nothing() {
 fn a_self_signed_certificate_is_made_once_and_kept_where_nobody_else_reads_it() {
     let folder = Folder::new("self-signed");
     let data_dir = folder.0.join("data");
-    let files = Files::self_signed(&data_dir).unwrap();
+    let files = keep_self_signed(&data_dir).unwrap();
     let facts = files.load().unwrap().facts;
     for name in ["localhost", "127.0.0.1", "::1"] {
         assert!(facts.names.iter().any(|named| named == name), "{facts}");
@@ -134,12 +134,12 @@ fn a_self_signed_certificate_is_made_once_and_kept_where_nobody_else_reads_it() 
     let mode = |file: &Path| fs::metadata(file).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&files.key), mode(&data_dir.join("tls"))), (0o600, 0o700));
     let key = fs::read(&files.key).unwrap();
-    assert_eq!(Files::self_signed(&data_dir).unwrap(), files);
+    assert_eq!(keep_self_signed(&data_dir).unwrap(), files);
     assert_eq!(fs::read(&files.key).unwrap(), key);
 
     // An expired certificate is replaced.
     let old = make("localhost", 2001);
     write(&files, &old);
-    Files::self_signed(&data_dir).unwrap();
+    keep_self_signed(&data_dir).unwrap();
     assert_ne!(fs::read_to_string(&files.key).unwrap(), old.1);
 }

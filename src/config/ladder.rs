@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
+use net_core::config;
 use serde::Deserialize;
 use transcoder::{
     ladder, plan,
     protocol::{Encoder, Tuning},
 };
 
-use super::within::Within;
+use super::{error::Error, within::Within};
 
 /// x264's presets.
-const PRESETS: [&str; 10] = [
+static PRESETS: [&str; 10] = [
     "ultrafast",
     "superfast",
     "veryfast",
@@ -123,34 +124,27 @@ impl Ladder {
         Duration::from_secs(self.poster_s.get())
     }
 
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// Checks the constraints that no single value can violate.
+    pub(super) fn check(&self) -> Result<(), Error> {
         if self.rungs.len() > MAX_RUNGS {
-            return Err(format!(
-                "ladder.rungs has {} entries, it may have {MAX_RUNGS}",
-                self.rungs.len()
-            ));
+            let (key, count, max) = ("ladder.rungs", self.rungs.len(), MAX_RUNGS);
+            return Err(config::Error::TooManyEntries { key, count, max }.into());
         }
         let mut heights: Vec<_> = self.rungs.iter().map(|rung| rung.height.get()).collect();
         heights.sort_unstable();
+        // A rendition is named by its height, so two of one height would be one track.
         if let Some(pair) = heights.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(format!(
-                "ladder.rungs has two entries with a height of {}: keep one",
-                pair[0]
-            ));
+            return Err(Error::SameHeight { height: pair[0] });
         }
-        if let Some(odd) = heights.iter().find(|height| *height % 2 == 1) {
-            return Err(format!("ladder.rungs has a height of {odd}, which must be even"));
+        if let Some(&height) = heights.iter().find(|height| *height % 2 == 1) {
+            return Err(Error::OddHeight { height });
         }
         if !PRESETS.contains(&self.preset.as_str()) {
-            return Err(format!(
-                "ladder.preset is {:?}, it must be one of {}",
-                self.preset,
-                PRESETS.join(", ")
-            ));
+            return Err(Error::Preset { preset: self.preset.clone(), presets: &PRESETS });
         }
         let kbps = self.audio_kbps.get();
         if kbps > 0 && kbps < 16 {
-            return Err(format!("ladder.audio_kbps is {kbps}, it must be 0, or 16 to 512"));
+            return Err(Error::AudioRate { kbps });
         }
         Ok(())
     }

@@ -92,6 +92,7 @@ fn look_up<'a>(table: &'a Table, (section, key): &Key) -> Option<&'a Value> {
 fn set(table: &mut Table, (section, key): &Key, value: Option<Value>) {
     let table = match section {
         Some(section) => {
+            // Both tables were read as configurations before, so a section is a table.
             let section =
                 table.entry(section.clone()).or_insert_with(|| Value::Table(Table::new()));
             match section {
@@ -122,7 +123,7 @@ pub(crate) fn load(
     };
     let name = file.unwrap_or(Path::new("built-in"));
     let loaded = parse(name, &text, &settings(variables)?)?;
-    loaded.config.check().map_err(Error::Value)?;
+    loaded.config.check()?;
     Ok(loaded)
 }
 
@@ -140,8 +141,8 @@ pub(super) fn parse(file: &Path, text: &str, settings: &Settings) -> Result<Load
         lay_over(&mut said, setting.clone());
     }
     // Each part was parsed before, so no single value can cause an error here.
-    let config =
-        Config::deserialize(said.clone()).map_err(|err| Error::Value(one_line(err.message())))?;
+    let config = Config::deserialize(said.clone())
+        .map_err(|err| Error::Layers { what: one_line(err.message()) })?;
     Ok(Loaded { config, said })
 }
 
@@ -164,6 +165,7 @@ pub(super) fn settings(
             .filter(|table| table.len() == 1)
             .and_then(|mut table| table.remove("value"));
         let as_text = Value::String(value);
+        // The configuration is read with this value alone, so that a fault is this variable's.
         let mut tries = as_toml.into_iter().chain([as_text]).map(|value| {
             let table = at_path(&path, value);
             Config::deserialize(table.clone()).map(|_| table)

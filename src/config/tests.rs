@@ -17,7 +17,7 @@ fn with_env(text: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {
     let variables =
         variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     let config = parse(Path::new("test.toml"), text, &settings(variables)?)?.config;
-    config.check().map_err(Error::Value)?;
+    config.check()?;
     Ok(config)
 }
 
@@ -142,7 +142,8 @@ fn without_a_certificate_nothing_is_listened_on_that_needs_one() {
     assert_eq!(purposes("[tls]\ncert = \"a\"\nkey = \"b\"\n"), all);
     assert_eq!(
         purposes(
-            "[tls]\nself_signed = true\n[https]\nhttp3 = false\nlisten = [\"127.0.0.1:1\", \"[::1]:1\"]\n"
+            "[tls]\nself_signed = true\n[https]\nhttp3 = false\nlisten = [\"127.0.0.1:1\", \
+             \"[::1]:1\"]\n"
         ),
         ["rtmp", "rtmps", "http", "https", "https", "admin"]
     );

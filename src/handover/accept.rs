@@ -44,6 +44,8 @@ impl Predecessor {
         let all = async {
             let mut sockets = Vec::new();
             loop {
+                // All sockets come before Start. A sender that exceeds the limit is refused as out
+                // of turn.
                 match channel.receive().await? {
                     (Message::Socket { purpose, address }, descriptors)
                         if sockets.len() < MAX_SOCKETS =>

@@ -93,7 +93,8 @@ impl fmt::Debug for Note {
 pub(crate) enum Malformed {
     /// It has another version.
     #[error(
-        "version {theirs} of the hand-over protocol, this process has {VERSION}: between these versions, restart the service"
+        "version {theirs} of the hand-over protocol, this process has {VERSION}: between these \
+         versions, restart the service"
     )]
     Version { theirs: u8 },
     /// It is not a known message.

@@ -89,6 +89,7 @@ impl Launch {
             discontinuities: numbers.discontinuity,
             msn: numbers.msn,
         };
+        // Each failure drops `starting`, which ends the process and takes the sockets back.
         match timeout(READY_LIMIT, starting.start(&channel, sockets, &start)).await {
             Ok(Ok(())) => {}
             Ok(Err(err)) => return Err(starting.failed(err).await),

@@ -76,6 +76,8 @@ impl Reloadable {
         if let Some(access_log) = &self.access_log {
             access_log.reopen();
         }
+        // Only rights are applied: a publisher that drains must not outlive the withdrawal of its
+        // key.
         match config::load(self.file.as_deref(), env::vars_os()) {
             Ok(newer) => {
                 let withdrawn = self.publishers.reload(&newer.config.publish);
@@ -83,7 +85,8 @@ impl Reloadable {
                 info!(withdrawn_keys = withdrawn, "keys and tokens reloaded while draining");
             }
             Err(err) => {
-                warn!(%err, "invalid configuration: keys and tokens of this draining process are unchanged")
+                warn!(%err, "invalid configuration: keys and tokens of this draining process are \
+                             unchanged")
             }
         }
     }

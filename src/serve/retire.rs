@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Daemon, Part, Signals, Why};
+use super::{Daemon, Part, Signals, Why, error::Kept};
 use crate::{
     config::Config,
     handover::{Launch, Successor, Word},
@@ -96,11 +96,11 @@ impl Daemon {
     ///
     /// # Errors
     /// Why it failed; this process is unchanged.
-    pub(super) async fn hand_over(&mut self, launch: &Launch) -> Result<Successor, String> {
+    pub(super) async fn hand_over(&mut self, launch: &Launch) -> Result<Successor, Kept> {
         info!("handing over to a new process");
         let server = self.retirement.local_server();
-        let server =
-            server.map_err(|err| format!("{}: {err}", self.retirement.socket.display()))?;
+        let server = server
+            .map_err(|source| Kept::Local { socket: self.retirement.socket.clone(), source })?;
         self.parts.start(Part::Local, |stop| server.serve(CancellationToken::new(), stop));
         let reached = self.presentations.discontinuities().max(self.retirement.discontinuities);
         let (sockets, local) = (&self.sockets, &self.retirement.socket);
@@ -114,7 +114,7 @@ impl Daemon {
             self.parts.stop(Part::Local).await;
             self.retirement.clean_up();
         }
-        handed.map_err(|err| err.to_string())
+        Ok(handed?)
     }
 
     /// Accepts no more connections, and serves the present ones until the last publisher has
@@ -183,7 +183,8 @@ impl Daemon {
                     Word::Gone(status) => {
                         // The sockets were given away; and systemd ends the remaining processes
                         // when its main process ends, and restarts the service.
-                        warn!(?status, "the new process is gone: stopping, because it had the sockets");
+                        warn!(?status, "the new process is gone: stopping, because it had the \
+                                        sockets");
                         break Why::Told;
                     }
                 },

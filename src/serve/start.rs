@@ -17,6 +17,7 @@ use transcoder::{Ladder, Pictures, ladder};
 use super::{
     Call, Daemon,
     adapters::{ApiService, AudienceCount, ChannelPosters, LadderStatus, strict},
+    error::Error,
     parts::{Part, Parts},
     reload::Reloadable,
     retire::Retirement,
@@ -62,12 +63,12 @@ impl Daemon {
     /// Opens all listeners, then starts all parts.
     ///
     /// # Errors
-    /// One line with the fault and the remedy.
+    /// The first fault; no part has begun.
     pub(super) async fn start(
         Call { loaded, file, .. }: Call,
         inherited: Inherited,
         predecessor: Option<Predecessor>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Error> {
         let config = &loaded.config;
         limits::raise_and_log(config);
         let created = Created::new(config, predecessor.as_ref()).await?;
@@ -127,7 +128,7 @@ impl Daemon {
 }
 
 impl Created {
-    async fn new(config: &Config, predecessor: Option<&Predecessor>) -> Result<Self, String> {
+    async fn new(config: &Config, predecessor: Option<&Predecessor>) -> Result<Self, Error> {
         let (hub, packager) = make_packager(config, predecessor)?;
         let rtmp_metrics = ingest_rtmp::Metrics::default();
         let http_metrics = origin_http::Metrics::default();
@@ -146,7 +147,7 @@ impl Created {
         let administrator = Administrator::new(config.api.administrator());
         let api = make_api(&hub, viewers, ladder.as_ref(), &administrator, predecessor);
         let access_log = AccessLog::open(&config.http, &http_metrics)
-            .map_err(|err| format!("http.access_log: {}: {err}", config.http.access_log))?;
+            .map_err(|source| Error::AccessLog { file: config.http.access_log.clone(), source })?;
         let edge = make_edge(config, predecessor, &mut registry)?;
         let mut router = origin_http::Router::new(
             &config.http,
@@ -177,7 +178,7 @@ impl Created {
 }
 
 impl Servers {
-    fn new(config: &Config, created: &Created, sockets: &mut Sockets) -> Result<Self, String> {
+    fn new(config: &Config, created: &Created, sockets: &mut Sockets) -> Result<Self, Error> {
         let certificates = || {
             let certificates = created.certificates.clone();
             certificates.map(|shown| shown as Arc<dyn ResolvesServerCert>)
@@ -196,7 +197,7 @@ impl Servers {
             authorize,
             metrics,
         )
-        .map_err(|err| format!("rtmp: {err}"))?;
+        .map_err(Error::Rtmp)?;
         let listeners = http_server::Sockets {
             http: sockets.tcp(Purpose::Http)?,
             https: sockets.tcp(Purpose::Https)?,
@@ -207,9 +208,8 @@ impl Servers {
         let metrics = router.metrics().server.clone();
         let settings = config.http.server(&config.https);
         let http = http_server::Server::new(settings, listeners, certificates(), router, metrics)
-            .map_err(|err| format!("http: {err}"))?;
-        let admin = admin::Server::new(sockets.tcp(Purpose::Admin)?)
-            .map_err(|err| format!("admin: {err}"))?;
+            .map_err(Error::Http)?;
+        let admin = admin::Server::new(sockets.tcp(Purpose::Admin)?).map_err(Error::Admin)?;
         Ok(Self { rtmp, http, admin })
     }
 }
@@ -218,10 +218,9 @@ impl Servers {
 fn make_packager(
     config: &Config,
     predecessor: Option<&Predecessor>,
-) -> Result<(Hub, Packager), String> {
+) -> Result<(Hub, Packager), Error> {
     let hub = Hub::new(config.live.hub());
-    let packager =
-        Packager::new(hub.clone(), config.live.packager()).map_err(|err| format!("live: {err}"))?;
+    let packager = Packager::new(hub.clone(), config.live.packager()).map_err(Error::Packager)?;
     let Some(numbers) = predecessor.map(Predecessor::numbers) else {
         return Ok((hub, packager));
     };
@@ -233,10 +232,10 @@ fn make_packager(
 fn make_publishers(
     config: &Config,
     demo_key: Option<&demo::Key>,
-) -> Result<Arc<Publishers>, String> {
+) -> Result<Arc<Publishers>, Error> {
     let mut publishers = Publishers::new(&config.publish);
     if let Some(key) = demo_key {
-        publishers.admit(demo::channel().map_err(|err| err.to_string())?, key.expose());
+        publishers.admit(demo::channel().map_err(Error::DemoChannel)?, key.expose());
     }
     Ok(Arc::new(publishers))
 }
@@ -264,12 +263,12 @@ fn make_api(
 fn load_certificates(
     config: &Config,
     registry: &mut Registry,
-) -> Result<Option<Arc<Certificates>>, String> {
+) -> Result<Option<Arc<Certificates>>, Error> {
     let Some(certificate) = config.certificate() else {
         return Ok(None);
     };
     let loaded = certificate.files().and_then(Certificates::load);
-    let certificates = loaded.map_err(|err| format!("tls: {err}"))?;
+    let certificates = loaded.map_err(Error::Certificates)?;
     certificates.register(registry);
     Ok(Some(Arc::new(certificates)))
 }
@@ -280,7 +279,7 @@ fn make_edge(
     config: &Config,
     predecessor: Option<&Predecessor>,
     registry: &mut Registry,
-) -> Result<Option<Arc<Edge>>, String> {
+) -> Result<Option<Arc<Edge>>, Error> {
     let local = predecessor.map(|predecessor| predecessor.local().to_owned());
     let settings = match local {
         None if config.edge.origin.is_empty() => return Ok(None),
@@ -294,7 +293,7 @@ fn make_edge(
     };
     let metrics = edge::Metrics::default();
     metrics.register(registry);
-    let edge = Edge::new(&settings, metrics).map_err(|err| format!("edge: {err}"))?;
+    let edge = Edge::new(&settings, metrics).map_err(Error::Edge)?;
     Ok(Some(edge))
 }
 
@@ -305,9 +304,8 @@ fn start_demo(
     key: &demo::Key,
     rtmp: SocketAddr,
     http: Option<SocketAddr>,
-) -> Result<(), String> {
-    let worker = demo::worker(rtmp, &config.rtmp.app, key)
-        .map_err(|err| format!("the test picture's program: {err}"))?;
+) -> Result<(), Error> {
+    let worker = demo::worker(rtmp, &config.rtmp.app, key).map_err(Error::Demo)?;
     parts.start(Part::Demo, |stop| worker.supervise(stop));
     if let Some(http) = http {
         // On stdout, independent of the log's format.
@@ -324,7 +322,7 @@ async fn prepare_ladder(
     config: &Config,
     hub: &Hub,
     registry: &mut Registry,
-) -> Result<(Option<Ladder>, Pictures), String> {
+) -> Result<(Option<Ladder>, Pictures), Error> {
     // The running program, even if another version has been installed in its place, because a
     // worker must have the daemon's protocol version.
     let program = PathBuf::from("/proc/self/exe");
@@ -337,7 +335,7 @@ async fn prepare_ladder(
     let settings = config.ladder.transcoder();
     match Ladder::prepare(hub.clone(), settings, program, pictures.clone(), metrics).await {
         Ok(ladder) => Ok((Some(ladder), pictures)),
-        Err(err @ ladder::Error::NotThisEncoder(_)) => Err(format!("ladder.encoder: {err}")),
+        Err(err @ ladder::Error::NotThisEncoder(_)) => Err(Error::Encoder(err)),
         Err(err) => {
             warn!(%err, "no ladder: only sources are served");
             Ok((None, pictures))

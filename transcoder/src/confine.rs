@@ -7,69 +7,31 @@
 //! signal, trace one, nor use more memory and threads than its limits; and it ends when the daemon
 //! ends.
 
+mod error;
 mod files;
+mod limits;
 mod privileges;
 mod syscalls;
 
 use std::{
     fmt, fs, io,
     os::fd::{AsFd, BorrowedFd},
-    path::{Path, PathBuf},
+    path::Path,
     process,
 };
 
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, Signal, getppid, getpriority_process, getrlimit,
-    set_dumpable_behavior, set_parent_process_death_signal, setpriority_process, setrlimit,
+    DumpableBehavior, Resource, Signal, getppid, getpriority_process, set_dumpable_behavior,
+    set_parent_process_death_signal, setpriority_process,
 };
 
+pub use error::Error;
+use error::kernel;
 pub use files::Landlock;
+pub use limits::Limits;
+use limits::limit;
 pub use privileges::Threads;
 pub use syscalls::Seccomp;
-
-/// Limits of a worker.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Private writable memory in bytes: heaps, frames, and 8 MiB for each thread's stack, whether
-    /// used or not (`RLIMIT_DATA`). Address space would be no measure: 1080p to three rungs takes
-    /// 253 MiB of memory, 366 MiB as counted here and 1011 MiB of addresses, most of them libraries
-    /// and malloc's reservations. Default 1 GiB. Beyond the limit an allocation fails, which ends
-    /// the process or the element.
-    pub memory_bytes: u64,
-    /// Maximum number of open descriptors; each GStreamer bus and clock uses two. Descriptors that
-    /// are already open stay open. Default 256.
-    pub open_files: u64,
-    /// Maximum number of threads if the process has a separate user, which needs a daemon that runs
-    /// as root and no `gpu`. A ladder has some thirty, and a few more for each core on large
-    /// machines. Default 512. Otherwise see [`Threads`].
-    pub threads: u64,
-    /// Minimum niceness, 0 to 19, so that the daemon has precedence. Default 10.
-    pub nice: i32,
-    /// Whether the machine's graphics devices may be used: `/dev/dri`, `/dev/nvidia*`. Their
-    /// vendors' drivers need more system calls, so calls that otherwise end the process (a socket,
-    /// a program start) are then refused instead. Default false.
-    pub gpu: bool,
-    /// Files, or folders with their content, that may be read besides the system's libraries, for
-    /// example those of `GST_PLUGIN_PATH`. Missing ones are ignored. Default none.
-    pub read: Vec<PathBuf>,
-    /// The process id of the parent, from its own [`std::process::id`]. If it has ended before the
-    /// kernel is set to end this process with it, [`confine`] fails. Default none: not checked.
-    pub parent: Option<u32>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            memory_bytes: 1 << 30,
-            open_files: 256,
-            threads: 512,
-            nice: 10,
-            gpu: false,
-            read: Vec::new(),
-            parent: None,
-        }
-    }
-}
 
 /// The restrictions in force for this process. `Display` prints them in one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,8 +62,9 @@ impl Confinement {
     #[must_use]
     pub fn warning(&self) -> Option<&'static str> {
         (self.threads == Threads::NotLimited).then_some(
-            "the threads of workers are not limited, because they stay root: set a limit of the container (--pids-limit) \
-             or service (TasksMax=), or run the daemon as an ordinary user",
+            "the threads of workers are not limited, because they stay root: set a limit of the \
+             container (--pids-limit) or service (TasksMax=), or run the daemon as an ordinary \
+             user",
         )
     }
 }
@@ -115,36 +78,6 @@ impl fmt::Display for Confinement {
             self.seccomp, self.landlock, self.threads, self.nice
         )
     }
-}
-
-/// Why the process is not confined. It must not continue.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// Landlock confines only the calling thread and the threads that it starts, so there must be
-    /// no other.
-    #[error("{0} threads are running; a process can be confined only while it has one")]
-    Threads(usize),
-    /// [`Limits::parent`] is not, or no longer, the parent.
-    #[error("the parent process {0} has ended")]
-    Orphaned(u32),
-    /// The kernel refuses an operation that every kernel supports.
-    #[error("{what}: {source}")]
-    Kernel {
-        /// The operation.
-        what: &'static str,
-        /// The error.
-        source: io::Error,
-    },
-    /// The kernel has Landlock and refuses it.
-    #[error("Landlock: {0}")]
-    Landlock(#[from] landlock::RulesetError),
-    /// The kernel has seccomp and refuses it.
-    #[error("seccomp: {0}")]
-    Seccomp(#[from] seccompiler::Error),
-    /// Found by [`trial`]: the kernel accepted a restriction and does not enforce it.
-    #[error("the confinement is not effective: {0}")]
-    NotHeld(&'static str),
 }
 
 /// Confines the calling process for the rest of its life. Returns the restrictions in force.
@@ -200,6 +133,8 @@ pub fn trial(limits: &Limits) -> Result<Confinement, Error> {
     const WORLD_READABLE: &str = "/etc/passwd";
     let readable = fs::read(WORLD_READABLE).is_ok();
     let confinement = confine(limits)?;
+    // Each layer is tested by an operation that it must refuse. The file is compared with its state
+    // before, because a machine may not have it.
     if readable
         && confinement.landlock != Landlock::NotSupported
         && fs::read(WORLD_READABLE).is_ok()
@@ -239,14 +174,6 @@ fn speaks_to_a_file() -> bool {
     is_file(io::stdout().as_fd()) || is_file(io::stderr().as_fd())
 }
 
-/// Sets the limit permanently to `most`, or to its present value if that is lower. Returns it.
-fn limit(resource: Resource, most: u64, what: &'static str) -> Result<u64, Error> {
-    let bound = getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
-    let both = Rlimit { current: Some(bound), maximum: Some(bound) };
-    setrlimit(resource, both).map_err(kernel(what))?;
-    Ok(bound)
-}
-
 /// Lowers the priority; threads started from now on inherit it.
 fn lower_priority(nice: i32) -> Result<i32, Error> {
     let now = getpriority_process(None).map_err(kernel("niceness"))?;
@@ -255,8 +182,4 @@ fn lower_priority(nice: i32) -> Result<i32, Error> {
     }
     setpriority_process(None, nice).map_err(kernel("niceness"))?;
     Ok(nice)
-}
-
-fn kernel<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> Error {
-    move |err| Error::Kernel { what, source: err.into() }
 }

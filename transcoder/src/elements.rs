@@ -5,6 +5,7 @@ use std::{env, path::PathBuf};
 
 use gstreamer::{self as gst, prelude::*};
 
+pub use crate::packages::PACKAGES;
 use crate::{
     Error,
     protocol::{Encoder, Job},
@@ -38,10 +39,6 @@ pub(crate) const LADDER: [&str; 9] = [
 ];
 /// Elements that encode AAC again.
 pub(crate) const AUDIO: [&str; 3] = ["avdec_aac", "audioconvert", "avenc_aac"];
-
-/// The Debian packages that contain all elements.
-pub const PACKAGES: &str = "gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
-                            gstreamer1.0-plugins-ugly gstreamer1.0-libav";
 
 /// The elements of workers that are not installed.
 ///

@@ -8,7 +8,7 @@ pub enum Error {
     #[error("GStreamer does not start: {0}")]
     Init(#[source] gstreamer::glib::Error),
     /// Elements are not installed.
-    #[error("GStreamer elements missing: {}; install {}", .0.join(", "), crate::elements::PACKAGES)]
+    #[error("GStreamer elements missing: {}; install {}", .0.join(", "), crate::packages::PACKAGES)]
     Missing(Vec<&'static str>),
     /// The pipeline cannot be put together or started.
     #[error("the pipeline does not start: {0}")]

@@ -26,6 +26,7 @@ pub mod fuzzing;
 pub mod ladder;
 mod metrics;
 mod overlay;
+mod packages;
 pub mod pictures;
 pub mod plan;
 mod process;

@@ -195,7 +195,8 @@ mod tests {
 
     fn source(width: u32, height: u32, aspect: (u16, u16), fps: f64) -> avc::Config {
         let record = hex!(
-            "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+            "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 \
+             68ebe3cb22c0 fdf8f800"
         );
         avc::Config {
             width,

@@ -57,7 +57,8 @@ impl Worker {
                     warn!(worker = self.name, %status, retry_s = delay.as_secs(), "worker ended")
                 }
                 Err(err) => {
-                    warn!(worker = self.name, %err, retry_s = delay.as_secs(), "worker does not start")
+                    let retry_s = delay.as_secs();
+                    warn!(worker = self.name, %err, retry_s, "worker does not start");
                 }
             }
             if started.elapsed() >= WELL_AFTER {

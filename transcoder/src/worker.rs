@@ -23,6 +23,7 @@ mod picture;
 mod plane;
 mod rendition;
 mod scaler;
+mod shared;
 mod socket;
 
 use std::{
@@ -30,8 +31,8 @@ use std::{
     os::{fd::AsFd, unix::net::UnixStream},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        atomic::Ordering,
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -42,18 +43,18 @@ use gstreamer_app::AppSrc;
 
 use self::{
     audio::Audio,
-    clock::Clock,
     fan_out::FanOut,
     figures::Meter,
-    owed::Owed,
+    owed::Silence,
     picture::Pictures,
+    shared::{OFF, Shared},
     socket::{Orders, Reports},
 };
 use crate::{
     Error,
     confine::{Limits, confine},
     elements,
-    protocol::{Encoder, Job, Level, Media, Order},
+    protocol::{Encoder, Level, Media, Order},
 };
 
 /// Interval at which the bus is checked.
@@ -69,8 +70,6 @@ const SILENT_TICKS: i64 = 5 * 90_000;
 const SILENT_UNITS: u64 = 40;
 /// Number of units without a picture after which the decoder has failed, whatever their times.
 const MOST_SILENT_UNITS: u64 = 1_000;
-/// In place of a mark's number: the rendition is not made.
-const OFF: u64 = u64::MAX;
 /// Maximum number of GStreamer warnings reported in each [`WARNINGS_SPAN`].
 const MAX_WARNINGS: u32 = 5;
 const WARNINGS_SPAN: Duration = Duration::from_secs(10);
@@ -96,6 +95,7 @@ pub fn run_for_parent() -> Result<(), Error> {
         return Err(Error::Missing(missing));
     }
     let meter = Meter::open();
+    // The last step before untrusted bytes: plugins are loaded, and no other thread runs yet.
     let confinement = confine(&limits(job.encoder, job.memory_bytes))?;
     reports.log(Level::Debug, confinement.to_string())?;
     if let Some(warning) = confinement.warning() {
@@ -103,6 +103,8 @@ pub fn run_for_parent() -> Result<(), Error> {
     }
     let (shared, ends) = Shared::new(job, reports);
     let ended = run(&shared, orders, &ends, &meter);
+    // The daemon closes its end when it replaces this worker. That is no failure, and no reason can
+    // be reported.
     let ended = match ended {
         Err(Error::Socket(err)) if gone(&err) => Ok(()),
         ended => ended,
@@ -121,67 +123,6 @@ pub(crate) fn limits(encoder: Encoder, memory_bytes: u64) -> Limits {
         gpu: encoder.is_hardware(),
         read: elements::folders(),
         ..Limits::default()
-    }
-}
-
-/// State shared by the threads.
-struct Shared {
-    job: Job,
-    /// From the job, or a likely value.
-    frame_rate: f64,
-    pipeline: gst::Pipeline,
-    clock: Clock,
-    owed: Owed,
-    reports: Reports,
-    /// For each rendition, the number of the mark from which it is made; 0 for the first picture
-    /// on, [`OFF`] for not at all.
-    from: Vec<Arc<AtomicU64>>,
-    ends: SyncSender<Result<(), Error>>,
-}
-
-impl Shared {
-    fn new(job: Job, reports: Reports) -> (Arc<Self>, Receiver<Result<(), Error>>) {
-        let (ends, ended) = sync_channel(16);
-        let shared = Self {
-            frame_rate: Some(job.frame_rate)
-                .filter(|rate| (1.0..=300.0).contains(rate))
-                .unwrap_or(30.0),
-            pipeline: gst::Pipeline::new(),
-            clock: Clock::default(),
-            owed: Owed::default(),
-            reports,
-            from: job.renditions.iter().map(|_| Arc::default()).collect(),
-            job,
-            ends,
-        };
-        (Arc::new(shared), ended)
-    }
-
-    /// Runs `body` on a thread with this name. Its result, also a panic, is reported to the main
-    /// thread.
-    fn spawn(
-        &self,
-        name: String,
-        body: impl FnOnce() -> Result<(), Error> + Send + 'static,
-    ) -> Result<JoinHandle<()>, Error> {
-        struct Ending {
-            name: String,
-            ends: SyncSender<Result<(), Error>>,
-            result: Option<Result<(), Error>>,
-        }
-        impl Drop for Ending {
-            fn drop(&mut self) {
-                let panicked = || Err(Error::Panicked(std::mem::take(&mut self.name)));
-                let result = self.result.take().unwrap_or_else(panicked);
-                let _ = self.ends.send(result);
-            }
-        }
-        let mut ending = Ending { name: name.clone(), ends: self.ends.clone(), result: None };
-        let run = move || {
-            ending.result = Some(body());
-            drop(ending);
-        };
-        thread::Builder::new().name(name).spawn(run).map_err(Error::Thread)
     }
 }
 
@@ -283,8 +224,10 @@ impl Reader {
         if !key {
             buffer_ref.set_flags(gst::BufferFlags::DELTA_UNIT);
         }
-        let (silent_ticks, units) = self.shared.owed.enter(dts, pts, mark);
-        if units > MOST_SILENT_UNITS || units > SILENT_UNITS && silent_ticks > SILENT_TICKS {
+        let Silence { ticks, units } = self.shared.owed.enter(dts, pts, mark);
+        // Units alone prove little: a decoder may hold many of them. So media time must have passed
+        // too, unless times stand still.
+        if units > MOST_SILENT_UNITS || units > SILENT_UNITS && ticks > SILENT_TICKS {
             return Err(Error::NoPictures { units });
         }
         chain::push(&self.units, buffer)
@@ -311,6 +254,8 @@ impl<'a> Watch<'a> {
         while let Some(message) = self.bus.as_ref().and_then(gst::Bus::pop) {
             let element =
                 || message.src().map_or_else(|| "pipeline".into(), |src| src.name().to_string());
+            // An error ends the worker, because elements do not continue after one. Warnings are
+            // only reported, because decoders issue them for damaged sources.
             match message.view() {
                 gst::MessageView::Error(failed) => {
                     return Err(Error::Element {

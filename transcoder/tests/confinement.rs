@@ -463,8 +463,9 @@ fn no_socket_of_another_is_reached() {
         (signal, &said[..]),
         (
             None,
-            "confined\ndatagrams: Unsupported\naddress: Unsupported\ncredentials: Unsupported\nbuffers: Unsupported\n\
-             lock: Unsupported\nmemory file: Unsupported\nchildren: Unsupported\nprocessors: Unsupported\n"
+            "confined\ndatagrams: Unsupported\naddress: Unsupported\ncredentials: \
+             Unsupported\nbuffers: Unsupported\nlock: Unsupported\nmemory file: \
+             Unsupported\nchildren: Unsupported\nprocessors: Unsupported\n"
         )
     );
     let heard = listening.recv(&mut [0; 16]).unwrap_err();
@@ -521,8 +522,8 @@ fn only_libraries_can_be_read() {
     }
     assert_eq!(
         said,
-        "confined\nwith\npassword: PermissionDenied\nprogram: PermissionDenied\nparent: PermissionDenied\n\
-         root: PermissionDenied\nprocessors: done\nlibraries: done\n"
+        "confined\nwith\npassword: PermissionDenied\nprogram: PermissionDenied\nparent: \
+         PermissionDenied\nroot: PermissionDenied\nprocessors: done\nlibraries: done\n"
     );
 }
 
@@ -541,8 +542,8 @@ fn no_file_can_be_changed() {
     assert_eq!(kept, b"kept");
     assert_eq!(
         String::from_utf8(output.stdout).unwrap(),
-        "confined\ncreate: PermissionDenied\nappend: PermissionDenied\noverwrite: PermissionDenied\n\
-         remove: Unsupported\nrename: Unsupported\nfolder: Unsupported\n"
+        "confined\ncreate: PermissionDenied\nappend: PermissionDenied\noverwrite: \
+         PermissionDenied\nremove: Unsupported\nrename: Unsupported\nfolder: Unsupported\n"
     );
 }
 

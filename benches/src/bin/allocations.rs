@@ -117,7 +117,8 @@ fn held(wire: &Arc<Wire>) -> Result<(), Failure> {
         let held = after.held.saturating_sub(before.held);
         let media = media(&presentation);
         println!(
-            "a full window of {} s: {:.1} MiB held, {:.1} MiB of media in segments of {:.0} s: {:.3} times the media",
+            "a full window of {} s: {:.1} MiB held, {:.1} MiB of media in segments of {:.0} s: \
+             {:.3} times the media",
             WINDOW.as_secs(),
             mib(held),
             mib(media),

@@ -70,8 +70,8 @@ fn main() -> Result<(), Failure> {
             let (used, grown) =
                 run(*subject, publishers, warm_up, Duration::from_secs(seconds), &wire)?;
             println!(
-                "round {round}, {name}: {:.4} CPU s a stream-minute (user {:.4}, system {:.4}; scheduler's clock {:.4}), {:.0} MiB \
-                 resident, {:.2} of what was sent",
+                "round {round}, {name}: {:.4} CPU s a stream-minute (user {:.4}, system {:.4}; \
+                 scheduler's clock {:.4}), {:.0} MiB resident, {:.2} of what was sent",
                 used.cpu_s() / minutes,
                 used.user_s / minutes,
                 used.system_s / minutes,
@@ -155,10 +155,11 @@ fn nginx(directory: &Path) -> Result<(Server, SocketAddr), Failure> {
     let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let here = directory.display();
     let text = format!(
-        "load_module {NGINX_MODULE};\ndaemon off;\nuser root;\nworker_processes 1;\npid {here}/nginx.pid;\n\
-         error_log {here}/error.log warn;\nevents {{ worker_connections 1024; }}\n\
-         rtmp {{\n  access_log off;\n  server {{\n    listen {free};\n    chunk_size 4096;\n    application live {{\n      live on;\n      \
-         hls on;\n      hls_path {here}/hls;\n      hls_fragment 2s;\n      hls_playlist_length 60s;\n    }}\n  }}\n}}\n"
+        "load_module {NGINX_MODULE};\ndaemon off;\nuser root;\nworker_processes 1;\npid \
+         {here}/nginx.pid;\nerror_log {here}/error.log warn;\nevents {{ worker_connections 1024; \
+         }}\nrtmp {{\n  access_log off;\n  server {{\n    listen {free};\n    chunk_size \
+         4096;\n    application live {{\n      live on;\n      hls on;\n      hls_path \
+         {here}/hls;\n      hls_fragment 2s;\n      hls_playlist_length 60s;\n    }}\n  }}\n}}\n"
     );
     let file = directory.join("nginx.conf");
     fs::write(&file, text)?;

@@ -151,8 +151,8 @@ fn main() -> Result<(), Failure> {
     pin(LOAD_CORE)?;
     let stage = Stage::set(protocols.iter().any(|(protocol, ..)| *protocol != Plain), connections)?;
     println!(
-        "{rounds} rounds of {seconds} s; {connections} requests at once: as many connections in HTTP/1.1, {MULTIPLEXED_CONNECTIONS} \
-         else; {}",
+        "{rounds} rounds of {seconds} s; {connections} requests at once: as many connections in \
+         HTTP/1.1, {MULTIPLEXED_CONNECTIONS} else; {}",
         processor()
     );
     stage.say_ciphers()?;
@@ -167,7 +167,8 @@ fn main() -> Result<(), Failure> {
                     let measured =
                         measured.map_err(|err| format!("{subject:?}, {name}, {wanted}: {err}"))?;
                     println!(
-                        "round {round}, {name}, {} bytes, {subject:?}: {:.0} answers a CPU second ({:.0} in {:.2} CPU s, {:.0} % of the core)",
+                        "round {round}, {name}, {} bytes, {subject:?}: {:.0} answers a CPU second \
+                         ({:.0} in {:.2} CPU s, {:.0} % of the core)",
                         object.length,
                         measured.rate(),
                         measured.answers,
@@ -191,7 +192,8 @@ fn main() -> Result<(), Failure> {
 /// Prints responses for each CPU second of all rounds together, compared with the goals.
 fn table(protocols: &[(Protocol, &str, &str, &[Subject])], sums: &[Vec<Vec<Sum>>], rounds: u32) {
     println!(
-        "\n| protocol | bytes | server | answers a CPU second | least to most | streamforge's share | goal |"
+        "\n| protocol | bytes | server | answers a CPU second | least to most | streamforge's \
+         share | goal |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- |");
     for (index, &(protocol, _, name, subjects)) in protocols.iter().enumerate() {
@@ -214,7 +216,8 @@ fn table(protocols: &[(Protocol, &str, &str, &[Subject])], sums: &[Vec<Vec<Sum>>
                     false => String::new(),
                 };
                 println!(
-                    "| {name} | {} | {subject:?} | {:.0} | {least:.0} to {most:.0} | {ratio:.2} | {verdict} |",
+                    "| {name} | {} | {subject:?} | {:.0} | {least:.0} to {most:.0} | {ratio:.2} | \
+                     {verdict} |",
                     sum.bytes / u64::from(rounds),
                     sum.rate(),
                 );

@@ -66,7 +66,8 @@ fn main() -> Result<(), Failure> {
             |who| measured(&out.join(format!("{who}-{index}.h264")), &source, rung, &ffmpeg);
         let ((one, one_kbps), (other, other_kbps)) = (measure("worker")?, measure("ffmpeg")?);
         println!(
-            "{}p: SSIM worker {one:.5} ({one_kbps:.0} kbit/s), ffmpeg {other:.5} ({other_kbps:.0} kbit/s), {:+.5}",
+            "{}p: SSIM worker {one:.5} ({one_kbps:.0} kbit/s), ffmpeg {other:.5} ({other_kbps:.0} \
+             kbit/s), {:+.5}",
             rung.1,
             one - other
         );

@@ -99,7 +99,8 @@ fn main() -> Result<(), Failure> {
     let file = directory.path().join("answer");
     fs::write(&file, &answer)?;
     println!(
-        "{requests} requests wait for a part; {blocks} times {rounds} rounds; an answer has {} bytes",
+        "{requests} requests wait for a part; {blocks} times {rounds} rounds; an answer has {} \
+         bytes",
         answer.len()
     );
     let mut all: Vec<Vec<Round>> = vec![Vec::new(); SUBJECTS.len()];
@@ -117,15 +118,16 @@ fn main() -> Result<(), Failure> {
             };
             let [cpu, spread, whole] = figures(&done);
             println!(
-                "block {block}, {name}: {:.1} us of CPU an answer, {:.0} ms from first to last, {:.1} us with its request",
+                "block {block}, {name}: {:.1} us of CPU an answer, {:.0} ms from first to last, \
+                 {:.1} us with its request",
                 cpu.0, spread.0, whole.0
             );
             all[index].extend(done);
         }
     }
     println!(
-        "\n| server | CPU us an answer: p50, p99 | of the bare loop's | with its request: p50 | of the bare loop's | first to last ms: \
-         p50, p99 | of the bare loop's |"
+        "\n| server | CPU us an answer: p50, p99 | of the bare loop's | with its request: p50 | of \
+         the bare loop's | first to last ms: p50, p99 | of the bare loop's |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- |");
     let bare = figures(&all[0]);
@@ -294,7 +296,8 @@ fn one_answer(server: SocketAddr) -> Result<Vec<u8>, Failure> {
     socket.set_read_timeout(Some(WAIT))?;
     let mut ask = |query: &str| -> Result<Vec<u8>, Failure> {
         let head = format!(
-            "GET /live/{CHANNEL}/v0.m3u8{query} HTTP/1.1\r\nHost: {server}\r\nAccept-Encoding: gzip\r\n\r\n"
+            "GET /live/{CHANNEL}/v0.m3u8{query} HTTP/1.1\r\nHost: {server}\r\nAccept-Encoding: \
+             gzip\r\n\r\n"
         );
         socket.write_all(head.as_bytes())?;
         let (mut answer, mut input) = (Vec::new(), [0; 16 << 10]);

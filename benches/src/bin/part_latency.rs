@@ -65,7 +65,8 @@ fn main() -> Result<(), Failure> {
         let spent = daemon.server.usage()?.cpu_s() - before.cpu_s();
         let cores = spent / started.elapsed().as_secs_f64();
         println!(
-            "{ladders} sources of 1080p beside, each with its ladder: the daemon and its workers took {cores:.2} cores"
+            "{ladders} sources of 1080p beside, each with its ladder: the daemon and its workers \
+             took {cores:.2} cores"
         );
     }
     if bad > 0 {
@@ -91,7 +92,8 @@ fn beside_bad(daemon: &mut Daemon, publishers: usize, seconds: u64) -> Result<()
     // The bad publishers are still sending.
     let ended = daemon.server.terminate(Duration::from_secs(60))?;
     println!(
-        "bad publishers sent {} MiB: resident memory {} to {} MiB, /healthz within {:.1} ms, SIGTERM obeyed in {:.2} s",
+        "bad publishers sent {} MiB: resident memory {} to {} MiB, /healthz within {:.1} ms, \
+         SIGTERM obeyed in {:.2} s",
         crowd.sent() >> 20,
         before >> 20,
         after >> 20,
@@ -156,7 +158,8 @@ fn measure(daemon: &Daemon, what: &str, publishers: usize, seconds: u64) -> Resu
     }
     let usage = daemon.server.usage()?;
     println!(
-        "{what}: {} parts  p50 {:.2} ms  p99 {:.2} ms  p99.9 {:.2} ms  max {:.2} ms  (so far {:.2} CPU s, {} MiB resident)",
+        "{what}: {} parts  p50 {:.2} ms  p99 {:.2} ms  p99.9 {:.2} ms  max {:.2} ms  (so far {:.2} \
+         CPU s, {} MiB resident)",
         all.len(),
         at(0.5),
         at(0.99),

@@ -134,7 +134,8 @@ async fn run() -> Result<ExitCode, Failure> {
     let id = daemon.server.id();
     let before = descriptors(id)?;
     println!(
-        "{minutes} min, {publishers} publishers of {kbps} kbit/s, {players} players; {} descriptors before, {} MiB resident",
+        "{minutes} min, {publishers} publishers of {kbps} kbit/s, {players} players; {} \
+         descriptors before, {} MiB resident",
         before.len(),
         resident(id)? >> 20
     );

@@ -63,7 +63,8 @@ fn router(hub: &Hub) -> Router {
 /// 1280x720 at 59.94, and 48 kHz stereo.
 fn start(claim: Claim) -> Producer {
     let video = hex!(
-        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 \
+         68ebe3cb22c0 fdf8f800"
     );
     let tracks = vec![
         (TrackName::source_video(), Config::Avc(avc::Config::parse(&video).unwrap())),
@@ -144,12 +145,14 @@ async fn a_stream_is_shown_with_its_tracks_and_viewers() {
         "advice": null,
         "tracks": [
             {
-                "name": "v0", "rendition": false, "kind": "video", "codec": "avc1.64001e", "bitrate_bps": 0, "frames": 1, "bytes": 10,
+                "name": "v0", "rendition": false, "kind": "video", "codec": "avc1.64001e",
+                "bitrate_bps": 0, "frames": 1, "bytes": 10,
                 "width": stream["tracks"][0]["width"], "height": stream["tracks"][0]["height"],
                 "frame_rate": stream["tracks"][0]["frame_rate"]
             },
             {
-                "name": "a0", "rendition": false, "kind": "audio", "codec": "mp4a.40.2", "bitrate_bps": 0, "frames": 0, "bytes": 0,
+                "name": "a0", "rendition": false, "kind": "audio", "codec": "mp4a.40.2",
+                "bitrate_bps": 0, "frames": 0, "bytes": 0,
                 "sampling_rate_hz": 48000, "channels": 2
             },
         ],
@@ -472,8 +475,8 @@ async fn what_an_older_process_has_is_listed_between_in_the_same_order_and_paged
     }
     let document = document().await;
     let list = read(&router, "/api/v1/streams").await;
-    let schema = &document["paths"]["/api/v1/streams"]["get"]["responses"]["200"]["content"]["application/json"]
-        ["schema"];
+    let responses = &document["paths"]["/api/v1/streams"]["get"]["responses"];
+    let schema = &responses["200"]["content"]["application/json"]["schema"];
     assert_fits(&document, schema, &list);
 }
 

@@ -337,7 +337,10 @@ proptest! {
 
     #[test]
     fn no_messages_make_the_assembler_panic(
-        messages in prop::collection::vec((0i64..4, prop::collection::vec(any::<u8>(), 0..40)), 0..30),
+        messages in prop::collection::vec(
+            (0i64..4, prop::collection::vec(any::<u8>(), 0..40)),
+            0..30,
+        ),
         configured in any::<bool>(),
     ) {
         let mut feed = Feed::new();

@@ -100,7 +100,8 @@ fn the_headers_of_all_four_formats() {
 #[test]
 fn a_chunk_stream_may_begin_with_a_header_of_format_1() {
     let bytes = hex!(
-        "42 000000 000006 04 0007 00001234" // librtmp's answer to a ping, the first on its chunk stream
+        // librtmp's answer to a ping, the first on its chunk stream
+        "42 000000 000006 04 0007 00001234"
         "42 000014 000004 03 00010000"      // and its acknowledgement
         "45 ffffff 000001 08 01000000 aa"   // an extended delta
         "c2 00020000"
@@ -345,7 +346,10 @@ proptest! {
 
     #[test]
     fn what_rml_rtmp_serialises_reads_back(
-        sizes in prop::collection::vec((1usize..3_000, 0u32..0x7fff_ffff, prop::sample::select(vec![8u8, 9, 18, 20])), 1..12),
+        sizes in prop::collection::vec(
+            (1usize..3_000, 0u32..0x7fff_ffff, prop::sample::select(vec![8u8, 9, 18, 20])),
+            1..12,
+        ),
         chunk in 1u32..5_000,
         full in any::<bool>(),
     ) {
@@ -357,16 +361,21 @@ proptest! {
             // Its delta headers do not support an extended delta, so these use small steps.
             stamp = if full { step } else { stamp + step % 10_000 };
             let data = Bytes::from(payload(len, n));
-            let message = MessagePayload { timestamp: RtmpTimestamp::new(stamp), type_id: kind, message_stream_id: 1, data };
+            let timestamp = RtmpTimestamp::new(stamp);
+            let message =
+                MessagePayload { timestamp, type_id: kind, message_stream_id: 1, data };
             bytes.extend(serializer.serialize(&message, full, false).unwrap().bytes);
             sent.push((stamp, kind, message.data));
         }
-        let got: Vec<_> = read(&bytes).unwrap().into_iter().map(|m| (m.timestamp, m.kind, m.payload)).collect();
+        let got = read(&bytes).unwrap().into_iter();
+        let got: Vec<_> = got.map(|m| (m.timestamp, m.kind, m.payload)).collect();
         prop_assert_eq!(got, sent);
     }
 
     #[test]
-    fn no_bytes_make_the_reader_panic_or_hold_more_than_its_limit(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+    fn no_bytes_make_the_reader_panic_or_hold_more_than_its_limit(
+        bytes in prop::collection::vec(any::<u8>(), 0..600),
+    ) {
         let mut reader = Reader::new(Limits::SETUP);
         let _ = read_all(&mut reader, &bytes);
         prop_assert!(reader.held <= 2 * Limits::SETUP.message_bytes as usize);

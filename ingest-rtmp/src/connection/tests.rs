@@ -288,7 +288,8 @@ async fn a_player_that_takes_nothing_for_a_second_gives_its_place_to_another() {
 async fn whoever_breaks_the_protocol_reads_why_and_is_counted_once() {
     let bench = Bench::new(|_| ());
     let mut peer = bench.live("demo").await;
-    peer.client.output.extend([2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0]); // a chunk size of 0
+    // A chunk size of 0.
+    peer.client.output.extend([2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(peer.codes().await, ["NetStream.Failed"]);
     until_closed(&bench, Cause::Protocol).await;
     assert!(matches!(bench.broadcast("demo").unwrap().presence(), Presence::Away(Some(_))));
@@ -501,8 +502,8 @@ async fn an_outage_of_a_live_publisher_does_not_stay_as_latency() {
         _ => ms.min(9_000 + (ms - 17_000) * 5 / 2),
     };
     let at_once: Box<dyn Fn(u32) -> u32> = Box::new(at_once);
-    // Of a backlog that arrives slowly, the shift may remain that makes a publisher lead by less than
-    // 2.5 s: nothing is dropped for that.
+    // Of a backlog that arrives slowly, the shift may remain that makes a publisher lead by less
+    // than 2.5 s: nothing is dropped for that.
     for (sent, remains) in [(at_once, 1_500), (Box::new(by_and_by), 2_500)] {
         let (bench, placed) = placed_after(sent).await;
         let of = |track, from| {

@@ -9,18 +9,21 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
 use net_core::{Permit, Usage};
+use prometheus_client::metrics::counter::Counter;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Connection, Role, SMALL_READ_BYTES, now};
-use crate::{Error, metrics::Cause};
+use crate::{Error, clock::now, metrics::Cause, pace::Pace, transmit::Transmit};
 
 /// Number of slices in one vectored write.
 const SLICES: usize = 64;
+/// Number of bytes that are read at once, and discarded, while a peer closes.
+const DISCARDED_BYTES: usize = 4 << 10;
 /// Time limit for a peer to close after its last message: closing with unread input would reset the
 /// connection, and the message could be lost in transit.
 const LINGER: Duration = Duration::from_secs(1);
@@ -40,81 +43,84 @@ pub(super) async fn stopped(
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
+/// The writing side of a connection.
+pub(super) struct Writer<'a, S> {
+    pub(super) socket: &'a mut S,
+    pub(super) transmit: &'a mut Transmit,
+    pub(super) pace: &'a mut Pace,
+    /// The permit of a player, which is idle while it accepts no bytes.
+    pub(super) player: Option<&'a mut Permit>,
+    /// Time limit of one step.
+    pub(super) limit: Duration,
+    /// Counts sent bytes.
+    pub(super) sent: &'a Counter,
+}
+
+impl<S: AsyncWrite + Unpin> Writer<'_, S> {
     /// Writes the whole queue; each step within the write limit, and all steps at the minimum rate.
     /// Returns the cause if the connection must close before that.
+    ///
+    /// # Errors
+    /// The socket fails, a step exceeds the limit, or the steps are too slow.
     pub(super) async fn flush(
-        &mut self,
+        mut self,
         mut stop: Pin<&mut impl Future<Output = Cause>>,
     ) -> Result<Option<Cause>, Error> {
-        let transmit = self.session.transmit();
-        if transmit.is_empty() {
+        if self.transmit.is_empty() {
             return Ok(None);
         }
-        let limit = self.context.write_limit;
-        let mut player = matches!(self.role, Role::Player(_)).then_some(&mut self.permit);
-        while !transmit.is_empty() {
+        while !self.transmit.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let filled = transmit.slices(&mut slices);
+            let filled = self.transmit.slices(&mut slices);
             let begun = now();
-            let write =
-                within(limit, player.as_deref_mut(), self.socket.write_vectored(&slices[..filled]));
+            let player = self.player.as_deref_mut();
+            let write = within(self.limit, player, self.socket.write_vectored(&slices[..filled]));
             let written = tokio::select! {
                 biased;
                 written = write => written?,
                 cause = stop.as_mut() => return Ok(Some(cause)),
             };
+            // Otherwise a socket that accepts no bytes and reports no error would be written to for
+            // ever.
             if written == 0 {
                 return Err(io::Error::from(io::ErrorKind::WriteZero).into());
             }
-            self.context.metrics.sent.inc_by(written as u64);
-            transmit.advance(written);
+            self.sent.inc_by(written as u64);
+            self.transmit.advance(written);
             self.pace.note(now().saturating_duration_since(begun), written)?;
         }
         // TLS may have buffered some of it.
         tokio::select! {
             biased;
-            flushed = within(limit, player, self.socket.flush()) => flushed.map(|()| None),
+            flushed = within(self.limit, self.player, self.socket.flush()) => {
+                flushed.map(|()| None)
+            }
             cause = stop => Ok(Some(cause)),
         }
     }
+}
 
-    /// Sends the peer the reason of the failure, if the connection still permits it.
-    pub(super) async fn explain(
-        &mut self,
-        err: &Error,
-        mut stop: Pin<&mut impl Future<Output = Cause>>,
-    ) {
-        // After a socket error or a slow write nothing more can be sent.
-        let gone = matches!(
-            err,
-            Error::Io(_) | Error::TooSlow { .. } | Error::TimedOut { what: "write", .. }
-        );
-        if gone || self.session.fail(err).is_err() || self.session.transmit().is_empty() {
-            return;
-        }
-        if matches!(self.flush(stop.as_mut()).await, Ok(None)) {
-            self.linger(stop).await;
-        }
-    }
-
-    /// Shuts down the sending side, and waits a moment for the peer to close.
-    pub(super) async fn linger(&mut self, stop: Pin<&mut impl Future<Output = Cause>>) {
-        let hang_up = async {
-            self.socket.shutdown().await?;
-            loop {
-                self.input.clear();
-                self.input.reserve(SMALL_READ_BYTES);
-                if self.socket.read_buf(&mut self.input).await? == 0 {
-                    return Ok::<(), io::Error>(());
-                }
+/// Shuts down the sending side, and waits a moment for the peer to close. `input` is overwritten:
+/// bytes that still arrive are discarded.
+pub(super) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut S,
+    input: &mut BytesMut,
+    stop: Pin<&mut impl Future<Output = Cause>>,
+) {
+    let hang_up = async {
+        socket.shutdown().await?;
+        loop {
+            input.clear();
+            input.reserve(DISCARDED_BYTES);
+            if socket.read_buf(input).await? == 0 {
+                return Ok::<(), io::Error>(());
             }
-        };
-        // The connection is closed next in any case.
-        tokio::select! {
-            _ = timeout(LINGER, hang_up) => {}
-            _ = stop => {}
         }
+    };
+    // The connection is closed next in any case.
+    tokio::select! {
+        _ = timeout(LINGER, hang_up) => {}
+        _ = stop => {}
     }
 }
 

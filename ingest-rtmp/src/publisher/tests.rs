@@ -1,10 +1,13 @@
 use hex_literal::hex;
 use media_core::{
-    Anchor, Hub,
+    Anchor, Hub, TrackIndex,
     broadcast::{Broadcast, Event, Presence},
 };
 use proptest::prelude::*;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::*;
 use crate::{
@@ -345,7 +348,8 @@ fn a_changed_configuration_of_the_same_codec_string_goes_on_and_waits_for_a_key_
     let events: Vec<_> = std::iter::from_fn(|| consumer.try_next()).collect();
     assert!(matches!(
         &events[..],
-        [Event::Frame { .. }, Event::Config { track: TrackIndex::FIRST, .. }, Event::Frame { frame, .. }] if frame.key
+        [Event::Frame { .. }, Event::Config { track: TrackIndex::FIRST, .. }, Event::Frame { frame, .. }]
+            if frame.key
     ));
     assert_eq!(feed.live().unwrap().id(), before);
     assert_eq!(feed.metrics.dropped(Drop::BeforeKey), 1);
@@ -526,7 +530,10 @@ fn a_sequence_header_in_byte_stream_form_is_read() {
     let mut feed = Feed::new();
     let stream = [&[0, 0, 0, 1], &SPS[4..], &[0, 0, 0, 1], &PPS[4..]].concat();
     feed.video(0, video_config(&stream)).unwrap();
-    assert_eq!(feed.publisher.tracks.video.as_ref().unwrap().config.codec_string(), "avc1.64001e");
+    assert_eq!(
+        feed.publisher.output.tracks.video.as_ref().unwrap().config.codec_string(),
+        "avc1.64001e"
+    );
 }
 
 /// Another picture parameter set of the same id, one of id 1, and `SPS` of level 3.1.
@@ -671,7 +678,10 @@ fn adts_headers_are_cut_and_make_the_configuration_where_none_came() {
     // An AudioSpecificConfig takes precedence over the headers, and incomplete frames are dropped.
     feed.audio(100, audio_config()).unwrap();
     feed.audio(100, adts(1)).unwrap();
-    assert_eq!(feed.publisher.tracks.audio.as_ref().unwrap().config.timescale().hz(), 48_000);
+    assert_eq!(
+        feed.publisher.output.tracks.audio.as_ref().unwrap().config.timescale().hz(),
+        48_000
+    );
     feed.audio(120, adts(1).slice(..10)).unwrap();
     assert_eq!(feed.metrics.dropped(Drop::Malformed), 1);
 }
@@ -868,7 +878,10 @@ fn a_picture_that_waits_is_published_when_the_publisher_leaves() {
 
 proptest! {
     #[test]
-    fn unwrapped_stamps_differ_as_the_wire_says(steps in prop::collection::vec(any::<i32>(), 1..50), first in any::<u32>()) {
+    fn unwrapped_stamps_differ_as_the_wire_says(
+        steps in prop::collection::vec(any::<i32>(), 1..50),
+        first in any::<u32>(),
+    ) {
         let mut clock = Clock::default();
         let (mut stamp, mut value) = (first, clock.unwrap(first));
         prop_assert_eq!(value, i64::from(first));
@@ -881,7 +894,10 @@ proptest! {
 
     #[test]
     fn no_messages_make_the_publisher_panic(
-        messages in prop::collection::vec((0usize..7, any::<u32>(), prop::collection::vec(any::<u8>(), 0..12)), 0..60),
+        messages in prop::collection::vec(
+            (0usize..7, any::<u32>(), prop::collection::vec(any::<u8>(), 0..12)),
+            0..60,
+        ),
     ) {
         let mut feed = Feed::new();
         for (what, stamp, noise) in messages {

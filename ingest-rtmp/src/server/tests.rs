@@ -171,9 +171,21 @@ async fn a_publisher_s_frames_reach_the_hub_and_a_player_reads_them_back() {
     player.open().await;
     player.client.play("demo");
     player
-        .until(|seen| matches!(seen, Seen::VideoDataReceived { data, .. } if *data == video_frame(IDR)))
+        .until(|seen| {
+            matches!(
+                seen,
+                Seen::VideoDataReceived { data, .. } if *data == video_frame(IDR)
+            )
+        })
         .await;
-    let video = |body| move |seen: &&Seen| matches!(seen, Seen::VideoDataReceived { data, .. } if *data == body);
+    let video = |body| {
+        move |seen: &&Seen| {
+            matches!(
+                seen,
+                Seen::VideoDataReceived { data, .. } if *data == body
+            )
+        }
+    };
     assert!(
         player.client.events.iter().any(|seen| matches!(seen, Seen::StreamMetadataReceived { .. }))
     );
@@ -193,8 +205,9 @@ async fn a_publisher_s_frames_reach_the_hub_and_a_player_reads_them_back() {
 async fn ffmpeg_publishes_and_reads_back() {
     let running = Running::start(|_| ());
     let url = format!("rtmp://{}/live/demo", running.address);
-    let publish = "-hide_banner -loglevel error -re -f lavfi -i testsrc2=size=320x180:rate=25 -f lavfi -i sine=frequency=440:sample_rate=48000 \
-                   -t 6 -c:v libx264 -preset ultrafast -g 25 -bf 2 -c:a aac -b:a 64k -f flv";
+    let publish = "-hide_banner -loglevel error -re -f lavfi -i testsrc2=size=320x180:rate=25 -f \
+                   lavfi -i sine=frequency=440:sample_rate=48000 -t 6 -c:v libx264 -preset \
+                   ultrafast -g 25 -bf 2 -c:a aac -b:a 64k -f flv";
     let mut ffmpeg = Command::new("ffmpeg")
         .args(publish.split_whitespace())
         .arg(&url)

@@ -4,13 +4,13 @@
 //! for one; a request that cannot be granted is refused with a text, and ends the connection only
 //! if it cannot continue sensibly.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use rml_rtmp::messages::{PeerBandwidthLimitType, RtmpMessage};
 
 use super::{
-    Event, Session, WINDOW,
-    state::{Open, Stage, State},
+    event::Event,
+    state::{MAX_STREAMS, Open, Stage, State},
 };
 use crate::{
     Error, address,
@@ -20,12 +20,26 @@ use crate::{
     command::{
         CAN_RECONNECT, Command, enhanced_capabilities, has_capability, split_query, status_object,
     },
+    transmit::Transmit,
 };
 
-/// Maximum number of message streams of a peer. Encoders create one.
-pub(super) const MAX_STREAMS: u32 = 16;
+/// Our acknowledgement window in bytes, and the one that we request, until the peer sets another.
+pub(super) const WINDOW: u32 = 2_500_000;
 
-impl Session {
+/// The parts of a session that a command reads or changes.
+pub(super) struct Execution<'a> {
+    /// The application that `connect` must name.
+    pub(super) app: &'a Arc<str>,
+    pub(super) state: &'a mut State,
+    pub(super) transmit: &'a mut Transmit,
+}
+
+impl Execution<'_> {
+    /// Executes a command. `values` are its AMF0 values, without the zero byte of a command that is
+    /// marked as AMF3.
+    ///
+    /// # Errors
+    /// The values cannot be read, or the command is out of order: fail the connection.
     pub(super) fn handle_command(
         &mut self,
         message: &Message,
@@ -33,7 +47,7 @@ impl Session {
         now: Instant,
     ) -> Result<Option<Event>, Error> {
         let command = Command::parse(values)?;
-        match &mut self.state {
+        match &mut *self.state {
             State::Connect { since } if command.name == "connect" => {
                 let since = *since;
                 self.connect(&command, since)
@@ -56,14 +70,14 @@ impl Session {
         let limit_type = PeerBandwidthLimitType::Dynamic;
         self.transmit.control(RtmpMessage::SetPeerBandwidth { size: WINDOW, limit_type })?;
         self.transmit.announce_chunk_size()?;
-        let Some(after_app) = address::after_app(&self.settings.app, asked) else {
+        let Some(after_app) = address::after_app(self.app, asked) else {
             let description = format!(
-                "the server has no such application: enter rtmp://<host>/{} as the server, and the stream key in its \
-                 separate field",
-                self.settings.app
+                "the server has no such application: enter rtmp://<host>/{} as the server, and the \
+                 stream key in its separate field",
+                self.app
             );
-            self.error(command.transaction, Reason::App.code(), &description)?;
-            self.state = State::Closing;
+            self.transmit.error(command.transaction, Reason::App.code(), &description)?;
+            *self.state = State::Closing;
             return Ok(Some(Event::Refused(Refusal::new(Reason::App, description))));
         };
         let mut properties = vec![
@@ -79,7 +93,7 @@ impl Session {
             0,
             &["_result".into(), command.transaction.into(), Value::Object(properties), info],
         )?;
-        self.state = State::Open(Open {
+        *self.state = State::Open(Open {
             after_app: after_app.to_owned(),
             query: query.map(str::to_owned),
             streams: 0,
@@ -96,18 +110,20 @@ impl Session {
         command: &Command,
         now: Instant,
     ) -> Result<Option<Event>, Error> {
-        let State::Open(open) = &mut self.state else {
+        let State::Open(open) = self.state else {
             return Ok(None);
         };
         let result =
             |value: Value| ["_result".into(), command.transaction.into(), Value::Null, value];
         match command.name.as_str() {
+            // A peer could create streams without limit, but needs one.
             "createStream" => match open.create_stream() {
                 Some(id) => self.transmit.command(0, &result(f64::from(id).into())).map(|()| None),
                 None => {
                     let description =
                         format!("a connection may have at most {MAX_STREAMS} message streams");
-                    self.error(command.transaction, "NetConnection.Call.Failed", &description)
+                    self.transmit
+                        .error(command.transaction, "NetConnection.Call.Failed", &description)
                         .map(|()| None)
                 }
             },
@@ -138,7 +154,7 @@ impl Session {
             "FCUnpublish" => {
                 let named = command.argument(0).and_then(Value::as_str).unwrap_or_default();
                 let (named, _) = split_query(named);
-                let named = address::stream(&self.settings.app, &open.after_app, named);
+                let named = address::stream(self.app, &open.after_app, named);
                 let published = matches!(open.stage, Stage::Publishing { .. })
                     && (named.is_empty() || named == open.published.expose());
                 Ok(self.close_stream(|_| published, now))
@@ -157,43 +173,47 @@ impl Session {
         stream_id: u32,
         command: &Command,
     ) -> Result<Option<Event>, Error> {
-        let State::Open(open) = &mut self.state else {
+        let State::Open(open) = self.state else {
             return Ok(None);
         };
         let asked = command.argument(0).and_then(Value::as_str).unwrap_or_default();
         let (asked, query) = split_query(asked);
-        let key = address::stream(&self.settings.app, &open.after_app, asked);
+        let key = address::stream(self.app, &open.after_app, asked);
         match open.stage {
             Stage::Publishing { stream_id: active }
                 if active == stream_id && open.published.expose() == key =>
             {
                 return self
+                    .transmit
                     .status(stream_id, "status", "NetStream.Publish.Start", "publishing")
                     .map(|()| None);
             }
             Stage::Idle { .. } => {}
             _ => {
-                let description = "this connection carries another stream already, which goes on: use one connection for each";
+                let description = "this connection carries another stream already, which goes on: \
+                                   use one connection for each";
                 let refusal = Refusal::new(Reason::Second, description);
-                self.status(stream_id, "error", refusal.reason.code(), description)?;
+                self.transmit.status(stream_id, "error", refusal.reason.code(), description)?;
                 return Ok(Some(Event::Refused(refusal)));
             }
         }
+        // Encoders send this if the field for the stream key was left empty.
         if key.is_empty() {
             let description = format!(
-                "the stream key is missing: enter rtmp://<host>/{} as the server, and the stream key in its separate field",
-                self.settings.app
+                "the stream key is missing: enter rtmp://<host>/{} as the server, and the stream \
+                 key in its separate field",
+                self.app
             );
             open.stage = Stage::Asked { stream_id, publish: true };
             let refusal = Refusal::new(Reason::Name, description);
-            self.refuse(&refusal)?;
+            self.state.refuse(&refusal, self.transmit)?;
             return Ok(Some(Event::Refused(refusal)));
         }
         open.stage = Stage::Asked { stream_id, publish: true };
         open.published = StreamKey::new(key);
         let verbatim = asked.trim_start_matches('/');
         Ok(Some(Event::Publish {
-            app: self.settings.app.to_string(),
+            app: self.app.to_string(),
             key: open.published.clone(),
             verbatim: (verbatim != key && !verbatim.is_empty()).then(|| StreamKey::new(verbatim)),
             query: query.or(open.query.as_deref()).map(StreamKey::new),
@@ -201,25 +221,26 @@ impl Session {
     }
 
     fn ask_to_play(&mut self, stream_id: u32, command: &Command) -> Result<Option<Event>, Error> {
-        let State::Open(open) = &mut self.state else {
+        let State::Open(open) = self.state else {
             return Ok(None);
         };
         if !matches!(open.stage, Stage::Idle { .. }) {
-            let description = "this connection carries another stream already, which goes on: use one connection for each";
-            self.status(stream_id, "error", "NetStream.Play.Failed", description)?;
+            let description = "this connection carries another stream already, which goes on: use \
+                               one connection for each";
+            self.transmit.status(stream_id, "error", "NetStream.Play.Failed", description)?;
             return Ok(Some(Event::Refused(Refusal::new(Reason::Second, description))));
         }
         open.stage = Stage::Asked { stream_id, publish: false };
         let asked = command.argument(0).and_then(Value::as_str).unwrap_or_default();
         let (name, _) = split_query(asked);
-        let name = address::stream(&self.settings.app, &open.after_app, name).to_owned();
+        let name = address::stream(self.app, &open.after_app, name).to_owned();
         Ok(Some(Event::Play { name }))
     }
 
     /// Closes the active stream if `names` returns true for it. The largest message size stays,
     /// because media may still be in transit.
     fn close_stream(&mut self, names: impl Fn(u32) -> bool, now: Instant) -> Option<Event> {
-        let State::Open(open) = &mut self.state else {
+        let State::Open(open) = self.state else {
             return None;
         };
         match open.stage {
@@ -229,16 +250,5 @@ impl Session {
             }
             _ => None,
         }
-    }
-
-    /// Responds to a command that failed.
-    pub(super) fn error(
-        &mut self,
-        transaction: f64,
-        code: &str,
-        description: &str,
-    ) -> Result<(), Error> {
-        let info = status_object("error", code, description);
-        self.transmit.command(0, &["_error".into(), transaction.into(), Value::Null, info])
     }
 }

@@ -4,8 +4,14 @@ use std::time::Instant;
 
 use rml_rtmp::handshake::Handshake;
 
-use super::commands::MAX_STREAMS;
-use crate::auth::StreamKey;
+use crate::{
+    Error,
+    auth::{Refusal, StreamKey},
+    transmit::Transmit,
+};
+
+/// Maximum number of message streams of a peer. Encoders create one.
+pub(super) const MAX_STREAMS: u32 = 16;
 
 pub(super) enum State {
     Handshake {
@@ -70,6 +76,26 @@ impl State {
             Self::Open(Open { stage: Stage::Playing { .. }, .. }) => "playing",
             Self::Closing => "closing",
         }
+    }
+
+    /// Refuses or disconnects the peer: the reason is queued in `transmit`, and the session is
+    /// closing.
+    ///
+    /// # Errors
+    /// Only if the response could not be framed, which no input causes.
+    pub(super) fn refuse(
+        &mut self,
+        refusal: &Refusal,
+        transmit: &mut Transmit,
+    ) -> Result<(), Error> {
+        let code = refusal.reason.code();
+        if let Self::Open(open) = self {
+            let stream_id = open.stage.stream_id().filter(|_| code.starts_with("NetStream"));
+            let stream_id = stream_id.unwrap_or(0);
+            transmit.status(stream_id, "error", code, &refusal.description)?;
+        }
+        *self = Self::Closing;
+        Ok(())
     }
 }
 

@@ -1,10 +1,10 @@
 use hex_literal::hex;
 use rml_rtmp::sessions::ClientSessionEvent;
 
-use super::{commands::MAX_STREAMS, *};
+use super::{state::MAX_STREAMS, *};
 use crate::{
     amf0::{self, object},
-    auth::Reason,
+    auth::{Reason, StreamKey},
     testing::{Client, IDR, audio_frame, video_frame},
 };
 
@@ -327,7 +327,8 @@ fn another_application_is_rejected_with_the_right_one() {
     };
     assert_eq!(
         description,
-        "the server has no such application: enter rtmp://<host>/live as the server, and the stream key in its separate field"
+        "the server has no such application: enter rtmp://<host>/live as the server, and the \
+         stream key in its separate field"
     );
 }
 
@@ -518,7 +519,11 @@ fn without_a_stream_key_the_words_say_where_it_belongs() {
         assert_eq!(code(&answer), "NetStream.Publish.BadName");
         assert_eq!(
             answer[3].property("description"),
-            Some(&"the stream key is missing: enter rtmp://<host>/live as the server, and the stream key in its separate field".into())
+            Some(
+                &"the stream key is missing: enter rtmp://<host>/live as the server, and the \
+                   stream key in its separate field"
+                    .into()
+            )
         );
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use http::Uri;
 use http_server::authority;
-use net_core::config::within;
+use net_core::config::{Error, within};
 use serde::{
     Deserialize, Deserializer,
     de::{self, SeqAccess, Visitor},
@@ -121,17 +121,16 @@ impl Config {
     /// Checks that every value is in its range.
     ///
     /// # Errors
-    /// One line for the operator with the key and its range.
-    pub fn check(&self) -> Result<(), String> {
+    /// The first value that is out of its range, or conflicts with another.
+    pub fn check(&self) -> Result<(), Error> {
         let within =
             |key, value: u32, min, max: u32| within("edge", key, value.into(), min, max.into());
         // A process of this daemon (`Config::local`) does not count: it is not configured.
         let remote = self.origin.iter().filter(|origin| matches!(origin, Origin::Remote(_)));
         let remote = remote.count();
         if remote > MAX_ORIGINS {
-            return Err(format!(
-                "edge.origin lists {remote} origins, at most {MAX_ORIGINS} are permitted"
-            ));
+            let (key, count, max) = ("edge.origin", remote, MAX_ORIGINS);
+            return Err(Error::TooManyOrigins { key, count, max });
         }
         within("memory_mb", self.memory_mb, 16, 1 << 20)?;
         within("object_mb", self.object_mb, 1, (self.memory_mb / 2).min(1_024))?;
@@ -143,13 +142,10 @@ impl Config {
         within("first_byte_ms", self.first_byte_ms, 1_000, 300_000)?;
         within("stall_ms", self.stall_ms, 1_000, 300_000)?;
         // One key without the other would silently do nothing.
+        let (folder, size) = ("edge.disk_dir", "edge.disk_mb");
         match (self.disk_dir.as_os_str().is_empty(), self.disk_mb) {
-            (true, 1..) => {
-                Err("edge.disk_mb is set, but edge.disk_dir is not: set both, or neither".into())
-            }
-            (false, 0) => {
-                Err("edge.disk_dir is set, but edge.disk_mb is 0: set both, or neither".into())
-            }
+            (true, 1..) => Err(Error::Unpaired { set: size, unset: folder, value: "not" }),
+            (false, 0) => Err(Error::Unpaired { set: folder, unset: size, value: "0" }),
             _ => Ok(()),
         }
     }
@@ -216,31 +212,64 @@ impl Origin {
     }
 }
 
-impl FromStr for Origin {
-    type Err = String;
+/// A text is not the URL of an origin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} {fault}; an origin is for example \"https://origin.example:8443\"")]
+pub struct BadOrigin {
+    /// The text.
+    pub text: String,
+    /// The fault.
+    pub fault: OriginFault,
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = |why: &str| {
-            format!("{text:?} {why}; an origin is for example \"https://origin.example:8443\"")
-        };
-        let uri: Uri = text.parse().map_err(|_| bad("is not a URL"))?;
-        let authority = uri.authority().ok_or_else(|| bad("has no host"))?;
-        // A path, a query or a user would be ignored, so they are refused: the operator expects
-        // them to have an effect.
-        match uri.scheme_str() {
-            Some("http" | "https") if authority.as_str().contains('@') => {
-                Err(bad("contains a user"))
-            }
+/// The fault of a text that is not the URL of an origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OriginFault {
+    /// It is not a URL.
+    #[error("is not a URL")]
+    NoUrl,
+    /// It has no authority.
+    #[error("has no host")]
+    NoHost,
+    /// Its authority has userinfo.
+    #[error("contains a user")]
+    User,
+    /// Its authority is not valid.
+    #[error("has no valid host and port (1 to 65535)")]
+    Authority,
+    /// Its port is 0.
+    #[error("has port 0")]
+    PortZero,
+    /// It has a path or a query.
+    #[error("contains a path")]
+    Path,
+    /// Its scheme is another one, or missing.
+    #[error("is neither http nor https")]
+    Scheme,
+}
+
+impl FromStr for Origin {
+    type Err = BadOrigin;
+
+    fn from_str(text: &str) -> Result<Self, BadOrigin> {
+        let bad = |fault| BadOrigin { text: text.to_owned(), fault };
+        let uri: Uri = text.parse().map_err(|_| bad(OriginFault::NoUrl))?;
+        let authority = uri.authority().ok_or_else(|| bad(OriginFault::NoHost))?;
+        // The order decides which fault is reported, if a text has several.
+        let fault = match uri.scheme_str() {
+            Some("http" | "https") if authority.as_str().contains('@') => OriginFault::User,
             Some("http" | "https") if !authority::is_valid(authority.as_str().as_bytes()) => {
-                Err(bad("has no valid host and port (1 to 65535)"))
+                OriginFault::Authority
             }
-            Some("http" | "https") if uri.port_u16() == Some(0) => Err(bad("has port 0")),
+            Some("http" | "https") if uri.port_u16() == Some(0) => OriginFault::PortZero,
             Some("http" | "https") if !matches!(uri.path(), "" | "/") || uri.query().is_some() => {
-                Err(bad("contains a path"))
+                OriginFault::Path
             }
-            Some("http" | "https") => Ok(Self::Remote(uri)),
-            _ => Err(bad("is neither http nor https")),
-        }
+            Some("http" | "https") => return Ok(Self::Remote(uri)),
+            _ => OriginFault::Scheme,
+        };
+        Err(bad(fault))
     }
 }
 
@@ -291,7 +320,7 @@ mod tests {
 
     fn read(text: &str) -> Result<Config, String> {
         let config: Config = toml::from_str(text).map_err(|err| err.to_string())?;
-        config.check().map(|()| config)
+        config.check().map(|()| config).map_err(|err| err.to_string())
     }
 
     #[test]

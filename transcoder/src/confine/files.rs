@@ -11,7 +11,7 @@ use landlock::{
     RulesetStatus, Scope, path_beneath_rules,
 };
 
-use super::{Error, Limits};
+use super::{error::Error, limits::Limits};
 
 /// The newest tested version: Linux 6.15.
 const TRIED: ABI = ABI::V7;

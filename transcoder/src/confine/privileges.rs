@@ -27,7 +27,10 @@ use rustix::{
     },
 };
 
-use super::{Error, Limits, kernel, limit};
+use super::{
+    error::{Error, kernel},
+    limits::{Limits, limit},
+};
 
 /// Users of systemd's `DynamicUser=`: assigned to no account.
 const FIRST_USER: u32 = 61_184;

@@ -21,7 +21,7 @@ use seccompiler::{
     SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 
-use super::Error;
+use super::error::Error;
 
 /// The effect of seccomp on this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

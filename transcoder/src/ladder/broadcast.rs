@@ -17,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Shared,
+    end::{End, Failure},
     rungs::{Rungs, State},
+    shared::Shared,
     shedding::Shedding,
     source::{Reading, Source},
-    stretch::{self, End, Failure, Feed},
+    stretch::{self, Feed},
 };
 use crate::plan::{self, Planned, Rung};
 
@@ -74,13 +75,11 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Reads the source once it has video: a camera may be switched on later than the microphone.
+    /// Reads the source once it has video.
     async fn wait_for_video(self) -> Result<Reading, Over> {
-        loop {
-            if let Some(reading) = Reading::begin(self.broadcast) {
-                return Ok(reading);
-            }
-            self.pause(ASK_AGAIN).await?;
+        tokio::select! {
+            reading = Reading::with_video(self.broadcast) => reading.ok_or(Over),
+            () = self.stop.cancelled() => Err(Over),
         }
     }
 
@@ -96,6 +95,8 @@ impl<'a> Site<'a> {
                 "no rung is below the source: only the source is published"
             );
         }
+        // Not by events: the source's events include each frame, and a broadcast that never needs a
+        // rendition would cost a wake-up for each.
         while plan.renditions.is_empty() {
             self.pause(ASK_AGAIN).await?;
             if self.broadcast.is_gridded() || !reading.source.is_current(self.broadcast) {
@@ -215,6 +216,8 @@ impl<'a> Climb<'a> {
             () = self.site.stop.cancelled() => return Err(Over),
         };
         let video = &reading.source.video.config;
+        // The source may have changed its size or rate on the way, so that other renditions are
+        // below it.
         if self.rungs.is_of_another(video) {
             let planned = plan::renditions(video, &self.site.shared.config.rungs, None);
             self.rungs.follow(video, planned);

@@ -15,9 +15,9 @@ use media_core::{
 use tokio::sync::mpsc;
 
 use super::{
+    end::End,
     progress::{Progress, lock},
     source::SourceTrack,
-    stretch::End,
 };
 use crate::{
     metrics::Metrics,
@@ -87,6 +87,7 @@ impl Feeder<'_> {
         }
         let mut end = self.send_video(first, consumer).await?;
         while end.is_none() {
+            // A change goes first, so that it is in force at the next mark.
             end = tokio::select! {
                 biased;
                 Some(change) = changes.recv() => self.change(change).await.map(|()| None)?,
@@ -108,6 +109,8 @@ impl Feeder<'_> {
                 if let Some(made) = self.made.get_mut(usize::from(rendition)) {
                     *made = on;
                 }
+                // While the worker makes nothing, changes are only recorded: `begin_making` sends
+                // the list.
                 if self.making == Making::Wanted {
                     self.orders.send(&change).await?;
                 }
@@ -202,6 +205,8 @@ impl Feeder<'_> {
     /// Handles a configuration. Encoders have a fixed size and decoders a fixed configuration, so a
     /// change needs another worker.
     fn configure(&mut self, track: TrackIndex, config: &Arc<Config>) -> Option<End> {
+        // The same configuration again, as some encoders send it, needs no other worker. A first
+        // audio track does not interrupt the renditions: the next worker takes over at a mark.
         let same = match (&**config, &self.audio) {
             (config, _) if track == self.video.index => {
                 matches!(config, Config::Avc(avc) if *avc == self.video.config)

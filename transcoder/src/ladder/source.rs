@@ -24,25 +24,44 @@ pub(super) struct Source {
     pub(super) audio: Option<SourceTrack<aac::Config>>,
 }
 
-impl Source {
-    /// `None` if there is no video.
-    fn of(consumer: &Consumer) -> Option<Self> {
-        let (mut video, mut audio) = (None, None);
+/// The tracks of a source that were found so far: the first of each kind.
+#[derive(Debug, Default)]
+struct Found {
+    video: Option<SourceTrack<avc::Config>>,
+    audio: Option<SourceTrack<aac::Config>>,
+}
+
+impl Found {
+    /// The tracks at the first position that `consumer` reads.
+    fn at_start(consumer: &Consumer) -> Self {
+        let mut found = Self::default();
         for track in consumer.tracks() {
-            let index = track.index;
-            match &*track.config {
-                Config::Avc(avc) if video.is_none() => {
-                    video = Some(SourceTrack { index, config: avc.clone() })
-                }
-                Config::Aac(aac) if audio.is_none() => {
-                    audio = Some(SourceTrack { index, config: aac.clone() })
-                }
-                _ => {}
-            }
+            found.take(track.index, &track.config);
         }
-        Some(Self { video: video?, audio })
+        found
     }
 
+    /// Takes the configuration of a track, unless another one of its kind was found before.
+    fn take(&mut self, index: TrackIndex, config: &Config) {
+        match config {
+            Config::Avc(avc) if self.video.as_ref().is_none_or(|video| video.index == index) => {
+                self.video = Some(SourceTrack { index, config: avc.clone() });
+            }
+            Config::Aac(aac) if self.audio.as_ref().is_none_or(|audio| audio.index == index) => {
+                self.audio = Some(SourceTrack { index, config: aac.clone() });
+            }
+            Config::Avc(_) | Config::Aac(_) => {}
+        }
+    }
+
+    /// The source, if it has video.
+    fn source(&mut self) -> Option<Source> {
+        let video = self.video.take()?;
+        Some(Source { video, audio: self.audio.take() })
+    }
+}
+
+impl Source {
     /// Whether the video of `broadcast` still has this configuration.
     pub(super) fn is_current(&self, broadcast: &Broadcast) -> bool {
         let tracks = broadcast.tracks();
@@ -83,13 +102,33 @@ impl Reading {
     /// Reads the source from its newest group. `None` if it has no video.
     pub(super) fn begin(broadcast: &Arc<Broadcast>) -> Option<Self> {
         let consumer = broadcast.subscribe();
-        let source = Source::of(&consumer)?;
+        let source = Found::at_start(&consumer).source()?;
         Some(Self { consumer, source })
+    }
+
+    /// Reads the source once it has video: a camera may be switched on later than the microphone.
+    /// `None`: the broadcast is over, and had none. Cancel-safe.
+    pub(super) async fn with_video(broadcast: &Arc<Broadcast>) -> Option<Self> {
+        let mut consumer = broadcast.subscribe();
+        let mut found = Found::at_start(&consumer);
+        loop {
+            if let Some(source) = found.source() {
+                return Some(Self { consumer, source });
+            }
+            // The subscriber goes on: another one could start before the track appeared.
+            match consumer.next().await? {
+                Event::Track(TrackStart { index, config, .. })
+                | Event::Config { track: index, config } => found.take(index, &config),
+                _ => {}
+            }
+        }
     }
 
     /// The next key frame of the video. `None`: the broadcast is over. Cancel-safe.
     pub(super) async fn next_key(&mut self) -> Option<Frame> {
         loop {
+            // Configurations are taken on the way, because the key frame may be the first of
+            // another one.
             match self.consumer.next().await? {
                 Event::Frame { track, frame } if track == self.source.video.index && frame.key => {
                     return Some(frame);
@@ -101,5 +140,87 @@ impl Reading {
                 _ => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        time::{Duration, Instant, SystemTime},
+    };
+
+    use bytes::Bytes;
+    use hex_literal::hex;
+    use media_core::{
+        AccessUnit, Hub, TrackName,
+        broadcast::Limits,
+        hub::{Producer, Settings},
+    };
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// `avcC`: 640x360, level 3.0; `AudioSpecificConfig`: AAC-LC, 48 kHz, stereo.
+    const RECORD: &[u8] = &hex!(
+        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006"
+        "68ebe3cb22c0 fdf8f800"
+    );
+    const SOUND: &[u8] = &hex!("1190");
+
+    /// A broadcast that has only audio so far.
+    fn audio_only() -> Producer {
+        let hub = Hub::new(Settings {
+            broadcast: Limits {
+                bytes: 1 << 20,
+                age: Duration::from_secs(10),
+                segment: Duration::from_secs(2),
+                stall: Duration::from_secs(2),
+            },
+            reconnect: Duration::from_secs(10),
+            max_channels: 1,
+        });
+        let sound = Config::Aac(aac::Config::parse(SOUND).unwrap());
+        let claim = hub.claim("demo".parse().unwrap()).unwrap();
+        let tracks = vec![(TrackName::source_audio(), sound)];
+        claim.start(tracks, Instant::now(), SystemTime::now()).unwrap()
+    }
+
+    fn unit(dts: i64, key: bool) -> AccessUnit {
+        AccessUnit {
+            dts,
+            pts: dts,
+            key,
+            independent: key,
+            arrived: Instant::now(),
+            payload: Bytes::from_static(&[0; 8]),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_source_is_read_from_the_first_key_frame_of_a_video_track_that_appears_later() {
+        let producer = audio_only();
+        let broadcast = Arc::clone(producer.broadcast());
+        let mut waiting = pin!(Reading::with_video(&broadcast));
+        for n in 0..3 {
+            producer.push(TrackIndex::FIRST, unit(n * 1_920, true)).unwrap();
+            assert!(timeout(Duration::from_millis(1), &mut waiting).await.is_err(), "{n}");
+        }
+        let video = Config::Avc(avc::Config::parse(RECORD).unwrap());
+        let index = producer.add(TrackName::source_video(), video).unwrap();
+        producer.push(index, unit(5_760, true)).unwrap();
+        let mut reading = waiting.await.unwrap();
+        assert_eq!(reading.source.video.index, index);
+        assert_eq!(reading.source.audio.as_ref().map(|audio| audio.index), Some(TrackIndex::FIRST));
+        assert!(reading.next_key().await.is_some_and(|frame| frame.key));
+    }
+
+    #[tokio::test]
+    async fn a_broadcast_that_ends_without_video_has_no_source() {
+        let producer = audio_only();
+        let broadcast = Arc::clone(producer.broadcast());
+        producer.push(TrackIndex::FIRST, unit(0, true)).unwrap();
+        drop(producer.end());
+        assert!(Reading::with_video(&broadcast).await.is_none());
     }
 }

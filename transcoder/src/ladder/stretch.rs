@@ -12,7 +12,7 @@ use std::{
 use media_core::{
     AccessUnit, Broadcast, Frame, MediaTime,
     broadcast::Consumer,
-    codec::{Config, aac, avc},
+    codec::{aac, avc},
 };
 use tokio::{
     sync::mpsc,
@@ -22,10 +22,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
-    Shared,
+    end::{End, Failure},
     feeder::{Feeder, Leaving, Making},
     progress::{Progress, lock},
     rungs::Rungs,
+    shared::Shared,
     shedding::{Change, Shedding},
     source::SourceTrack,
 };
@@ -72,56 +73,6 @@ pub(super) struct Feed<'a> {
     pub(super) resume_after: Option<MediaTime>,
 }
 
-/// Why a worker's life ended.
-#[derive(Debug, PartialEq)]
-pub(super) enum End {
-    /// All units were encoded. The source has a gap, or another configuration.
-    Drained(Option<Config>),
-    /// All units were encoded, and the source has ended.
-    Over,
-    /// Another list of renditions is wanted; all units were encoded up to a mark, from which the
-    /// next worker continues.
-    Replan,
-    /// The daemon stops.
-    Stopped,
-    /// The worker failed.
-    Failed(Failure),
-}
-
-/// Why a worker failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// Its process could not be started.
-    Start,
-    /// It ended before it had encoded all units.
-    Died,
-    /// It reported an invalid message.
-    Socket,
-    /// It reported an invalid configuration, or too many of them.
-    Config,
-    /// It reported a unit that no encoder makes of the source.
-    Unit,
-    /// It reported too many messages other than units.
-    Flood,
-    /// It, or one of its encoders, accepts units and outputs none.
-    Stuck,
-}
-
-impl Failure {
-    /// Its label in the metrics and the log.
-    pub(super) fn label(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Died => "died",
-            Self::Socket => "socket",
-            Self::Config => "config",
-            Self::Unit => "unit",
-            Self::Flood => "flood",
-            Self::Stuck => "stuck",
-        }
-    }
-}
-
 /// Runs one worker. Returns why it ended, and the time that renditions have reached. Its process
 /// has ended when this returns.
 pub(super) async fn run(
@@ -163,6 +114,8 @@ pub(super) async fn run(
             crate::supervisor::forward(stderr, NAME).await;
         }
     };
+    // The worker's stderr is forwarded meanwhile. Its end decides nothing, because a worker may
+    // close it and continue.
     let end = {
         let mut talking = pin!(talking);
         let lived = life.live(feed, orders, reports, stop);
@@ -172,6 +125,8 @@ pub(super) async fn run(
             () = &mut talking => lived.await,
         }
     };
+    // A worker that was sent the last order ends by itself. Any other may be stuck, so it is
+    // killed.
     let status = match end {
         End::Drained(_) | End::Over | End::Replan => process.end().await,
         _ => process.kill().await,
@@ -219,9 +174,9 @@ impl Fed {
 }
 
 impl<'a> Life<'a> {
-    /// Runs three activities: feeding, which may block on a full socket; reading reports; and a tick
-    /// for time limits. Only this task may end the worker. Orders are few and small; a worker that
-    /// does not read them is stuck, and is ended.
+    /// Runs three activities: feeding, which may block on a full socket; reading reports; and a
+    /// tick for time limits. Only this task may end the worker. Orders are few and small; a worker
+    /// that does not read them is stuck, and is ended.
     async fn live(
         &mut self,
         feed: Feed<'_>,
@@ -374,6 +329,8 @@ impl<'a> Life<'a> {
             return Err(Failure::Unit);
         }
         let mut arrived = now;
+        // Pictures are compared with those that were fed. Audio is encoded in units of other
+        // lengths, so only its order and its distance from the video are checked.
         if index < self.rungs.len() {
             let mut progress = lock(self.progress);
             arrived = progress.come_out(index, pts, bytes, now).ok_or(Failure::Unit)?;

@@ -13,7 +13,7 @@ use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::{AppSink, AppSrc};
 use media_core::codec::aac;
 
-use super::{Shared, chain};
+use super::{chain, shared::Shared};
 use crate::{Error, protocol::Report};
 
 /// Buffers between two steps.
@@ -53,7 +53,7 @@ impl Audio {
         let (samples, encoded) = add_encoder(&shared.pipeline, rendition.bitrate_bps)?;
         let owed = Arc::<Owed>::default();
         let mut filler =
-            Filler { owed: Arc::clone(&owed), config: config.clone(), samples, shape: None };
+            Filler { owed: Arc::clone(&owed), config: config.clone(), samples, blocks: None };
         let taker = Taker {
             shared: Arc::clone(shared),
             owed: Arc::clone(&owed),
@@ -98,35 +98,50 @@ struct Owed {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Units in the decoder: number and time.
-    units: VecDeque<(u64, i64)>,
-    /// Blocks in the encoder: first sample and time.
-    blocks: VecDeque<(u64, i64)>,
+    units: VecDeque<Unit>,
+    blocks: VecDeque<Block>,
+}
+
+/// A unit in the decoder.
+#[derive(Debug, Clone, Copy)]
+struct Unit {
+    number: u64,
+    /// 90 kHz.
+    pts: i64,
+}
+
+/// A block in the encoder: the samples of one unit.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    /// Number of its first sample.
+    start: u64,
+    /// 90 kHz.
+    pts: i64,
 }
 
 impl Owed {
     fn enter(&self, number: u64, pts: i64) {
-        push(&mut self.lock().units, (number, pts));
+        push(&mut self.lock().units, Unit { number, pts });
     }
 
     /// The next unit up to `number`: all of them are returned, decoded or not.
-    fn unit(&self, number: u64) -> Option<(u64, i64)> {
+    fn unit(&self, number: u64) -> Option<Unit> {
         let units = &mut self.lock().units;
-        let due = units.front().is_some_and(|unit| unit.0 <= number);
+        let due = units.front().is_some_and(|unit| unit.number <= number);
         if due { units.pop_front() } else { None }
     }
 
     fn encode(&self, start: u64, pts: i64) {
-        push(&mut self.lock().blocks, (start, pts));
+        push(&mut self.lock().blocks, Block { start, pts });
     }
 
     /// The time of the sample with this number.
     fn time_of(&self, sample: u64, rate: u64) -> Option<i64> {
         let blocks = &mut self.lock().blocks;
-        while blocks.get(1).is_some_and(|next| next.0 <= sample) {
+        while blocks.get(1).is_some_and(|next| next.start <= sample) {
             blocks.pop_front();
         }
-        let &(start, pts) = blocks.front()?;
+        let &Block { start, pts } = blocks.front()?;
         let since = sample.checked_sub(start)? * 90_000 / rate.max(1);
         pts.checked_add(i64::try_from(since).ok()?)
     }
@@ -159,9 +174,16 @@ struct Filler {
     owed: Arc<Owed>,
     config: aac::Config,
     samples: AppSrc,
-    /// The format of the first block, and the number of blocks. It is fixed: if a decoder changes
-    /// its format, its output is replaced by silence.
-    shape: Option<(Shape, u64)>,
+    /// The blocks, once the format of the first one is known.
+    blocks: Option<Blocks>,
+}
+
+/// The blocks that went into the encoder.
+struct Blocks {
+    /// The format of the first one. It is fixed: if a decoder changes its format, its output is
+    /// replaced by silence.
+    shape: Shape,
+    count: u64,
 }
 
 impl Filler {
@@ -172,21 +194,21 @@ impl Filler {
             };
             let Some(pts) = buffer.pts() else { continue };
             let number = self.number(pts);
-            if self.shape.is_none() {
-                self.shape = shape(&self.config, caps).map(|shape| (shape, 0));
+            if self.blocks.is_none() {
+                self.blocks = shape(&self.config, caps).map(|shape| Blocks { shape, count: 0 });
                 self.samples.set_caps(Some(&caps.to_owned()));
             }
             // Units that were lost before it.
             while let Some(before) = number.checked_sub(1)
-                && let Some((_, pts)) = self.owed.unit(before)
+                && let Some(Unit { pts, .. }) = self.owed.unit(before)
             {
                 self.block(pts, None)?;
             }
-            if let Some((_, pts)) = self.owed.unit(number) {
+            if let Some(Unit { pts, .. }) = self.owed.unit(number) {
                 self.block(pts, Some(buffer))?;
             }
         }
-        while let Some((_, pts)) = self.owed.unit(u64::MAX) {
+        while let Some(Unit { pts, .. }) = self.owed.unit(u64::MAX) {
             self.block(pts, None)?;
         }
         chain::finish(&self.samples)
@@ -202,15 +224,15 @@ impl Filler {
     /// Passes the samples of one unit to the encoder, or silence without a buffer.
     fn block(&mut self, pts: i64, buffer: Option<gst::Buffer>) -> Result<(), Error> {
         // Silence is skipped while the format is unknown.
-        let Some((shape, blocks)) = &mut self.shape else {
+        let Some(Blocks { shape, count }) = &mut self.blocks else {
             return Ok(());
         };
         let mut buffer = match buffer.filter(|buffer| buffer.size() == shape.bytes) {
             Some(buffer) => buffer,
             None => gst::Buffer::from_mut_slice(vec![0; shape.bytes]),
         };
-        let start = *blocks * shape.samples;
-        *blocks += 1;
+        let start = *count * shape.samples;
+        *count += 1;
         let buffer_ref = buffer.make_mut();
         buffer_ref.set_pts(time(start, shape.rate));
         buffer_ref.set_duration(time(shape.samples, shape.rate));

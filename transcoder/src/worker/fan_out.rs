@@ -10,9 +10,10 @@ use gstreamer_app::AppSink;
 use gstreamer_video::{VideoFrame, VideoFrameExt, VideoInfo};
 
 use super::{
-    OFF, Shared, encoder,
+    encoder,
     picture::Pictures,
     rendition::{Picture, Rendition},
+    shared::{OFF, Shared},
 };
 use crate::{Error, protocol::VideoRendition};
 
@@ -94,9 +95,11 @@ impl Lane {
         mark: Option<u64>,
     ) -> Result<(), Error> {
         let from = self.from.load(Ordering::Relaxed);
+        // Its encoder is released, because it holds memory and threads.
         if from == OFF {
             return self.stop(shared);
         }
+        // A rendition starts at a mark, where segments start.
         if self.made.is_none() {
             if mark.unwrap_or(0) < from {
                 return Ok(());

@@ -7,6 +7,7 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
+use super::owed::Counts;
 use crate::protocol::{Figures, Report};
 
 /// Reads the stats of the process. Opened before the process confines itself.
@@ -25,12 +26,12 @@ impl Meter {
     }
 
     /// The stats, together with the decoder's counts.
-    pub(super) fn read(&self, (decoded, broken): (u64, u64)) -> Report {
+    pub(super) fn read(&self, counts: Counts) -> Report {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         let cpu_us = cpu.tv_sec.saturating_mul(1_000_000).saturating_add(cpu.tv_nsec / 1_000);
         Report::Figures(Figures {
-            decoded,
-            broken,
+            decoded: counts.decoded,
+            broken: counts.broken,
             cpu_us: u64::try_from(cpu_us).unwrap_or(0),
             resident_bytes: self.resident().unwrap_or(0),
         })
@@ -51,7 +52,9 @@ mod tests {
 
     #[test]
     fn a_process_has_used_time_and_memory() {
-        let Report::Figures(figures) = Meter::open().read((2, 1)) else { panic!("figures") };
+        let Report::Figures(figures) = Meter::open().read(Counts { decoded: 2, broken: 1 }) else {
+            panic!("figures")
+        };
         assert_eq!((figures.decoded, figures.broken), (2, 1));
         assert!(figures.cpu_us > 0);
         assert!((1 << 20..1 << 33).contains(&figures.resident_bytes));

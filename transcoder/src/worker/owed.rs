@@ -29,10 +29,35 @@ struct State {
     marks: VecDeque<i64>,
     /// Number of the last of `marks`. The first mark has number 1.
     newest_mark: u64,
-    decoded: u64,
-    broken: u64,
-    /// Decode time of the first unit since the last picture, and the number of units since.
-    silent: Option<(i64, u64)>,
+    counts: Counts,
+    /// The units since the last picture.
+    silent: Option<Silent>,
+}
+
+/// Units that went into the decoder without a picture since.
+#[derive(Debug, Clone, Copy)]
+struct Silent {
+    /// Decode time of the first, 90 kHz.
+    since: i64,
+    units: u64,
+}
+
+/// Totals of a decoder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Decoded pictures.
+    pub(super) decoded: u64,
+    /// Units without a picture.
+    pub(super) broken: u64,
+}
+
+/// The time for which a decoder has been without a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Silence {
+    /// Media time, 90 kHz.
+    pub(super) ticks: i64,
+    /// Number of units.
+    pub(super) units: u64,
 }
 
 /// An expected picture.
@@ -43,9 +68,8 @@ pub(super) struct Due {
 }
 
 impl Owed {
-    /// Records a unit that goes into the decoder. Returns the ticks and the number of units since
-    /// the last picture.
-    pub(super) fn enter(&self, dts: i64, pts: i64, mark: Option<i64>) -> (i64, u64) {
+    /// Records a unit that goes into the decoder. Returns the silence since the last picture.
+    pub(super) fn enter(&self, dts: i64, pts: i64, mark: Option<i64>) -> Silence {
         let mut state = self.lock();
         if let Some(mark) = mark {
             if state.marks.len() == MAX_MARKS {
@@ -56,20 +80,20 @@ impl Owed {
         }
         if !state.units.insert(pts) {
             // Of two units with the same time, only one picture can be identified.
-            state.broken += 1;
+            state.counts.broken += 1;
         }
         if state.units.len() > MAX_OWED {
             state.units.pop_first();
-            state.broken += 1;
+            state.counts.broken += 1;
         }
-        let (since, units) = state.silent.map_or((dts, 1), |(since, units)| (since, units + 1));
-        state.silent = Some((since, units));
-        (dts.saturating_sub(since), units)
+        let silent = state.silent.get_or_insert(Silent { since: dts, units: 0 });
+        silent.units += 1;
+        Silence { ticks: dts.saturating_sub(silent.since), units: silent.units }
     }
 
     /// Records a unit that cannot be decoded.
     pub(super) fn refuse(&self) {
-        self.lock().broken += 1;
+        self.lock().counts.broken += 1;
     }
 
     /// Records a decoded picture. `None` if it belongs to no unit, or to one that already has a
@@ -83,9 +107,9 @@ impl Owed {
         // Pictures are output in order of presentation, so earlier ones that are still missing will
         // not follow.
         let later = state.units.split_off(&pts);
-        state.broken += state.units.len() as u64;
+        state.counts.broken += state.units.len() as u64;
         state.units = later;
-        state.decoded += 1;
+        state.counts.decoded += 1;
         let mut mark = None;
         while state.marks.front().is_some_and(|&mark| pts >= mark.saturating_sub(TOLERANCE_TICKS)) {
             state.marks.pop_front();
@@ -97,7 +121,7 @@ impl Owed {
     /// The decoder has ended: missing pictures will not follow.
     pub(super) fn finish(&self) {
         let mut state = self.lock();
-        state.broken += state.units.len() as u64;
+        state.counts.broken += state.units.len() as u64;
         state.units.clear();
     }
 
@@ -106,10 +130,9 @@ impl Owed {
         self.lock().newest_mark + 1
     }
 
-    /// The number of decoded pictures, and of units without one.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        let state = self.lock();
-        (state.decoded, state.broken)
+    /// The decoder's totals.
+    pub(super) fn counts(&self) -> Counts {
+        self.lock().counts
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -140,7 +163,7 @@ mod tests {
         owed.enter(14_400, 18_000, Some(18_030));
         assert_eq!(owed.next_mark(), 4);
         assert_eq!(owed.leave(18_000), marked(3));
-        assert_eq!(owed.counts(), (4, 1));
+        assert_eq!(owed.counts(), Counts { decoded: 4, broken: 1 });
     }
 
     #[test]
@@ -150,16 +173,16 @@ mod tests {
         assert_eq!(owed.leave(1800), None);
         assert_eq!(owed.leave(0), PLAIN);
         assert_eq!(owed.leave(0), None);
-        assert_eq!(owed.counts(), (1, 0));
+        assert_eq!(owed.counts(), Counts { decoded: 1, broken: 0 });
     }
 
     #[test]
     fn silence_is_counted_from_the_last_picture_on() {
         let owed = Owed::default();
-        assert_eq!(owed.enter(0, 0, None), (0, 1));
-        assert_eq!(owed.enter(3000, 3000, None), (3000, 2));
+        assert_eq!(owed.enter(0, 0, None), Silence { ticks: 0, units: 1 });
+        assert_eq!(owed.enter(3000, 3000, None), Silence { ticks: 3000, units: 2 });
         owed.leave(0);
-        assert_eq!(owed.enter(6000, 6000, None), (0, 1));
+        assert_eq!(owed.enter(6000, 6000, None), Silence { ticks: 0, units: 1 });
     }
 
     #[test]
@@ -170,8 +193,8 @@ mod tests {
         }
         assert_eq!(owed.lock().units.len(), MAX_OWED);
         assert_eq!(owed.lock().marks.len(), MAX_MARKS);
-        assert_eq!(owed.counts(), (0, 10_000 - MAX_OWED as u64));
+        assert_eq!(owed.counts(), Counts { decoded: 0, broken: 10_000 - MAX_OWED as u64 });
         owed.finish();
-        assert_eq!(owed.counts(), (0, 10_000));
+        assert_eq!(owed.counts(), Counts { decoded: 0, broken: 10_000 });
     }
 }

@@ -37,28 +37,36 @@ struct Counter {
     stated: f64,
     /// The last reported factor.
     times: f64,
-    /// Start of the count, and pictures since.
-    since: Option<(i64, u32)>,
+    /// The pictures since the last mark that was evaluated.
+    counted: Option<Counted>,
+}
+
+/// Pictures from a time on.
+struct Counted {
+    /// Presentation time of the first, 90 kHz.
+    start: i64,
+    pictures: u32,
 }
 
 impl Counter {
     fn new(stated: f64) -> Self {
-        Self { stated, times: 1.0, since: None }
+        Self { stated, times: 1.0, counted: None }
     }
 
     /// The factor by which pictures are more frequent than the setting, if it has changed. Only at
     /// a mark, where the encoder starts a new group.
     fn push(&mut self, pts: i64, marked: bool) -> Option<f64> {
-        let Some((start, count)) = &mut self.since else {
-            self.since = Some((pts, 1));
+        let Some(counted) = &mut self.counted else {
+            self.counted = Some(Counted { start: pts, pictures: 1 });
             return None;
         };
-        let (span, pictures) = (pts - *start, f64::from(*count));
-        *count = count.saturating_add(1);
+        let (span, pictures) = (pts - counted.start, f64::from(counted.pictures));
+        counted.pictures = counted.pictures.saturating_add(1);
+        // A short count would take the jitter of timestamps for another rate.
         if !marked || (0..SPAN).contains(&span) {
             return None;
         }
-        self.since = Some((pts, 1));
+        self.counted = Some(Counted { start: pts, pictures: 1 });
         if !(SPAN..LONGEST).contains(&span) {
             return None;
         }

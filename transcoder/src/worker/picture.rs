@@ -12,7 +12,7 @@ use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::{AppSink, AppSrc};
 use gstreamer_video::VideoFrameExt;
 
-use super::{Shared, chain, rendition};
+use super::{chain, rendition, shared::Shared};
 use crate::{Error, protocol::Report};
 
 /// JPEG quality, out of 100: no visible artefacts in a poster.

@@ -15,7 +15,12 @@ use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::{AppSink, AppSrc};
 use gstreamer_video::{VideoFrame, VideoFrameExt, VideoFrameRef, VideoInfo, video_frame::Readable};
 
-use super::{OFF, Shared, chain, encoder, pace::Pace, scaler::Scaler};
+use super::{
+    chain, encoder,
+    pace::Pace,
+    scaler::Scaler,
+    shared::{OFF, Shared},
+};
 use crate::{Error, protocol::Report};
 
 /// Pictures that wait for the scaler. They are the decoder's: more of them cost memory, fewer make

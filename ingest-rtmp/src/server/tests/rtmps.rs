@@ -32,8 +32,8 @@ impl Running {
 async fn ffmpeg_publishes_in_tls() {
     let running = Running::start(|_| ());
     let url = format!("rtmps://{}/live/demo", running.private);
-    let publish = "-hide_banner -loglevel error -f lavfi -i testsrc2=size=320x180:rate=25 -t 2 -c:v libx264 -preset ultrafast -g 25 \
-                   -f flv -tls_verify 0";
+    let publish = "-hide_banner -loglevel error -f lavfi -i testsrc2=size=320x180:rate=25 -t 2 \
+                   -c:v libx264 -preset ultrafast -g 25 -f flv -tls_verify 0";
     let ffmpeg = Command::new("ffmpeg")
         .args(publish.split_whitespace())
         .arg(&url)

@@ -13,7 +13,8 @@ use crate::plan::Rung as Configured;
 
 /// `avcC`: 640x360, level 3.0; `AudioSpecificConfig`: AAC-LC, 48 kHz, stereo.
 const RECORD: &[u8] = &hex!(
-    "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+    "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 \
+     fdf8f800"
 );
 const SOUND: &[u8] = &hex!("1190");
 

@@ -17,7 +17,10 @@ use std::arch::x86_64::{
     _mm256_unpacklo_epi32, _mm256_unpacklo_epi64,
 };
 
-use super::{Axis, FRACTION, HALF, Plane};
+use super::{
+    axis::Axis,
+    samples::{FRACTION, HALF, Plane},
+};
 
 /// Samples of a vector.
 const LANES: usize = 16;
@@ -75,6 +78,8 @@ impl Filter {
     /// Rows `top` to `top + rows` of the result, sixteen columns of the source from `left` on.
     #[target_feature(enable = "avx2")]
     fn down(&mut self, axis: &Axis, from: &Plane<&[u8]>, top: usize, rows: usize, left: usize) {
+        // The source rows of all sixteen results are loaded and widened once, because adjacent
+        // results share most of them.
         let first = axis.starts[top];
         let end = axis.starts[top + rows - 1] + axis.taps;
         let columns = &mut self.columns[..end - first];

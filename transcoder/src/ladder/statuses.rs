@@ -1,0 +1,27 @@
+//! The states of all broadcasts' renditions, which the API and the packager read.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use media_core::BroadcastId;
+
+use super::rungs::Status;
+
+/// The states of broadcasts' renditions. Cheap to clone; all clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Statuses(Arc<DashMap<BroadcastId, Vec<Status>>>);
+
+impl Statuses {
+    /// Those of one broadcast, the most expensive first.
+    pub fn of(&self, broadcast: BroadcastId) -> Vec<Status> {
+        self.0.get(&broadcast).map(|status| status.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn set(&self, broadcast: BroadcastId, status: Vec<Status>) {
+        self.0.insert(broadcast, status);
+    }
+
+    pub(super) fn forget(&self, broadcast: BroadcastId) {
+        self.0.remove(&broadcast);
+    }
+}
