@@ -51,6 +51,9 @@ const START_DEADLINE_MS = 40_000;
 const CHOICE_DEADLINE_MS = 5_000;
 const AFTER_UNTIL_MS = 2_000;
 const AFTER_END_MS = 3_000;
+// Without it the page's state is read with each frame that the browser paints, and it then paints
+// 60 frames a second.
+const POLLING_MS = 100;
 
 const { values: options } = parseArgs({
   options: {
@@ -149,12 +152,12 @@ async function play() {
     }
 
     const started = await page
-      .waitForFunction(() => window.probe.started(), null, { timeout: START_DEADLINE_MS })
+      .waitForFunction(() => window.probe.started(), null, { polling: POLLING_MS, timeout: START_DEADLINE_MS })
       .then(() => true, () => false);
     const screenshots = [];
     if (started && until) {
       const passed = await page
-        .waitForFunction((states) => window.probe.passed(states), until, { timeout: seconds * 1000 })
+        .waitForFunction((states) => window.probe.passed(states), until, { polling: POLLING_MS, timeout: seconds * 1000 })
         .then(() => true, () => false);
       if (passed) await page.waitForTimeout(AFTER_UNTIL_MS);
     } else if (started) {
@@ -198,13 +201,16 @@ async function watch(page, throttle, screenshots) {
   // On a busy machine the media clock runs slow without a stall. Playback then lasts longer, for
   // the same media.
   await page
-    .waitForFunction((least) => window.probe.played() >= least, leastPlayed(seconds, stallMs), { timeout: seconds * 1000 })
+    .waitForFunction((least) => window.probe.played() >= least, leastPlayed(seconds, stallMs), {
+      polling: POLLING_MS,
+      timeout: seconds * 1000,
+    })
     .catch(() => {});
 }
 
 // Waits for the end of the media, and then for a player that goes on to ask for more.
 async function end(page) {
-  await page.waitForFunction(() => window.probe.ended(), null, { timeout: 0 });
+  await page.waitForFunction(() => window.probe.ended(), null, { polling: POLLING_MS, timeout: 0 });
   await page.waitForTimeout(AFTER_END_MS);
 }
 

@@ -49,7 +49,7 @@ impl Stage {
 
     /// Runs beside fewer other tests: for a test that depends on the machine's speed.
     pub(crate) fn at_ease(settings: &Settings) -> Self {
-        Self::on(machine::WHOLE / 2, settings)
+        Self::on(machine::ALL / 2, settings)
     }
 
     fn on(share: u32, settings: &Settings) -> Self {

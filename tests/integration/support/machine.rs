@@ -2,19 +2,22 @@
 //! Those that decode, encode or measure take a share first, because players stand still and
 //! encoders are late on a machine that is too busy.
 //!
-//! Shares are granted in the order of the requests, so that a request for the whole machine waits
-//! for those before it alone.
+//! Shares are granted in the order of the requests, so that a large one waits for those before it
+//! alone.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// The whole machine: nothing else that takes a share runs meanwhile.
-pub(crate) const WHOLE: u32 = 12;
-/// A browser whose playback must not stand still.
+/// Shares in all. One is about a tenth of a core, so that two cores are busy for 60 % with them.
+/// The rest is for other tests, and for browsers that start.
+pub(crate) const ALL: u32 = 12;
+/// A browser that plays.
 pub(crate) const BROWSER: u32 = 2;
 /// A browser whose playback may stand still for a moment.
 pub(crate) const PATIENT_BROWSER: u32 = 1;
-/// A worker that encodes small renditions.
-pub(crate) const ENCODER: u32 = 2;
+/// A worker that encodes small renditions, and its source.
+pub(crate) const ENCODER: u32 = 3;
+/// A browser that plays such renditions.
+pub(crate) const BROWSER_AND_ENCODER: u32 = 4;
 
 /// The requests for shares. Both counts are of requests since the start.
 struct Queue {
@@ -23,7 +26,7 @@ struct Queue {
     granted: u64,
 }
 
-static QUEUE: Mutex<Queue> = Mutex::new(Queue { free: WHOLE, requested: 0, granted: 0 });
+static QUEUE: Mutex<Queue> = Mutex::new(Queue { free: ALL, requested: 0, granted: 0 });
 static CHANGED: Condvar = Condvar::new();
 
 /// A share of the machine, until dropped. A test that holds one must not take another.

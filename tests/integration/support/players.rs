@@ -150,7 +150,7 @@ impl Browser {
 
     /// Waits until there is room for a browser and for a worker that encodes beside it.
     pub(crate) fn with_encoder() -> Self {
-        Self { _share: Share::take(machine::BROWSER + machine::ENCODER) }
+        Self { _share: Share::take(machine::BROWSER_AND_ENCODER) }
     }
 
     /// Plays `url` for `seconds` after start-up.
