@@ -68,10 +68,12 @@ pub fn register(registry: &mut Registry, hub: Hub) {
     registry.register_collector(Box::new(Broadcasts(hub)));
 }
 
-/// The routes of the operator's tools.
+/// The routes of the operator's tools. `/metrics` is in the OpenMetrics text format; `/healthz` is
+/// 200 while the process runs; `/readyz` is 200 while `readiness` is set, and otherwise 503.
 pub fn router(registry: Registry, readiness: Readiness) -> Router {
     let registry = Arc::new(registry);
     let metrics = move || async move {
+        // Encoded for each request: the collectors read the process and the hub at that time.
         let mut body = String::new();
         match text::encode(&mut body, &registry) {
             Ok(()) => Ok(([(header::CONTENT_TYPE, OPENMETRICS)], body)),
@@ -115,6 +117,8 @@ impl Server {
     /// Serves `router` until `shutdown`, then finishes the requests in progress.
     pub async fn serve(self, router: Router, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
+        // All tools may share one address, for example that of a proxy, so one address may use all
+        // permits. Refusals are not counted, because there is no metric for them.
         let limit = ConnectionLimit::new(
             "admin connections",
             MAX_CONNECTIONS,
@@ -132,6 +136,8 @@ impl Server {
     }
 }
 
+/// Accepts connections of one listener until `shutdown`, then waits until their requests are
+/// finished.
 async fn accept(
     listener: TcpListener,
     limit: Arc<ConnectionLimit>,
@@ -139,6 +145,8 @@ async fn accept(
     tasks: TaskTracker,
     shutdown: CancellationToken,
 ) {
+    // Each connection has a task of its own, which `tasks` counts and `graceful` notifies: at the
+    // shutdown idle connections close at once, and others after their response.
     let graceful = GracefulShutdown::new();
     let serve = |socket, peer, permit: Permit| {
         let connection = hyper::server::conn::http1::Builder::new()
@@ -155,6 +163,7 @@ async fn accept(
                     return;
                 }
             };
+            // Operators' tools disconnect in many ways, none of which needs action.
             match ended {
                 Ok(Ok(())) => {}
                 Ok(Err(err)) => debug!(%peer, %err, "admin connection failed"),
@@ -163,6 +172,7 @@ async fn accept(
         });
     };
     net_core::accept(&listener, &limit, shutdown.cancelled(), serve).await;
+    // The socket is closed first, so that no peer connects to a server that only drains.
     drop(listener);
     graceful.shutdown().await;
 }

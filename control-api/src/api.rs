@@ -38,10 +38,15 @@ const MAX_LIMIT: usize = 500;
 /// The state of the handlers.
 #[derive(Clone)]
 pub struct Api {
+    /// The broadcasts of this process.
     hub: Hub,
+    /// Counts the viewers of each listed broadcast.
     viewers: Arc<dyn Viewers>,
+    /// The state of each listed broadcast's ladder.
     renditions: Arc<dyn Renditions>,
+    /// Permits requests that change something.
     administrator: Administrator,
+    /// The process that drains, if there is one.
     elsewhere: Arc<dyn Elsewhere>,
 }
 
@@ -58,9 +63,11 @@ impl Administrator {
 
     /// Replaces the token.
     pub fn set(&self, token: Option<KeyDigest>) {
+        // The lock covers a copy, which leaves no invalid value behind, so a poisoned one is used.
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = token;
     }
 
+    /// The digest in force.
     fn token(&self) -> Option<KeyDigest> {
         *self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,17 +105,23 @@ impl Api {
             .route("/api/v1/openapi.json", get(openapi))
             .fallback(not_found)
             .method_not_allowed_fallback(other_method)
+            // The last layer is the outermost, so that the headers of `guarded` are on every
+            // response, also on those of the fallbacks and of a failed precondition.
             .layer(axum::middleware::from_fn(conditional))
             .layer(axum::middleware::map_response(guarded))
             .with_state(self)
     }
 
+    /// Describes a broadcast of this process; `None` if it has ended since it was listed.
     fn stream(&self, broadcast: &Broadcast) -> Option<Listed> {
         let stream = Stream::of(broadcast, &*self.viewers, &*self.renditions)?;
         Some(Listed::Here(Box::new(stream)))
     }
 
     /// Checks that the request has the administrator's token.
+    ///
+    /// # Errors
+    /// 401 without a token or with another one (RFC 6750 3.1); 403 if no token is configured.
     fn administrator(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let Some(token) = bearer(headers) else {
             let words = "give the administrator's token as Authorization: Bearer TOKEN";
@@ -134,6 +147,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
 }
 
+/// The parts of the description that belong to no single route.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -146,6 +160,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 )]
 struct Document;
 
+/// Declares the scheme `administrator` of the routes that need a token: HTTP bearer (RFC 6750).
 struct Security;
 
 impl Modify for Security {
@@ -160,6 +175,7 @@ impl Modify for Security {
     }
 }
 
+/// The routes together with their description, from one list, so that none is served undescribed.
 fn documented() -> (Router<Api>, utoipa::openapi::OpenApi) {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(list_streams))
@@ -213,6 +229,8 @@ async fn list_streams(
     uri: Uri,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<Streams>, Problem> {
+    // Parsed here and not by the extractor alone, so that an invalid query gets a problem as its
+    // response, as all other errors do.
     let Query(page) = page.map_err(|err| Problem::new(StatusCode::BAD_REQUEST, err.body_text()))?;
     let limit = page.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
@@ -221,6 +239,8 @@ async fn list_streams(
             format!("limit is {limit}, it must be 1 to {MAX_LIMIT}"),
         ));
     }
+    // Only the entries of this page are described below: a description reads each track and counts
+    // the viewers, and a page is at most 500 of all broadcasts.
     let mut broadcasts = api.hub.broadcasts();
     broadcasts.retain(|broadcast| {
         page.cursor.as_deref().is_none_or(|last| broadcast.name().as_str() > last)
@@ -233,6 +253,8 @@ async fn list_streams(
     let next = broadcasts.last().filter(|_| more).map(|last| last.name().to_string());
     let streams = broadcasts.iter().filter_map(|broadcast| api.stream(broadcast)).collect();
     let here = Streams { streams, next };
+    // The other process gets the same query, hence the same cursor and limit, so that both pages
+    // begin after the same name and can be merged.
     Ok(Json(match elsewhere::read(&*api.elsewhere, &uri).await {
         Some(theirs) => here.beside(theirs, limit),
         None => here,
@@ -323,6 +345,7 @@ async fn end_stream(
     channel: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
+    // The token is checked first: without it, the response does not depend on the channel.
     api.administrator(&headers)?;
     let name = named(channel)?;
     check_preconditions(&headers)?;
@@ -346,7 +369,11 @@ async fn end_stream(
 }
 
 /// Parses a channel's name. An invalid name is a channel that is not live.
+///
+/// # Errors
+/// 404 with the rule that the name violates.
 fn named(channel: Result<Path<String>, PathRejection>) -> Result<ChannelName, Problem> {
+    // 404 and not 400: for a client, a name that cannot exist and one that is not live are equal.
     let Path(channel) =
         channel.map_err(|err| Problem::new(StatusCode::NOT_FOUND, err.body_text()))?;
     channel.parse().map_err(|err: media_core::name::Invalid| {
@@ -354,10 +381,12 @@ fn named(channel: Result<Path<String>, PathRejection>) -> Result<ChannelName, Pr
     })
 }
 
+/// The response about a channel without a live broadcast: 404.
 fn not_live(name: &ChannelName) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, format!("channel {name} is not live"))
 }
 
+/// The response for a path without a route: 404.
 async fn not_found(uri: Uri) -> Problem {
     // The path is echoed as JSON text, bounded by the server's limit on the request line.
     Problem::new(
@@ -380,6 +409,7 @@ async fn other_method(method: Method) -> Response {
 /// have.
 pub(crate) fn refused_method(method: &Method) -> StatusCode {
     match *method {
+        // The methods of RFC 9110 9.3 and of RFC 5789 (PATCH).
         Method::GET
         | Method::HEAD
         | Method::POST
@@ -395,7 +425,12 @@ pub(crate) fn refused_method(method: &Method) -> StatusCode {
 
 /// Evaluates If-Match before a change: streams have no entity tags, so only `*` matches (RFC 9110
 /// 13.1.1).
+///
+/// # Errors
+/// 412 if the header is present and none of its lines is `*`.
 fn check_preconditions(headers: &HeaderMap) -> Result<(), Problem> {
+    // Every line of the header counts, because a list may be spread over several of them (RFC 9110
+    // 5.3).
     let mut tags = headers.get_all(header::IF_MATCH).iter().peekable();
     if tags.peek().is_none() || tags.any(|tag| tag.as_bytes().trim_ascii() == b"*") {
         return Ok(());
@@ -406,6 +441,8 @@ fn check_preconditions(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// Evaluates If-Match for GET and HEAD, if the response is a success (RFC 9110 13.2.1).
 async fn conditional(request: Request, next: Next) -> Response {
+    // Evaluated beforehand, because the request is consumed, but applied only to a success: other
+    // responses take precedence over the precondition. DELETE evaluates it before it acts.
     let checked = match *request.method() {
         Method::GET | Method::HEAD => check_preconditions(request.headers()),
         _ => Ok(()),
@@ -433,6 +470,7 @@ const GUARDS: [(HeaderName, HeaderValue); 4] = [
     ),
 ];
 
+/// Adds [`GUARDS`] to a response.
 async fn guarded(response: Response) -> Response {
     (GUARDS, response).into_response()
 }

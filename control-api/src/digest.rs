@@ -24,6 +24,7 @@ impl KeyDigest {
 
     /// Whether `key` is the key, in a time that does not depend on the first difference.
     pub fn matches(&self, key: &str) -> bool {
+        // An early return at the first different byte could be measured, and would reveal a prefix.
         self.0.ct_eq(&Self::of(key).0).into()
     }
 }
@@ -35,6 +36,8 @@ impl FromStr for KeyDigest {
         let digit =
             |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
         let pair = |pair: &[u8]| Some(digit(pair[0])? << 4 | digit(pair[1])?);
+        // The length is checked first, so that each chunk is a whole pair. The text is read as
+        // bytes: those of a character beyond ASCII are no digits.
         let bytes: Option<Vec<u8>> = match text.len() {
             64 => text.as_bytes().chunks_exact(2).map(pair).collect(),
             _ => None,

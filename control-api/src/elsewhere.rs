@@ -15,8 +15,9 @@ use crate::streams::{Listed, Streams};
 
 /// Sends requests to the other process, with a time limit, because the client waits.
 pub trait Elsewhere: Send + Sync + 'static {
-    /// The response of the other API to this request, which has only a method, a path and a query;
-    /// `None` if there is none.
+    /// The response of the other API to this request, which has only a method, a path, a query and
+    /// the client's Authorization header. `None` if there is none, also after an error of the
+    /// transport: this process serves its own streams without the other.
     fn ask(
         &self,
         request: Request<()>,
@@ -39,11 +40,15 @@ impl Elsewhere for Nowhere {
 /// A page of its list.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Page {
+    /// In the order of the channels' names.
     streams: Vec<Theirs>,
+    /// Start of its next page; `None` on the last.
     next: Option<String>,
 }
 
-/// Sends the same GET request to the other process and parses a successful response.
+/// Sends the same GET request to the other process and parses a successful response. `None` if
+/// there is no other process, or its response is no success or cannot be parsed: the streams of
+/// this process are listed all the same.
 pub(crate) async fn read<T: for<'a> Deserialize<'a>>(
     elsewhere: &dyn Elsewhere,
     uri: &Uri,
@@ -65,12 +70,16 @@ pub(crate) async fn end(
     headers: &HeaderMap,
 ) -> Option<StatusCode> {
     let mut request = request(Method::DELETE, uri)?;
+    // The other process checks the token against its own configuration. No other header is passed
+    // on, because preconditions were evaluated here.
     if let Some(token) = headers.get(header::AUTHORIZATION) {
         request.headers_mut().insert(header::AUTHORIZATION, token.clone());
     }
     elsewhere.ask(request).await.map(|answer| answer.status())
 }
 
+/// A request with the path and the query of `uri`, without its authority, because it is sent to
+/// another process.
 fn request(method: Method, uri: &Uri) -> Option<Request<()>> {
     let target = uri.path_and_query()?.as_str();
     Request::builder().method(method).uri(target).body(()).ok()
@@ -81,8 +90,11 @@ impl Streams {
     /// process wins, because its broadcast is newer and is the one that viewers get.
     pub(crate) fn beside(self, theirs: Page, limit: usize) -> Self {
         let more = self.next.is_some() || theirs.next.is_some();
+        // Sorted by channel, as both lists are. Streams of this process are inserted last, and
+        // replace those of the other under the same name.
         let mut all = BTreeMap::new();
         for stream in theirs.streams {
+            // A stream without a channel cannot be placed in the order, so it is left out.
             if let Some(channel) = stream.channel().map(str::to_owned) {
                 all.insert(channel, Listed::There(stream.mark()));
             }
@@ -94,6 +106,8 @@ impl Streams {
         // Each page has the first entries of its list, so that the first entries of both are in
         // them.
         let more = more || all.len() > limit;
+        // The cursor of the merged page is the last name that it lists: entries of either page
+        // beyond the limit are listed by the next page.
         let mut next = None;
         let streams = all.into_iter().take(limit);
         let streams = streams
@@ -107,6 +121,8 @@ impl Streams {
 }
 
 impl Listed {
+    /// The channel's name, by which the list is ordered. Empty if the other process does not name
+    /// it.
     fn channel(&self) -> &str {
         match self {
             Self::Here(stream) => &stream.channel,

@@ -17,6 +17,7 @@ pub(crate) struct Process;
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        // A value that cannot be read is absent: 0 would look like a measurement.
         if let Some(bytes) = resident_bytes() {
             let gauge = ConstGauge::new(bytes);
             let help = "Resident memory";
@@ -47,6 +48,8 @@ pub(crate) struct Broadcasts(pub(crate) Hub);
 
 impl Collector for Broadcasts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        // Counted at each scrape and not at each change, so that the numbers cannot drift from
+        // those of the hub.
         let (mut live, mut away) = (0_i64, 0_i64);
         let (mut frames, mut bytes) = (0, 0);
         for broadcast in self.0.broadcasts() {
@@ -69,6 +72,8 @@ impl Collector for Broadcasts {
         for (state, count) in [("live", live), ("away", away)] {
             ConstGauge::new(count).encode(family.encode_family(&[("state", state)])?)?;
         }
+        // Together with the resident memory, these show whether memory is held for subscribers. The
+        // encoder appends the unit to the second name: `hub_queued_bytes`.
         for (unit, held) in [(None, frames), (Some(&Unit::Bytes), bytes)] {
             let gauge = ConstGauge::new(i64::try_from(held).unwrap_or(i64::MAX));
             let (name, help) = match unit {
@@ -81,12 +86,15 @@ impl Collector for Broadcasts {
     }
 }
 
+/// Resident memory in bytes: `VmRSS` in kibibytes, from proc_pid_status(5). `None` if the file or
+/// the line is absent.
 fn resident_bytes() -> Option<i64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<i64>().ok()?.checked_mul(1024)
 }
 
+/// Number of open file descriptors: the entries of `/proc/self/fd`, proc_pid_fd(5).
 fn open_descriptors() -> Option<i64> {
     // One of them is the directory listing itself.
     i64::try_from(fs::read_dir("/proc/self/fd").ok()?.count()).ok()?.checked_sub(1)

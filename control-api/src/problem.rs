@@ -31,6 +31,8 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
+    /// A problem with this status. `detail` is one sentence for the developer of the client: the
+    /// cause and the remedy.
     pub(crate) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error");
         Self { kind: "about:blank", title, status, detail: detail.into(), challenge: None }
@@ -44,7 +46,7 @@ impl Problem {
         }
     }
 
-    /// 401 for a request with an invalid token.
+    /// 401 for a request with an invalid token. The error code is that of RFC 6750 3.1.
     pub(crate) fn invalid_token(detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             challenge: Some("Bearer realm=\"streamforge\", error=\"invalid_token\""),
@@ -55,6 +57,8 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        // `Json` sets `application/json`, which is replaced: clients recognise a problem by its
+        // content type (RFC 9457 3). A 401 must have a challenge (RFC 9110 15.5.2).
         let mut response = (self.status, axum::Json(&self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -65,6 +69,7 @@ impl IntoResponse for Problem {
     }
 }
 
+/// Serialises the member `status`, which is a number (RFC 9457 3.1.2).
 fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u16(status.as_u16())
 }

@@ -47,6 +47,7 @@ pub(crate) struct Rendition {
 }
 
 impl Rendition {
+    /// A rendition with the name of its track.
     pub(crate) fn new((track, state): (TrackName, Doing)) -> Self {
         Self { track: track.to_string(), state }
     }

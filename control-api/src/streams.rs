@@ -128,6 +128,7 @@ impl Stream {
         let state = match broadcast.presence() {
             Presence::Live => State::Live,
             Presence::Away(_) => State::Away,
+            // A broadcast may end between the listing and this call.
             Presence::Ended => return None,
         };
         let Health { key_interval, advice } = broadcast.health();
@@ -136,6 +137,7 @@ impl Stream {
             broadcast: broadcast.id().to_string(),
             state,
             draining: false,
+            // Media time 0 lies `LEAD` before the first frame.
             started_at: rfc3339(broadcast.anchor().utc + Anchor::LEAD),
             keyframe_interval_s: key_interval.map(|interval| interval.as_secs_f64()),
             advice: advice.map(|advice| advice.to_string()),
@@ -147,6 +149,7 @@ impl Stream {
 }
 
 impl Track {
+    /// Describes a track by its newest configuration.
     fn of(track: TrackInfo) -> Self {
         let media = match &*track.config {
             Config::Avc(avc) => {
@@ -168,6 +171,7 @@ impl Track {
     }
 }
 
+/// A time with milliseconds in UTC, for example `2026-01-31T20:15:00.000Z` (RFC 3339 5.6).
 fn rfc3339(utc: SystemTime) -> String {
     humantime::format_rfc3339_millis(utc).to_string()
 }

@@ -55,11 +55,14 @@ pub(crate) struct Message {
 /// A whole picture, in the format of its configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Picture {
+    /// Timestamp of its first message without wrap, in milliseconds.
     pub(crate) ms: i64,
+    /// Presentation minus decode time in milliseconds.
     pub(crate) composition_ms: i32,
     pub(crate) access: Access,
     /// Arrival of its last byte.
     pub(crate) arrived: Instant,
+    /// NAL units with length prefixes of the configuration's size.
     pub(crate) payload: Bytes,
     /// The configuration that it contains, if it differs from the one in force.
     pub(crate) config: Option<avc::Config>,
@@ -78,10 +81,11 @@ pub(crate) struct Assembler {
     open: Option<Open>,
     /// The timestamp of the last message of the newest complete picture.
     newest_ms: Option<i64>,
-    /// Whether slices arrive in separate messages.
+    /// Whether slices arrive in separate messages. Pictures then wait for the next message.
     joins: bool,
     /// Number of pictures since the last one of several messages.
     whole: u16,
+    /// Number of messages that were searched for start codes, up to [`SEARCHED`].
     searched: u8,
     /// Whether units contain start codes.
     has_codes: bool,
@@ -93,14 +97,18 @@ struct Open {
     ms: i64,
     composition_ms: i32,
     access: Access,
+    /// Whether it contains parameter sets.
     has_sets: bool,
     payload: Payload,
     /// The timestamp of its last message.
     last_ms: i64,
+    /// Arrival of its first message, from which [`WAIT`] counts.
     since: Instant,
+    /// Arrival of its last message.
     arrived: Instant,
 }
 
+/// The bytes of a picture, copied only if that is necessary.
 #[derive(Debug)]
 enum Payload {
     /// From one message.
@@ -117,6 +125,8 @@ impl Payload {
         }
     }
 
+    /// Appends another message's units. The first call copies, because the message's memory is
+    /// shared.
     fn append(&mut self, more: &[u8]) {
         match self {
             Self::Joined(bytes) => bytes.extend_from_slice(more),
@@ -141,6 +151,9 @@ impl Assembler {
         let (payload, contents) = self.read(payload, length_size)?;
         let payload = payload::held(payload, message_bytes);
         let has_sets = contents.parameter_sets;
+        // Only the first slice of a picture shows where it starts (`first_mb_in_slice` 0), and
+        // nothing shows where it ends: the next picture, or units that precede one, end it (H.264
+        // 7.4.1.2.3).
         let access = match contents.picture {
             nal::Picture::None => {
                 // These units precede a picture, so the previous one is complete.
@@ -174,6 +187,7 @@ impl Assembler {
             }
             nal::Picture::Begins(access) => access,
         };
+        // From here on the message starts a picture, which ends the one before it.
         let before = self.finish(config);
         let has_sets = has_sets | std::mem::take(&mut self.prefix_has_sets);
         let payload = match &mut self.prefix {
@@ -195,6 +209,8 @@ impl Assembler {
             arrived: now,
         });
         self.whole = self.whole.saturating_add(1);
+        // An encoder that has split pictures is likely to do so again. Waiting delays each
+        // picture by one, so it ends after a long run of whole pictures.
         self.joins &= self.whole <= WHOLE;
         let waits = self.joins || self.newest_ms.is_none();
         Ok(match (before, waits) {
@@ -243,6 +259,9 @@ impl Assembler {
 
     /// Converts a message to the format of the configuration, and summarises it. It is copied only
     /// if its format differs.
+    ///
+    /// # Errors
+    /// [`Drop::Malformed`]: the units have no known format, or do not fit their length prefixes.
     fn read(&mut self, mut payload: Bytes, length_size: u8) -> Result<(Bytes, Contents), Drop> {
         let rewrite = |units: Vec<&[u8]>| {
             let bytes = join(&units, length_size).ok_or(Drop::Malformed)?;
@@ -280,6 +299,10 @@ impl Assembler {
         found
     }
 
+    /// Keeps units for the next picture.
+    ///
+    /// # Errors
+    /// [`Drop::NoPicture`]: there are too many of them; all are dropped.
     fn keep_prefix(&mut self, units: &[u8], has_sets: bool) -> Result<(), Drop> {
         if self.prefix.len() + units.len() > MAX_PREFIX_BYTES {
             self.prefix.clear();

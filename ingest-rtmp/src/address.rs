@@ -52,6 +52,8 @@ fn without_authority(text: &str) -> &str {
     }
 }
 
+/// Without surrounding white space, control characters and slashes, which are copied along with an
+/// address.
 fn trim(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || c.is_control() || c == '/')
 }

@@ -42,6 +42,7 @@ impl Advice {
 
 impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The consequence for viewers, shared by the texts about key frames.
         const JOIN: &str = "players cannot start between key frames";
         match self {
             Self::LongGroups { interval } => write!(
@@ -85,6 +86,8 @@ impl fmt::Display for Advice {
 
 /// The fault of the received media, and the setting to change.
 pub(crate) fn fault(video: bool, reason: Drop) -> &'static str {
+    // Each text names the fault and then a setting, because the streamer sees the encoder and not
+    // our log.
     match (reason, video) {
         (Drop::BeforeConfig, true) => {
             "the video has no configuration: neither a sequence header nor SPS and PPS in front of \

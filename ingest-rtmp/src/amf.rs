@@ -162,6 +162,7 @@ impl<'m> Decoder<'m> {
     /// # Errors
     /// [`Error::Truncated`]; nothing is read.
     pub(crate) fn take<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        // `at` never exceeds the message's length, because each read is checked first.
         let rest: &'m [u8] = &self.message[self.at..];
         let taken = rest.first_chunk().ok_or(Error::Truncated { at: self.at })?;
         self.at += N;

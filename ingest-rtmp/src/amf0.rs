@@ -19,6 +19,7 @@ pub(crate) fn object<const N: usize>(properties: [(&str, Value); N]) -> Value {
     Value::Object(properties.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
+/// Type markers (AMF 0, 2.1). The reserved ones, 4 (movie clip) and 14 (record set), are errors.
 mod marker {
     pub(super) const NUMBER: u8 = 0;
     pub(super) const BOOLEAN: u8 = 1;
@@ -52,10 +53,14 @@ pub fn parse(message: &[u8]) -> Result<Vec<Value>, Error> {
 }
 
 /// Reads one value at nesting depth `depth`.
+///
+/// # Errors
+/// See [`Error`]; the position in the message is then undefined.
 fn value(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, Error> {
     decoder.count()?;
     let at = decoder.at();
     let [marker] = decoder.take()?;
+    // Checked before anything in them is read, because each level costs stack.
     let nested = matches!(
         marker,
         marker::OBJECT | marker::ECMA_ARRAY | marker::STRICT_ARRAY | marker::TYPED_OBJECT
@@ -77,11 +82,14 @@ fn value(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, Error> {
             decoder.take::<4>()?;
             properties(decoder, depth)?
         }
+        // The class's name has no meaning here.
         marker::TYPED_OBJECT => {
             text(decoder)?;
             properties(decoder, depth)?
         }
         marker::STRICT_ARRAY => {
+            // The count is the peer's claim, so nothing is allocated for it: the list grows with
+            // its values, whose number the decoder limits.
             let count = u32::from_be_bytes(decoder.take()?);
             let mut values = Vec::new();
             for _ in 0..count {
@@ -91,12 +99,14 @@ fn value(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, Error> {
         }
         marker::DATE => {
             let date = f64::from_be_bytes(decoder.take()?);
-            decoder.take::<2>()?; // a time zone that the specification says is 0
+            // A time zone, which is reserved and 0 (AMF 0, 2.13).
+            decoder.take::<2>()?;
             Value::Date(date)
         }
         marker::NULL => Value::Null,
         marker::UNDEFINED | marker::UNSUPPORTED => Value::Undefined,
         marker::REFERENCE => {
+            // The index of an earlier object.
             decoder.take::<2>()?;
             Value::Undefined
         }
@@ -118,6 +128,7 @@ fn properties(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, Error> {
     Ok(Value::Object(properties))
 }
 
+/// A text after its length in two bytes, as in names and strings.
 fn text(decoder: &mut Decoder<'_>) -> Result<String, Error> {
     let len = u16::from_be_bytes(decoder.take()?);
     decoder.text_of(usize::from(len))
@@ -131,6 +142,7 @@ pub fn write(values: &[Value], out: &mut Vec<u8>) {
     }
 }
 
+/// Writes one value with its marker (AMF 0, section 2).
 fn write_value(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Number(number) => {
@@ -155,6 +167,7 @@ fn write_value(value: &Value, out: &mut Vec<u8>) {
         Value::Object(properties) => {
             out.push(marker::OBJECT);
             for (name, value) in properties {
+                // A name has no long form, so a longer one is truncated.
                 let len = u16::try_from(name.len()).unwrap_or(u16::MAX);
                 out.extend(len.to_be_bytes());
                 out.extend(&name.as_bytes()[..usize::from(len)]);
@@ -170,6 +183,7 @@ fn write_value(value: &Value, out: &mut Vec<u8>) {
         Value::Date(date) => {
             out.push(marker::DATE);
             out.extend(date.to_be_bytes());
+            // The time zone is reserved and 0 (AMF 0, 2.13).
             out.extend([0, 0]);
         }
         Value::Null => out.push(marker::NULL),

@@ -36,14 +36,20 @@ mod marker {
 }
 
 /// Reads one value from `decoder`, which is positioned after the marker, at nesting depth `depth`.
+///
+/// # Errors
+/// See [`Error`].
 pub(crate) fn value(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, Error> {
     let mut reader = Reader { decoder, strings: Vec::new(), traits: Vec::new(), repeated: 0 };
     reader.value(depth)
 }
 
+/// Reads the values after one marker, with the tables that references in them name.
 struct Reader<'a, 'm> {
     decoder: &'a mut Decoder<'m>,
+    /// Texts in order of arrival, without the empty one (1.3.2).
     strings: Vec<String>,
+    /// Traits in order of arrival (3.12).
     traits: Vec<Traits>,
     /// Bytes of text read by reference.
     repeated: usize,
@@ -52,18 +58,25 @@ struct Reader<'a, 'm> {
 /// The names of an object's fixed properties, and whether others follow.
 #[derive(Clone)]
 struct Traits {
+    /// Names of the fixed properties, in the order of their values.
     names: Vec<String>,
+    /// Whether further properties follow with their names.
     dynamic: bool,
 }
 
 /// The meaning of the integer in front of a value that can be referred to (3.3 to 3.12).
 enum Header {
+    /// Index of an earlier value in its table.
     Reference(usize),
     /// The value follows; the integer's other bits.
     Inline(usize),
 }
 
 impl Reader<'_, '_> {
+    /// Reads one value at nesting depth `depth` (3.1).
+    ///
+    /// # Errors
+    /// See [`Error`].
     fn value(&mut self, depth: usize) -> Result<Value, Error> {
         let at = self.decoder.at();
         self.decoder.count()?;
@@ -85,6 +98,8 @@ impl Reader<'_, '_> {
             marker::INTEGER => Value::Number(f64::from((self.integer()? << 3).cast_signed() >> 3)),
             marker::DOUBLE => Value::Number(f64::from_be_bytes(self.decoder.take()?)),
             marker::STRING => Value::String(self.text()?),
+            // A reference to one of the values below is undefined: they are not kept, because a
+            // reference of two bytes could repeat a large value.
             marker::XML_DOCUMENT | marker::XML => match self.header()? {
                 Header::Reference(_) => Value::Undefined,
                 Header::Inline(len) => Value::String(self.decoder.text_of(len)?),
@@ -110,6 +125,7 @@ impl Reader<'_, '_> {
         let Header::Inline(len) = self.header()? else {
             return Ok(Value::Undefined);
         };
+        // The lists grow with the values that are present; `len` is only the peer's claim.
         let mut named = Vec::new();
         self.dynamic(&mut named, depth)?;
         let mut values = Vec::new();
@@ -137,6 +153,7 @@ impl Reader<'_, '_> {
             self.text()?; // the class
             let mut names = Vec::new();
             for _ in 0..bits >> 3 {
+                // A name counts as a value, so that traits are limited like objects.
                 self.decoder.count()?;
                 names.push(self.text()?);
             }
@@ -144,6 +161,8 @@ impl Reader<'_, '_> {
             self.traits.push(traits.clone());
             traits
         };
+        // The values of the fixed names follow in the order of the names, then pairs of name and
+        // value.
         let mut properties = Vec::new();
         for name in traits.names {
             let value = self.value(depth + 1)?;
@@ -177,6 +196,7 @@ impl Reader<'_, '_> {
         };
         self.decoder.take::<1>()?; // whether its length is fixed
         self.text()?;
+        // The type's name is not needed, because each value has a marker of its own.
         let mut values = Vec::new();
         for _ in 0..len {
             values.push(self.value(depth + 1)?);
@@ -222,6 +242,10 @@ impl Reader<'_, '_> {
         }
     }
 
+    /// Counts text that a reference repeats.
+    ///
+    /// # Errors
+    /// [`Error::TooMuchRepeated`].
     fn repeat(&mut self, bytes: usize) -> Result<(), Error> {
         self.repeated += bytes;
         match self.repeated <= MAX_REPEATED {
@@ -230,6 +254,7 @@ impl Reader<'_, '_> {
         }
     }
 
+    /// Reads the integer in front of a value. Its lowest bit distinguishes the two forms.
     fn header(&mut self) -> Result<Header, Error> {
         let bits = self.integer()? as usize;
         Ok(match bits & 1 {
@@ -248,6 +273,7 @@ impl Reader<'_, '_> {
                 return Ok(value);
             }
         }
+        // The fourth byte has no flag, and contributes all of its 8 bits: 3 times 7 and 8 are 29.
         let [byte] = self.decoder.take()?;
         Ok(value << 8 | u32::from(byte))
     }

@@ -12,6 +12,7 @@ use media_core::BroadcastId;
 pub(crate) struct Audience(Arc<Mutex<HashMap<BroadcastId, u64>>>);
 
 impl Audience {
+    /// Number of players of a broadcast; 0 if it is unknown.
     pub(crate) fn viewers(&self, broadcast: BroadcastId) -> u64 {
         self.lock().get(&broadcast).copied().unwrap_or(0)
     }
@@ -22,12 +23,13 @@ impl Audience {
         Viewer { audience: self.clone(), broadcast }
     }
 
+    /// A poisoned lock is used, because the counts are only displayed.
     fn lock(&self) -> MutexGuard<'_, HashMap<BroadcastId, u64>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One player.
+/// One player. Dropping it ends the count.
 #[derive(Debug)]
 pub(crate) struct Viewer {
     audience: Audience,
@@ -39,6 +41,7 @@ impl Drop for Viewer {
         let mut viewers = self.audience.lock();
         if let Some(count) = viewers.get_mut(&self.broadcast) {
             *count -= 1;
+            // Without this, every broadcast that was ever played would keep an entry.
             if *count == 0 {
                 viewers.remove(&self.broadcast);
             }

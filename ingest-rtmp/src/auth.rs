@@ -136,6 +136,8 @@ impl Reason {
     /// The `code` of the status message (RTMP 7.2.1.1, 7.2.2.6; the names are those that librtmp
     /// and OBS interpret).
     pub fn code(self) -> &'static str {
+        // Encoders know only these codes, so several reasons share one: the description
+        // distinguishes them.
         match self {
             Self::App => "NetConnection.Connect.Rejected",
             Self::Busy | Self::Denied | Self::Kicked | Self::Withdrawn => {

@@ -22,17 +22,21 @@ const WINDOW: Duration = Duration::from_secs(2);
 /// Maximum number of bytes that are read ahead: 20 s at 6 Mbit/s.
 pub(crate) const BYTES: usize = 16 << 20;
 
+/// The start of one publisher, as observed so far.
 #[derive(Debug)]
 pub(crate) enum Burst {
     /// The publisher has not led so far.
     Starting {
         /// Arrival of the first frame.
         first: Option<Instant>,
+        /// Bytes received so far.
         received: usize,
     },
     /// It leads, and its data are read ahead until then.
     Watched {
+        /// End of the watch: a lead that lasts for longer is that of a file.
         until: Instant,
+        /// Bytes received up to the lead.
         received: usize,
         /// `None` until the number of bytes is known that were not used at the lead.
         window: Option<Window>,
@@ -41,11 +45,14 @@ pub(crate) enum Burst {
     Settled,
 }
 
+/// A measurement of the rate at which a watched publisher sends.
 #[derive(Debug)]
 pub(crate) struct Window {
     /// Bytes of a second of media.
     rate: usize,
+    /// Start of the measurement.
     since: Instant,
+    /// Bytes received since then.
     bytes: usize,
 }
 
@@ -60,6 +67,7 @@ impl Burst {
     pub(crate) fn note_frame(&mut self, leads: bool, now: Instant) {
         if let Self::Starting { first, received } = *self {
             let since = first.unwrap_or(now);
+            // A lead that develops slowly is that of a fast clock: pacing handles it.
             *self = match now.saturating_duration_since(since) > START {
                 true => Self::Settled,
                 false if leads => Self::Watched { until: now + WATCH, received, window: None },
@@ -71,6 +79,8 @@ impl Burst {
     /// Records that `held` of the received bytes remain after frames were accepted.
     pub(crate) fn note_held(&mut self, held: usize, now: Instant) {
         if let Self::Watched { received, window, .. } = self {
+            // The bytes used so far are the 2.5 s of media up to the lead: two fifths of them are a
+            // second's.
             window.get_or_insert(Window {
                 rate: received.saturating_sub(held) * 2 / 5,
                 since: now,
@@ -102,7 +112,8 @@ impl Burst {
             }
             return ended;
         }
-        // One and a half times real time.
+        // Three seconds of media in less than the window, one and a half times real time: the burst
+        // lasts, so the measurement starts again.
         if window.bytes > window.rate * 3 {
             (window.since, window.bytes) = (now, 0);
         }
@@ -111,7 +122,7 @@ impl Burst {
 
     /// Whether data are to be read although the publisher leads, while `held` bytes wait. A
     /// publisher that has filled [`BYTES`] is a file from then on: it is read at the rate of its
-    /// media, so that the rate says nothing about the publisher any more.
+    /// media, so that its rate is ours and cannot be judged any more.
     pub(crate) fn reads_ahead(&mut self, held: usize, now: Instant) -> bool {
         if held >= BYTES {
             self.settle();

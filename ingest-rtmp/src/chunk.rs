@@ -75,7 +75,9 @@ pub struct Message {
 #[derive(Debug)]
 pub struct Reader {
     limits: Limits,
+    /// The peer's chunk size in bytes, which holds for all of its chunk streams (RTMP 5.4.1).
     chunk_bytes: u32,
+    /// Chunk streams in the order of their first chunk, at most [`Limits::chunk_streams`].
     streams: Vec<ChunkStream>,
     /// The last index found in `streams`, because chunks of one message are usually consecutive.
     last: usize,
@@ -85,6 +87,7 @@ pub struct Reader {
     held: usize,
     /// The largest completed message in bytes, as evidence of the peer's message sizes.
     largest: usize,
+    /// The aggregate message whose sub-messages are returned one at a time.
     aggregate: Option<Aggregate>,
 }
 
@@ -97,9 +100,12 @@ struct Body {
     left: usize,
 }
 
+/// A chunk stream: the header that later chunks abbreviate, and the message in assembly.
 #[derive(Debug)]
 struct ChunkStream {
+    /// Chunk stream id, 2 to 65 599.
     csid: u32,
+    /// The header of the open message, or else of the last one.
     header: Header,
     /// The bytes of the unfinished message, if one is open.
     partial: Option<Vec<u8>>,
@@ -108,11 +114,14 @@ struct ChunkStream {
 /// The message header after the last chunk that had one.
 #[derive(Debug, Clone, Copy)]
 struct Header {
+    /// Timestamp of the message in milliseconds, modulo 2^32.
     timestamp: u32,
     /// The last timestamp field, extended or not: the delta of a format 3 chunk that starts a
     /// message.
     field: u32,
+    /// Whether `field` was an extended timestamp, which chunks of format 3 then repeat.
     extended: bool,
+    /// Length of the message in bytes, 24 bits.
     len: u32,
     kind: u8,
     stream_id: u32,
@@ -198,6 +207,7 @@ impl Reader {
         let Some(header) = message_header(&mut rest, format, previous, continues) else {
             return Ok(None);
         };
+        // Checked before anything is stored for the message.
         if header.len > self.limits.message_bytes {
             return Err(Error::MessageTooLarge {
                 csid,
@@ -240,6 +250,7 @@ impl Reader {
         Ok(Some(Body { stream: index, left }))
     }
 
+    /// Index of a chunk stream in `streams`; `None` before its first chunk.
     fn find(&self, csid: u32) -> Option<usize> {
         match self.streams.get(self.last) {
             Some(stream) if stream.csid == csid => Some(self.last),
@@ -248,6 +259,9 @@ impl Reader {
     }
 
     /// Adds `bytes` to an open message.
+    ///
+    /// # Errors
+    /// [`Error::TooMuchUnfinished`]: the messages in assembly exceed their common limit.
     fn gather(&mut self, index: usize, bytes: &[u8]) -> Result<(), Error> {
         let stream = &mut self.streams[index];
         let len = stream.header.len as usize;
@@ -255,11 +269,14 @@ impl Reader {
             return Ok(());
         };
         let needed = partial.len() + bytes.len();
+        // The allocation follows the bytes that have arrived, not the declared length alone: a peer
+        // that declares large messages and sends little must not make us hold them.
         if needed > partial.capacity() {
             let credit = FIRST_ALLOCATION.max(2 * self.largest);
             let capacity = needed.max(2 * partial.capacity()).max(credit).min(len);
             let held = self.held - partial.capacity() + capacity;
             let max = 2 * self.limits.message_bytes as usize;
+            // Each chunk stream may have an unfinished message, so their sum is limited too.
             if held > max {
                 return Err(Error::TooMuchUnfinished { held, max });
             }
@@ -280,6 +297,8 @@ impl Reader {
             self.gather(index, bytes)?;
             return Ok(None);
         }
+        // A message of one chunk is copied once, from the input. A longer one has been assembled in
+        // an allocation that now has exactly its length.
         let payload = if got == 0 {
             stream.partial = None;
             Bytes::copy_from_slice(bytes)
@@ -330,7 +349,7 @@ impl Reader {
     }
 }
 
-/// An aggregate message that is being split (RTMP 7.1.6).
+/// An aggregate message that is being split (RTMP 7.1.6). Its payload shrinks from the front.
 #[derive(Debug)]
 struct Aggregate {
     message: Message,
@@ -340,6 +359,10 @@ struct Aggregate {
 }
 
 impl Aggregate {
+    /// The next sub-message; `None` after the last.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`]: the rest is shorter than a tag with its payload.
     fn next(&mut self) -> Result<Option<Message>, Error> {
         let rest = &mut self.message.payload;
         let truncated = Error::Truncated { kind: AGGREGATE, len: rest.len() };
@@ -420,6 +443,8 @@ fn message_header(
             *rest = &rest[4..];
         }
     } else {
+        // Formats 0, 1 and 2 have 11, 7 and 3 bytes. Fields that a shorter format omits keep the
+        // values of the previous header (RTMP 5.3.1.2).
         let [a, b, c] = take(rest)?;
         header.field = u24(a, b, c);
         if format < 2 {
@@ -435,6 +460,9 @@ fn message_header(
             header.field = u32::from_be_bytes(take(rest)?);
         }
     }
+    // The timestamp belongs to the message, so a chunk that continues one does not advance it.
+    // Formats 1 to 3 state a delta; a format 3 chunk that starts a message repeats the last field,
+    // even an absolute one (RTMP 5.3.1.2.4).
     if !continues {
         header.timestamp =
             if format == 0 { header.field } else { previous.timestamp.wrapping_add(header.field) };
@@ -442,17 +470,22 @@ fn message_header(
     Some(header)
 }
 
+/// Takes `N` bytes from the front of `rest`; `None`, and nothing is taken, if there are fewer.
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (taken, later) = rest.split_first_chunk::<N>()?;
     *rest = later;
     Some(*taken)
 }
 
+/// A big-endian integer of 24 bits.
 fn u24(a: u8, b: u8, c: u8) -> u32 {
     u32::from_be_bytes([0, a, b, c])
 }
 
 /// The number at the start of a control message.
+///
+/// # Errors
+/// [`Error::Truncated`]: the message has fewer than four bytes.
 pub(crate) fn first_u32(message: &Message) -> Result<u32, Error> {
     match message.payload.first_chunk() {
         Some(bytes) => Ok(u32::from_be_bytes(*bytes)),

@@ -12,13 +12,21 @@ use crate::{
 
 /// RTMP 7.2: name, transaction, command object, arguments. Missing fields are null.
 pub(crate) struct Command {
+    /// Empty if it is missing or not a string.
     pub(crate) name: String,
+    /// Repeated in the response; 0 if missing.
     pub(crate) transaction: f64,
+    /// The properties of `connect`; null in most other commands.
     pub(crate) object: Value,
+    /// The values after the command object.
     arguments: Vec<Value>,
 }
 
 impl Command {
+    /// Parses the values of a command message.
+    ///
+    /// # Errors
+    /// The values cannot be read as AMF0.
     pub(crate) fn parse(values: &[u8]) -> Result<Self, amf0::Error> {
         let mut values = amf0::parse(values)?.into_iter();
         let name =
@@ -28,6 +36,7 @@ impl Command {
         Ok(Self { name, transaction, object, arguments: values.collect() })
     }
 
+    /// The argument at `index`; 0 is the first after the command object.
     pub(crate) fn argument(&self, index: usize) -> Option<&Value> {
         self.arguments.get(index)
     }
@@ -35,6 +44,7 @@ impl Command {
 
 /// onMetaData, alone or after `@setDataFrame`. It is only a hint, so an invalid one is skipped.
 pub(crate) fn metadata(message: &Message) -> Option<Value> {
+    // A data message that is marked as AMF3 starts with a zero byte, and continues in AMF0.
     let values = message
         .payload
         .strip_prefix(&[0])
@@ -65,6 +75,8 @@ pub(crate) fn enhanced_capabilities(asked: &Value) -> Vec<(String, Value)> {
     const CAN_FORWARD: f64 = 4.0;
     let mut answer = Vec::new();
     let mut add = |name: &str, value: Value| answer.push((name.to_owned(), value));
+    // Each is a response to the peer's own property, so that a peer without Enhanced RTMP gets the
+    // result that it knows.
     if asked.property("fourCcList").is_some() {
         add("fourCcList", Value::Array(vec!["avc1".into(), "mp4a".into()]));
     }
@@ -80,6 +92,8 @@ pub(crate) fn enhanced_capabilities(asked: &Value) -> Vec<(String, Value)> {
     answer
 }
 
+/// The information object of onStatus, a result or an error (RTMP 7.2.2). `level` is `status`,
+/// `warning` or `error`.
 pub(crate) fn status_object(level: &str, code: &str, description: &str) -> Value {
     object([("level", level.into()), ("code", code.into()), ("description", description.into())])
 }

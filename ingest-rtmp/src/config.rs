@@ -15,14 +15,16 @@ pub struct Config {
     /// Default `[::]:1935`, which takes IPv4 as well. Port 0 takes a free one.
     #[serde(deserialize_with = "addresses")]
     pub listen: Vec<SocketAddr>,
-    /// The application: the path after the host in the server's URL. Default `live`.
+    /// The application: the path after the host in the server's URL. Default `live`. One segment,
+    /// without `/`, `?` and spaces.
     pub app: String,
-    /// Maximum number of connections. Default 2000. Each costs up to 64 KiB while it publishes, and
-    /// its unfinished messages. At the limit, the connection that has been idle longest is closed
-    /// for a new one. One in sixteen is reserved for addresses that have none, and for publishers.
+    /// Maximum number of connections, 1 to 1 000 000. Default 2000. Each costs up to 64 KiB while
+    /// it publishes, and its unfinished messages. At the limit, the connection that has been idle
+    /// longest is closed for a new one. One in sixteen is reserved for addresses that have none,
+    /// and for publishers.
     pub max_connections: usize,
-    /// Maximum number of connections from one address (IPv6: one /64). Default 200. A lower value
-    /// protects against one greedy host; a higher one suits a relay or a NAT address.
+    /// Maximum number of connections from one address (IPv6: one /64), 1 to 1 000 000. Default 200.
+    /// A lower value protects against one greedy host; a higher one suits a relay or a NAT address.
     pub max_connections_per_address: usize,
     /// Largest message of a publisher in bytes, 65 536 to 16 777 215. Default 8 388 608. A key
     /// frame must fit; a higher value lets a peer hold more memory, up to twice the value.
@@ -78,6 +80,8 @@ impl Config {
         within("setup_ms", self.setup_ms.into(), 100, 60_000)?;
         within("idle_ms", self.idle_ms.into(), 1_000, 600_000)?;
         within("write_ms", self.write_ms.into(), 100, 60_000)?;
+        // The application is compared with one segment of the peer's path, and the text after `?`
+        // is a query: such a name would never match.
         if self.app.is_empty() || self.app.contains(['/', '?', ' ']) {
             let (value, form) = (self.app.clone(), "one name without / and ?");
             return Err(Error::Malformed { key: "rtmp.app", value, form });
@@ -85,6 +89,7 @@ impl Config {
         Ok(())
     }
 
+    /// The settings of each session.
     pub(crate) fn session(&self) -> session::Settings {
         session::Settings {
             app: Arc::from(self.app.as_str()),
@@ -95,10 +100,12 @@ impl Config {
         }
     }
 
+    /// Time limit for a handshake, that of TLS and that of RTMP separately.
     pub(crate) fn handshake_limit(&self) -> Duration {
         ms(self.handshake_ms)
     }
 
+    /// Time limit for one step of writing.
     pub(crate) fn write_limit(&self) -> Duration {
         ms(self.write_ms)
     }

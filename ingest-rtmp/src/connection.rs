@@ -51,57 +51,73 @@ const FAR: Duration = Duration::from_secs(86_400);
 /// State shared by all connections of a server.
 pub(crate) struct Context {
     pub(crate) hub: Hub,
+    /// Decides requests to publish.
     pub(crate) authorize: Arc<dyn Authorize>,
     pub(crate) metrics: Metrics,
     /// How many connections may play.
     pub(crate) players: Arc<Quota>,
+    /// Log lines about peers, limited in number.
     pub(crate) reports: Reports,
+    /// Settings of each session.
     pub(crate) session: session::Settings,
+    /// Time within which a peer must accept some of the bytes sent to it.
     pub(crate) write_limit: Duration,
 }
 
 /// The role of the peer.
 enum Role {
+    /// It neither publishes nor plays: before its request, and after its stream was closed.
     Nobody,
     /// It has requested to publish, and waits for the decision.
     Authorizing(Dormant<dyn Future<Output = Result<Grant, Refusal>> + Send>),
+    /// It has the right to publish its channel.
     Publisher {
         publisher: Publisher,
+        /// The right to the name, at which its activity is recorded.
         hold: Hold,
         /// Resolves when the right to publish is revoked.
         revoked: Dormant<dyn Future<Output = Refusal> + Send>,
     },
+    /// It plays a broadcast.
     Player(Player),
 }
 
 /// The cause of a wake-up.
 enum Wake {
+    /// Number of bytes read, 0 at the end of the input.
     Read(io::Result<usize>),
+    /// The timer fired, which may be earlier than a deadline.
     Timer,
     /// An event of the hub for the player; `None` when the broadcast has ended.
     Play(Option<broadcast::Event>),
     /// The decision about a request to publish.
     Authorized(Result<Grant, Refusal>),
     Revoked(Refusal),
+    /// This process hands over to another one.
     Retire,
+    /// The server stops.
     Shutdown,
     /// Its permit is needed for another connection.
     Evicted,
 }
 
+/// One connection and the state of its peer.
 struct Connection<'a, S> {
     socket: S,
     peer: SocketAddr,
+    /// Active while the peer publishes or plays: an idle connection may be closed for another.
     permit: Permit,
     /// Among the players, while it is one.
     share: Option<Share>,
     context: &'a Context,
     session: Session,
+    /// Bytes that were read and that the session has not consumed.
     input: BytesMut,
     /// The result of the read after which nothing more can be read, while earlier data still wait
     /// for the wall clock.
     ended: Option<io::Result<usize>>,
     role: Role,
+    /// The rate at which the peer accepts output.
     pace: Pace,
     /// The channel that it published, or tried to publish, last.
     channel: Option<ChannelName>,
@@ -166,6 +182,10 @@ pub(crate) async fn run<S>(
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
+    /// Handles wake-ups until the connection ends. Returns the cause.
+    ///
+    /// # Errors
+    /// The socket failed, or the peer violated the protocol or a limit.
     async fn drive(
         &mut self,
         retire: &CancellationToken,
@@ -176,13 +196,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let mut signal = Dormant::new(Box::pin(signalled(&usage, shutdown, Some(retire))));
         let mut timer = pin!(sleep_until((now() + FAR).into()));
         let mut now = clock::now();
+        // Each turn handles the input, writes all output and then waits for one event, so that
+        // output never accumulates for a peer that does not accept it.
         loop {
             self.handle_events(now)?;
             if self.session.is_closing() {
                 // The name is free from here on.
                 self.leave(now);
             }
-            // What the peer cannot receive any more does not end its media.
+            // After the end of the input nothing is written, because a failed write would end the
+            // media that still wait for the wall clock.
             if self.ended.is_none()
                 && let Some(cause) = self.writer().flush(stop.as_mut()).await?
             {
@@ -192,10 +215,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 linger(&mut self.socket, &mut self.input, stop).await;
                 return Ok(Cause::Refused);
             }
+            // A long wait is divided, so that a publisher that is not read on purpose stays active
+            // in the hub.
             let resume_at = self.resume_at(now).map(|at| at.min(now + AHEAD_TICK));
             if let Some(read) = self.ended.take_if(|_| resume_at.is_none()) {
                 return Ok(read.map(|_| Cause::Peer)?);
             }
+            // Flow control: a publisher that leads the wall clock is not read, so that TCP slows it
+            // down. During a decision the next bytes wait, because responses keep the order of the
+            // requests.
             let reads = self.ended.is_none()
                 && !self.is_authorizing()
                 && (resume_at.is_none() || self.reads_ahead(now));
@@ -219,10 +247,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 wake = &mut signal => wake,
             };
             now = clock::now();
+            // Errors end the connection in `run`; refusals are sent to the peer first.
             match woken {
                 Wake::Read(Ok(count)) if count > 0 => self.count(count, now),
                 Wake::Read(read) => self.end_input(read),
                 Wake::Timer => {
+                    // A wait for the wall clock is our own, so it does not count as the peer's
+                    // silence.
                     match resume_at {
                         Some(_) => self.excuse_silence(now),
                         None => self.session.handle_timeout(now)?,
@@ -247,6 +278,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 }
                 Wake::Revoked(refusal) => self.refuse(refusal)?,
                 Wake::Retire => {
+                    // It is handled once: afterwards only the other two signals are awaited.
                     signal = Dormant::new(Box::pin(signalled(&usage, shutdown, None)));
                     if self.session.request_reconnect()? {
                         debug!("publisher asked to reconnect");
@@ -260,6 +292,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     /// The writing side, which sends the session's output.
     fn writer(&mut self) -> Writer<'_, S> {
+        // A publisher is active as long as it sends, so only a player's permit depends on its
+        // writes.
         Writer {
             socket: &mut self.socket,
             transmit: self.session.transmit(),
@@ -411,6 +445,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     /// Publishes as granted, or returns the refusal.
+    ///
+    /// # Errors
+    /// The response could not be framed.
     fn publish(
         &mut self,
         decision: Result<Grant, Refusal>,
@@ -430,6 +467,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             Err(err) => return Ok(Err(unclaimed(&err))),
         };
         debug!(channel = %claim.name(), "publishing");
+        // The hub may revoke the right at any time, for example for another publisher, so the
+        // connection waits for that from now on.
         let hold = claim.hold().clone();
         let revoked: Pin<Box<dyn Future<Output = Refusal> + Send>> =
             Box::pin(revoked(hold.clone(), grant.withdrawn));
@@ -440,6 +479,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.session.accept().map(Ok)
     }
 
+    /// Starts to play the broadcast `name`, or returns the refusal.
+    ///
+    /// # Errors
+    /// The response could not be framed.
     fn play(&mut self, name: &str) -> Result<Result<(), Refusal>, Error> {
         let broadcast =
             name.parse::<ChannelName>().ok().and_then(|name| self.context.hub.broadcast(&name));
@@ -447,6 +490,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             return Ok(Err(Refusal::new(Reason::NotFound, "nothing is live under this name")));
         };
         self.channel = Some(broadcast.name().clone());
+        // Players have a limit of their own, below that of connections, so that they cannot keep
+        // publishers out.
         if self.share.is_none() {
             let Ok(share) = self.context.players.take(None) else {
                 let words = "the limit of players is reached: try again later";
@@ -465,6 +510,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         Ok(Ok(()))
     }
 
+    /// Sends a refusal, after which the session is closing, and reports it.
     fn refuse(&mut self, refusal: Refusal) -> Result<(), Error> {
         self.report(&refusal);
         self.session.refuse(&refusal)
@@ -473,6 +519,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Logs and counts a refusal.
     fn report(&self, refusal: &Refusal) {
         self.context.metrics.refuse(refusal.reason);
+        // At a shutdown every peer is refused, so the lines would only fill the log.
         if refusal.reason == Reason::Shutdown {
             debug!("peer disconnected at shutdown");
             return;
@@ -481,7 +528,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.context.reports.refused(self.peer, channel, refusal, now());
     }
 
+    /// Ends the role of the peer: a broadcast waits for its publisher's return, and the permit is
+    /// idle.
     fn leave(&mut self, now: Instant) {
+        // It may be called again at the end of the connection, which then changes nothing: the
+        // permit stays idle since the first call.
         match std::mem::replace(&mut self.role, Role::Nobody) {
             Role::Nobody => return,
             Role::Publisher { publisher, .. } => publisher.leave(now),
@@ -574,6 +625,7 @@ async fn revoked(hold: Hold, withdrawn: CancellationToken) -> Refusal {
     }
 }
 
+/// The refusal of all peers at shutdown.
 fn going_down() -> Refusal {
     Refusal::new(Reason::Shutdown, "the server is shutting down, try again in a moment")
 }

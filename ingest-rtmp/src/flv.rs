@@ -61,6 +61,8 @@ pub enum Codec {
 
 impl fmt::Display for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The identifiers 12 and 13 are not in the specification: some encoders used them for HEVC,
+        // AV1 and Opus before Enhanced RTMP.
         let name = match self {
             Self::Video(2) => "Sorenson H.263 video",
             Self::Video(3 | 6) => "screen video",
@@ -92,7 +94,9 @@ impl fmt::Display for Codec {
     }
 }
 
+/// CodecID of H.264 (E.4.3.1).
 const AVC: u8 = 7;
+/// SoundFormat of AAC (E.4.2.1).
 const AAC: u8 = 10;
 /// SoundFormat of enhanced audio.
 const ENHANCED_AUDIO: u8 = 9;
@@ -101,9 +105,12 @@ const ENHANCED_VIDEO: u8 = 0x80;
 /// FrameType of a command to the player, for example a seek; it has no picture.
 const COMMAND_FRAME: u8 = 5;
 
-/// PacketType of enhanced tags, equal for audio and video unless noted.
+/// PacketType of enhanced tags, equal for audio and video unless noted. 0 to 2 are AVCPacketType in
+/// classic video, 0 and 1 AACPacketType in classic audio.
 mod packet {
+    /// A configuration record.
     pub(super) const SEQUENCE_START: u8 = 0;
+    /// A frame; in video after its composition time.
     pub(super) const CODED_FRAMES: u8 = 1;
     pub(super) const SEQUENCE_END: u8 = 2;
     /// Video: coded frames without composition time.
@@ -111,6 +118,7 @@ mod packet {
     /// Video multitrack; audio has it as 5.
     pub(super) const VIDEO_MULTITRACK: u8 = 6;
     pub(super) const AUDIO_MULTITRACK: u8 = 5;
+    /// Extensions in front of the packet, for example a timestamp in nanoseconds.
     pub(super) const MOD_EX: u8 = 7;
 }
 
@@ -124,6 +132,7 @@ pub fn parse_video(mut body: Bytes) -> Result<Tag, Error> {
     };
     if first & ENHANCED_VIDEO != 0 {
         body.advance(1);
+        // The FrameType has 3 bits here, and the packet type has the CodecID's place.
         let command = (first >> 4) & 7 == COMMAND_FRAME;
         return enhanced(body, first & 15, *b"avc1", packet::VIDEO_MULTITRACK, command);
     }
@@ -136,6 +145,8 @@ pub fn parse_video(mut body: Bytes) -> Result<Tag, Error> {
     }
     let [_, packet_type, ..] = take::<2>(&mut body)?;
     let composition_ms = composition(take(&mut body)?);
+    // A frame without bytes is `Empty` and not `Nothing`, because a publisher that sends only such
+    // frames gets advice.
     Ok(match packet_type {
         packet::SEQUENCE_START => Tag::Config(body),
         packet::CODED_FRAMES if !body.is_empty() => Tag::Frame { composition_ms, payload: body },
@@ -166,6 +177,7 @@ pub fn parse_audio(mut body: Bytes) -> Result<Tag, Error> {
         return Ok(Tag::Empty);
     }
     let [_, packet_type] = take(&mut body)?;
+    // Classic audio has no end of sequence.
     Ok(match packet_type {
         packet::SEQUENCE_START => Tag::Config(body),
         packet::CODED_FRAMES if !body.is_empty() => Tag::Frame { composition_ms: 0, payload: body },
@@ -175,6 +187,12 @@ pub fn parse_audio(mut body: Bytes) -> Result<Tag, Error> {
 }
 
 /// Reads an enhanced tag after its first byte: extensions, the track, the FourCC, the packet.
+/// `packet_type` is the one in the first byte, `codec` the supported FourCC, `multitrack` the
+/// packet type of several tracks, which differs between audio and video; `command`: the FrameType
+/// is a command.
+///
+/// # Errors
+/// See [`Error`].
 fn enhanced(
     mut body: Bytes,
     mut packet_type: u8,
@@ -197,6 +215,7 @@ fn enhanced(
         let [next] = take(&mut body)?;
         packet_type = next & 15;
     }
+    // A command has one byte instead of a FourCC and a packet.
     if command && packet_type != packet::SEQUENCE_START {
         return Ok(Tag::Nothing);
     }
@@ -217,6 +236,8 @@ fn enhanced(
     if four_cc != codec {
         return Err(Error::UnsupportedCodec(Codec::FourCc(four_cc)));
     }
+    // Only coded H.264 frames have a composition time: audio has none, and it is 0 for
+    // `CODED_FRAMES_X`.
     let video = multitrack == packet::VIDEO_MULTITRACK;
     let composition_ms = match packet_type {
         packet::CODED_FRAMES if video => composition(take(&mut body)?),
@@ -235,11 +256,15 @@ fn enhanced(
     })
 }
 
-/// A signed 24-bit composition time.
+/// A composition time of 24 bits with a sign, in milliseconds (E.4.3.1).
 fn composition([a, b, c]: [u8; 3]) -> i32 {
     i32::from_be_bytes([a, b, c, 0]) >> 8
 }
 
+/// Takes `N` bytes from the front.
+///
+/// # Errors
+/// [`Error::Truncated`]; nothing is taken.
 fn take<const N: usize>(body: &mut Bytes) -> Result<[u8; N], Error> {
     let taken = *body.first_chunk().ok_or(Error::Truncated { len: body.len() })?;
     body.advance(N);

@@ -29,11 +29,13 @@ pub fn chunk(bytes: &[u8]) {
     assert_eq!(whole, pieces);
 }
 
+/// Reads `bytes` in pieces of `piece` bytes. Returns the messages, and the error that ended them.
 fn read(bytes: &[u8], piece: usize) -> (Vec<Message>, Option<String>) {
     let mut reader = Reader::new(Limits { message_bytes: 1 << 20, ..Limits::SETUP });
     let (mut buffer, mut messages) = (Vec::new(), Vec::new());
     for piece in bytes.chunks(piece.max(1)) {
         buffer.extend_from_slice(piece);
+        // A connection does the same: the unread rest of a piece precedes the next one.
         let mut rest = &buffer[..];
         loop {
             match reader.read(&mut rest) {
@@ -102,8 +104,8 @@ pub fn codec(bytes: &[u8]) {
 
 /// `AVCDecoderConfigurationRecord`: 640x360, high profile, lengths of 4 bytes.
 const AVC: &[u8] =
-    b"\x01\x64\0\x1e\xff\xe1\0\x19\x67\x64\0\x1e\xac\xd9\x40\xa0\x2f\xf9\x70\x11\0\0\x03\x03\xe9\0\0\xea\x60\
-\x0f\x16\x2d\x96\x01\0\x06\x68\xeb\xe3\xcb\x22\xc0\xfd\xf8\xf8\0";
+    b"\x01\x64\0\x1e\xff\xe1\0\x19\x67\x64\0\x1e\xac\xd9\x40\xa0\x2f\xf9\x70\x11\0\0\x03\
+\x03\xe9\0\0\xea\x60\x0f\x16\x2d\x96\x01\0\x06\x68\xeb\xe3\xcb\x22\xc0\xfd\xf8\xf8\0";
 
 /// The pictures of a message, of another and of its first half: each has the format of its
 /// configuration.
@@ -112,6 +114,7 @@ fn pictures(payload: &Bytes, mut config: Option<avc::Config>) {
     let mut assembler = Assembler::default();
     let half = payload.slice(..payload.len() / 2);
     let mut seen = Vec::new();
+    // The second message has the timestamp of the first, so that it may continue its picture.
     for (ms, payload) in [(0, payload), (0, &half), (40, payload)] {
         let message = access_unit::Message {
             ms,
@@ -144,6 +147,7 @@ pub fn session(bytes: &[u8]) {
     };
     let now = Instant::now();
     let mut session = Session::new(settings, now);
+    // A valid handshake: version 3, then C1 and C2 of zero bytes (RTMP 5.2).
     let mut input = BytesMut::from(&[3][..]);
     input.resize(1 + 2 * 1536, 0);
     input.extend_from_slice(bytes);
@@ -156,6 +160,7 @@ pub fn session(bytes: &[u8]) {
             Ok(None) | Err(_) => break,
         }
     }
+    // The handshake and the responses to `connect` are the constant part.
     let answered = session.transmit().len();
     assert!(answered <= 8_192 + 64 * bytes.len(), "{answered} bytes for {}", bytes.len());
 }

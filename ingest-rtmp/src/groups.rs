@@ -21,14 +21,17 @@ const MAX_STEP_MS: i64 = 5_000;
 /// The groups of one publisher's video.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
+    /// Timestamp of the last picture in milliseconds.
     newest_ms: Option<i64>,
     /// Milliseconds since the last IDR picture, or the first picture.
     since_idr: i64,
     /// Milliseconds since the last key frame.
     since_key: i64,
+    /// Number of IDR pictures so far.
     idr_pictures: u64,
+    /// Number of key frames so far.
     keys: u64,
-    /// Interval between the last two key frames.
+    /// Interval between the last two key frames. In milliseconds.
     interval: Option<i64>,
     /// recovery_frame_cnt of the newest recovery point since the last IDR picture; 0 for an intra
     /// picture.
@@ -82,6 +85,8 @@ impl Groups {
             self.idr_pictures += 1;
             (self.since_idr, self.recovery) = (0, None);
         }
+        // Only the first such picture is marked: the caller updates the advice then, and not at
+        // each picture.
         let overdue = !was_overdue && self.since_idr > longest_ms();
         Entry { key, independent, overdue }
     }
@@ -116,6 +121,7 @@ impl Groups {
     }
 }
 
+/// The longest segment in milliseconds.
 fn longest_ms() -> i64 {
     i64::try_from(cut::LONGEST.as_millis()).unwrap_or(i64::MAX)
 }

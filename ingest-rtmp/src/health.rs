@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 const KEY_LIMIT: Duration = Duration::from_secs(30);
 /// Time without any frame, accepted or dropped, after which a publisher is disconnected, if it may
 /// not be silent for longer (`rtmp.idle_ms`). Headers, metadata and pings are no frames. Pictures
-/// that come every ten or twenty seconds, as slides, are legitimate.
+/// at intervals of ten or twenty seconds, as slides, are legitimate.
 const SILENCE: Duration = Duration::from_secs(30);
 /// Number of dropped messages up to which a slow or pausing publisher is not judged.
 const FEW: u32 = 3;
@@ -28,11 +28,13 @@ const FEW: u32 = 3;
 pub(crate) struct Health {
     /// Time of the last frame, or of the publish.
     active: Instant,
+    /// Time from `active` to the disconnection.
     silence: Duration,
     video: Track,
     audio: Track,
 }
 
+/// The newest frames of one track.
 #[derive(Debug, Default)]
 struct Track {
     /// Time of the last accepted frame.
@@ -46,6 +48,7 @@ struct Track {
 struct Drops {
     /// Time of the first.
     since: Instant,
+    /// Number of dropped frames since then.
     count: u32,
 }
 
@@ -68,7 +71,7 @@ impl Health {
     /// Handles the passage of time.
     ///
     /// # Errors
-    /// No frame has come for too long: disconnect the publisher with this refusal.
+    /// No frame has arrived for too long: disconnect the publisher with this refusal.
     pub(crate) fn handle_timeout(&self, now: Instant) -> Result<(), Refusal> {
         if now < self.poll_timeout() {
             return Ok(());
@@ -90,6 +93,7 @@ impl Health {
     pub(crate) fn take(&mut self, video: bool, now: Instant) {
         self.active = now;
         let track = self.track(video);
+        // One accepted frame ends the series: the media can be published in principle.
         (track.taken, track.drops) = (Some(now), None);
     }
 
@@ -110,11 +114,13 @@ impl Health {
         let drops = track.drops.get_or_insert(Drops { since: now, count: 0 });
         drops.count += 1;
         let lasts = now.saturating_duration_since(drops.since);
+        // Time alone does not suffice: a source of slides may drop one frame in ten seconds.
         if lasts < LIMIT || drops.count <= FEW {
             return Ok(None);
         }
         // A publisher that lacks only a key frame is likely to get one, so it has more time.
         let waits = reason == Drop::BeforeKey && lasts < KEY_LIMIT;
+        // While the other track can be published, viewers receive something, so advice suffices.
         let recent = |taken: Instant| now.saturating_duration_since(taken) < LIMIT;
         if waits || self.track(!video).taken.is_some_and(recent) {
             return Ok(Some(Advice::Dropped { video, reason }));
@@ -205,7 +211,7 @@ mod tests {
             let refusal = health.handle_timeout(start + limit).unwrap_err();
             assert_eq!(refusal.reason, Reason::Unusable);
             assert!(refusal.description.contains(&format!("for {limit_s} s")), "{refusal:?}");
-            // Pictures that come slowly, and frames that are dropped, are no silence.
+            // Pictures at long intervals, and frames that are dropped, are no silence.
             health.take(true, start + 20_000 * MS);
             assert_eq!(health.poll_timeout(), start + 20_000 * MS + limit);
             assert_eq!(health.drop(false, Drop::Empty, start + 40_000 * MS), Ok(None));

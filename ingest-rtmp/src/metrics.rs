@@ -1,4 +1,4 @@
-//! Metrics of the server, for Prometheus. Labels come from closed sets; drops and refusals are
+//! Metrics of the server, for Prometheus. Labels have closed sets of values; drops and refusals are
 //! counted by reason.
 
 use std::{fmt, sync::atomic::AtomicU64};
@@ -15,24 +15,39 @@ use crate::{audience::Audience, auth::Reason};
 /// Counters of one server. Cheap to clone; all clones share the counts.
 #[derive(Debug, Clone)]
 pub struct Metrics {
+    /// Open connections.
     pub(crate) connections: Gauge,
+    /// Accepted connections, also those that are closed at once because of a limit.
     pub(crate) accepted: Counter,
+    /// Closed connections by cause; their sum is `accepted` minus `connections`.
     pub(crate) closed: Family<CauseLabel, Counter>,
+    /// Connections that publish.
     pub(crate) publishers: Gauge,
+    /// Connections that play.
     pub(crate) players: Gauge,
+    /// Players of each broadcast, for the API; a label for each would be unbounded.
     pub(crate) audience: Audience,
+    /// Bytes read from peers, without TLS.
     pub(crate) received: Counter,
+    /// Bytes written to peers, without TLS.
     pub(crate) sent: Counter,
+    /// Published frames by kind of track.
     frames: Family<KindLabel, Counter>,
     /// The video counter of `frames`, without a look-up for each frame.
     pub(crate) video_frames: Counter,
+    /// The audio counter of `frames`.
     pub(crate) audio_frames: Counter,
+    /// Frames that were not published, by reason.
     dropped: Family<DropLabel, Counter>,
+    /// Refused requests and disconnections, by reason.
     refused: Family<ReasonLabel, Counter>,
+    /// Corrections of a track's offset by the hub, by reason.
     corrected: Family<CorrectionLabel, Counter>,
     /// Seconds for which publishers were not read, because they led the wall clock.
     pub(crate) paced: Counter<f64, AtomicU64>,
+    /// Frames that players skipped because they were slow.
     pub(crate) lagged: Counter,
+    /// TLS handshakes of RTMPS by result.
     handshakes: Family<HandshakeLabel, Counter>,
 }
 
@@ -91,11 +106,13 @@ pub(crate) enum Handshake {
     TimedOut,
 }
 
+/// Label of closed connections.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct CauseLabel {
     cause: Cause,
 }
 
+/// Label of frames: `video` or `audio`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabel {
     kind: &'static str,
@@ -123,6 +140,8 @@ struct ReasonLabel {
 
 impl Default for Metrics {
     fn default() -> Self {
+        // Both series of frames exist from the start, because rates and alerts need a series that
+        // stays.
         let frames = Family::<KindLabel, Counter>::default();
         let of = |kind| frames.get_or_create(&KindLabel { kind }).clone();
         Self {
@@ -151,6 +170,7 @@ impl Metrics {
     /// Adds the metrics to a registry whose prefix is the product's name, for example
     /// `streamforge`.
     pub fn register(&self, registry: &mut Registry) {
+        // The encoder appends the unit and `_total`, so neither is part of a name here.
         let registry = registry.sub_registry_with_prefix("rtmp");
         registry.register("connections", "RTMP connections open", self.connections.clone());
         registry.register(
@@ -221,10 +241,12 @@ impl Metrics {
         self.audience.viewers(broadcast)
     }
 
+    /// Counts a frame that was not published.
     pub(crate) fn drop_frame(&self, reason: Drop) {
         self.dropped.get_or_create(&DropLabel { reason }).inc();
     }
 
+    /// Counts a correction of a track's offset.
     pub(crate) fn correct_clock(&self, notice: Notice) {
         let reason = match notice {
             Notice::Jumped => "jumped",
@@ -234,14 +256,17 @@ impl Metrics {
         self.corrected.get_or_create(&CorrectionLabel { reason }).inc();
     }
 
+    /// Counts a refusal.
     pub(crate) fn refuse(&self, reason: Reason) {
         self.refused.get_or_create(&ReasonLabel { reason }).inc();
     }
 
+    /// Counts a closed connection.
     pub(crate) fn close(&self, cause: Cause) {
         self.closed.get_or_create(&CauseLabel { cause }).inc();
     }
 
+    /// Counts the result of a TLS handshake.
     pub(crate) fn shake_hands(&self, result: Handshake) {
         self.handshakes.get_or_create(&HandshakeLabel { result }).inc();
     }
@@ -275,6 +300,8 @@ impl Metrics {
 /// Counts the events of the connection limit. An eviction is counted when its connection ends.
 impl net_core::Events for Metrics {
     fn refused(&self, _limit: net_core::Limit) {
+        // Counted as accepted too, so that accepted connections are the sum of open and closed
+        // ones.
         self.accepted.inc();
         self.close(Cause::Limit);
     }
@@ -288,6 +315,7 @@ impl EncodeLabelValue for Reason {
 
 impl EncodeLabelValue for Drop {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        // Labels are part of the interface for dashboards, so they are written out and not derived.
         let label = match self {
             Self::BeforeConfig => "before_config",
             Self::BeforeKey => "before_key",

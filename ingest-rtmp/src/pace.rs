@@ -14,7 +14,9 @@ const PATIENCE: u32 = 6;
 /// writes does not count.
 #[derive(Debug)]
 pub(crate) struct Pace {
+    /// Waiting time after which the rate is judged.
     span: Duration,
+    /// Time for which writes waited since the last judgement, and the bytes accepted in it.
     waited: Duration,
     taken: u64,
 }

@@ -27,8 +27,11 @@ const TICKS_PER_MS: i64 = 90;
 /// One player.
 #[derive(Debug)]
 pub(crate) struct Player {
+    /// Its position in the broadcast's log.
     consumer: Consumer,
+    /// The message stream on which it plays.
     stream_id: u32,
+    /// At most one video and one audio track.
     tracks: Vec<Track>,
     /// Decode time of the first frame sent, in 90 kHz ticks: time 0 for the peer.
     origin: Option<i64>,
@@ -44,7 +47,9 @@ pub(crate) struct Player {
 struct Track {
     /// Its index in the broadcast.
     index: TrackIndex,
+    /// The configuration that was sent last.
     config: Arc<Config>,
+    /// Whether its frames are skipped until a key frame.
     waits_for_key: bool,
 }
 
@@ -53,6 +58,7 @@ impl Player {
     pub(crate) fn new(consumer: Consumer, stream_id: u32, metrics: Metrics) -> Self {
         let tracks = consumer.tracks();
         let first = |video| tracks.iter().find(|track| track.config.is_video() == video);
+        // The source's tracks are listed before their renditions, which are not played.
         let tracks = [first(true), first(false)].into_iter().flatten();
         let tracks = tracks.map(|track| Track::new(track.index, &track.config)).collect();
         let _counted = Counted::new(metrics.players.clone());
@@ -61,6 +67,9 @@ impl Player {
     }
 
     /// Queues the messages before the frames: onMetaData and the sequence headers.
+    ///
+    /// # Errors
+    /// The metadata could not be framed.
     pub(crate) fn begin(&self, transmit: &mut Transmit) -> Result<(), Error> {
         let properties = self.tracks.iter().flat_map(|track| describe(&track.config));
         transmit
@@ -86,6 +95,7 @@ impl Player {
         }
     }
 
+    /// Queues the messages for one event; most kinds have none in RTMP.
     fn send_one(&mut self, event: Event, transmit: &mut Transmit) {
         match event {
             Event::Frame { track, frame } => self.send_frame(track, &frame, transmit),
@@ -107,6 +117,7 @@ impl Player {
                     track.waits_for_key = track.config.is_video();
                 }
             }
+            // Gaps, presence and cut rules have no message in RTMP: the timestamps show a gap.
             Event::Absent { .. }
             | Event::Gap(_)
             | Event::GapUntil(_)
@@ -116,6 +127,7 @@ impl Player {
         }
     }
 
+    /// Queues a frame of the track with this index, if it is played.
     fn send_frame(&mut self, index: TrackIndex, frame: &Frame, transmit: &mut Transmit) {
         let Some(track) = self.tracks.iter_mut().find(|track| track.index == index) else {
             return;
@@ -128,10 +140,14 @@ impl Player {
         let timescale = track.config.timescale();
         let dts = frame.dts.media_time(timescale).ticks();
         let origin = *self.origin.get_or_insert(dts);
-        // At the start, of frames of two tracks the later one in the log may be earlier in time.
+        // The first frame of the other track may be earlier in time than the first one sent: RTMP
+        // has no negative times, so it gets 0. Timestamps wrap at 32 bits.
         let ms = dts.saturating_sub(origin).max(0) / TICKS_PER_MS;
         let timestamp = u32::try_from(ms & i64::from(u32::MAX)).unwrap_or(0);
         self.newest_ms = timestamp;
+        // 0x17: key frame of H.264, 0x27: other frame (E.4.3.1). 0xaf: AAC, which states 44 kHz and
+        // stereo whatever the configuration is (E.4.2.1). The byte after it is the packet type, 1
+        // for a frame.
         match &*track.config {
             Config::Avc(_) => {
                 let composition = frame.pts.get().saturating_sub(frame.dts.get()) / TICKS_PER_MS;
@@ -146,8 +162,10 @@ impl Player {
         }
     }
 
+    /// Queues a sequence header, with the time of the frame before it.
     fn send_config(&self, config: &Config, transmit: &mut Transmit) {
         let (timestamp, record) = (self.newest_ms, config.record());
+        // As above, with packet type 0: a sequence header.
         match config {
             Config::Avc(_) => {
                 transmit.media(kind::VIDEO, self.stream_id, timestamp, &[0x17, 0, 0, 0, 0], record)
@@ -165,7 +183,8 @@ impl Track {
     }
 }
 
-/// onMetaData's properties for a track (FLV 10.1 E.5).
+/// onMetaData's properties for a track (FLV 10.1 E.5). The codec identifiers are those of E.4.2.1
+/// and E.4.3.1.
 fn describe(config: &Config) -> Vec<(String, Value)> {
     let properties = match config {
         Config::Avc(avc) => object([

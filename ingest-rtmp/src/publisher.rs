@@ -40,8 +40,11 @@ use crate::{
 /// Publishes the media of one session. Dropping it means that the publisher has left.
 #[derive(Debug)]
 pub(crate) struct Publisher {
+    /// The publisher's clock, one for audio and video.
     clock: Clock,
+    /// Pictures in assembly, and configurations that the stream has brought.
     media: Box<Media>,
+    /// The tracks and the broadcast.
     output: Output,
     _counted: Counted,
 }
@@ -70,6 +73,7 @@ struct Clock {
 struct Stamp {
     /// Milliseconds modulo 2^32.
     wrapped: u32,
+    /// Milliseconds from any origin.
     ms: i64,
 }
 
@@ -77,6 +81,8 @@ impl Clock {
     /// The timestamp without wrap: the value nearest to the previous one, forwards or back.
     fn unwrap(&mut self, wrapped: u32) -> i64 {
         let last = self.last.unwrap_or(Stamp { wrapped, ms: i64::from(wrapped) });
+        // The difference is signed, so that a small step back is not taken for a wrap. Timestamps
+        // wrap after 49 days.
         let passed = wrapped.wrapping_sub(last.wrapped).cast_signed();
         let ms = last.ms.saturating_add(i64::from(passed));
         self.last = Some(Stamp { wrapped, ms });
@@ -104,6 +110,7 @@ impl Publisher {
     /// # Errors
     /// Disconnect the peer with this refusal.
     pub(crate) fn metadata(&mut self, metadata: &Value, now: Instant) -> Result<(), Refusal> {
+        // Encoders write 0 for an absent track; any other value, also a text, names a codec.
         let names = |key| {
             metadata
                 .property(key)
@@ -147,6 +154,8 @@ impl Publisher {
 
     /// Records `bytes` that were read. A burst that has ended is dropped.
     pub(crate) fn note_received(&mut self, bytes: usize, now: Instant) {
+        // The hub then drops media until they are near the wall clock, so that the lead does not
+        // remain as latency.
         if self.output.timing.burst.note_received(bytes, now)
             && let State::Live(Live { producer, .. }) = &self.output.state
         {
@@ -211,6 +220,10 @@ impl Publisher {
         self.output.advisor.take_words()
     }
 
+    /// Handles a parsed tag of either kind.
+    ///
+    /// # Errors
+    /// Disconnect the peer with this refusal.
     fn tag(
         &mut self,
         kind: Kind,
@@ -252,6 +265,9 @@ impl Publisher {
     }
 
     /// Handles a message with video.
+    ///
+    /// # Errors
+    /// Disconnect the peer with this refusal.
     fn video_frame(&mut self, message: Message, now: Instant) -> Result<(), Refusal> {
         let config = self.media.next.as_ref().or(self.output.tracks.avc());
         match self.media.assembler.push(message, config, now) {
@@ -266,7 +282,8 @@ impl Publisher {
         }
     }
 
-    /// Handles a message with audio, with timestamp `ms`.
+    /// Handles a message with audio, with timestamp `ms`. ADTS frames, which some relays send in
+    /// place of raw AAC, are split into access units.
     fn audio_frame(
         &mut self,
         ms: i64,
@@ -275,6 +292,7 @@ impl Publisher {
         now: Instant,
     ) -> Result<(), Refusal> {
         let dts = ms.saturating_mul(TICKS_PER_MS);
+        // Raw AAC, one access unit in each message, is the rule (E.4.2.2).
         if !adts::is_adts(&payload) {
             return self.sound(dts, payload::held(payload, message_bytes), now);
         }
@@ -288,6 +306,7 @@ impl Publisher {
             self.output.configure(Kind::Audio, &config)?;
             self.media.adts = Some(config);
         }
+        // A contradiction is reported once: the record is used, and the streamer is advised.
         let record = self.output.tracks.aac().map(|aac| &aac.record);
         if !self.output.advisor.adts_differs
             && record.is_some_and(|record| adts::contradicts(config, record))
@@ -296,6 +315,8 @@ impl Publisher {
             self.output.watch_groups();
         }
         for (unit, n) in units.into_iter().zip(0..) {
+            // One timestamp belongs to the first frame; the others follow at the distance of a
+            // frame.
             let later = self.output.tracks.aac().map_or(0, |aac| aac.ticks_of(n));
             // Each may be held without the others, so each is compared with the whole message.
             let unit = payload::held(payload.slice(unit), message_bytes);
@@ -329,10 +350,16 @@ impl Publisher {
         }
     }
 
+    /// Publishes a whole picture: decides whether it starts a group, and takes its configuration.
+    ///
+    /// # Errors
+    /// Disconnect the peer with this refusal.
     fn picture(&mut self, picture: Picture, now: Instant) -> Result<(), Refusal> {
         let Picture { ms, composition_ms, access, arrived, payload, config } = picture;
         let entry = self.output.advisor.groups.enter(access, ms);
         self.update_sets(config, entry.key)?;
+        // A decoder that starts at this key frame knows the init segment's sets alone, so those in
+        // force are put in front of the picture.
         let payload =
             match self.output.tracks.avc().map(|avc| self.media.next.as_ref().unwrap_or(avc)) {
                 Some(avc) if entry.key && self.media.sets_in_stream => avc.with_sets(payload),
@@ -348,6 +375,7 @@ impl Publisher {
             payload,
         };
         self.output.frame(Kind::Video, unit, now)?;
+        // The advice about groups depends on key frames, and on their absence.
         if entry.key || entry.overdue {
             self.output.watch_groups();
         }
@@ -365,6 +393,8 @@ impl Publisher {
         let Some(config) = config.or_else(|| self.media.next.take_if(|_| begins)) else {
             return Ok(());
         };
+        // The same sequence continues: the track keeps its configuration, and later pictures are
+        // read with the new one.
         if !begins && self.output.tracks.avc().is_some_and(|now| now.is_same_sequence(&config)) {
             self.media.next = Some(config);
             self.media.sets_in_stream |= shown;
@@ -375,6 +405,7 @@ impl Publisher {
         self.output.configure(Kind::Video, &config.record)
     }
 
+    /// Publishes an access unit of audio, at which decoding can always start.
     fn sound(&mut self, dts: i64, payload: Bytes, now: Instant) -> Result<(), Refusal> {
         let unit =
             AccessUnit { dts, pts: dts, key: true, independent: true, arrived: now, payload };

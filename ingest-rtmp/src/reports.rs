@@ -33,19 +33,25 @@ const MAX_HOSTS: usize = 4_096;
 #[derive(Debug, Default)]
 pub(crate) struct Reports(Mutex<Limits>);
 
+/// The counts of the present minute.
 #[derive(Debug, Default)]
 struct Limits {
+    /// At most [`MAX_HOSTS`].
     hosts: HashMap<Host, Count>,
     /// Last time that `hosts` was full and searched for expired addresses.
     swept: Option<Instant>,
     /// The shared count of addresses without an entry in `hosts`.
     others: Option<Count>,
+    /// Lines of all addresses; `None` before the first.
     all: Option<Count>,
 }
 
+/// Events of one address, or lines of all.
 #[derive(Debug)]
 struct Count {
+    /// Start of the present minute of this count.
     since: Instant,
+    /// Events since then.
     events: u64,
     /// Events without a line since the last line.
     suppressed: u64,
@@ -92,6 +98,7 @@ impl Reports {
         }
     }
 
+    /// Counts an event of `address`. Returns the counts if it gets a line.
     fn admit(&self, address: IpAddr, now: Instant) -> Option<Line> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).admit(Host::of(address), now)
     }
@@ -113,7 +120,11 @@ impl Limits {
             false => self.others.get_or_insert_with(|| Count::new(now)),
         };
         let all = self.all.get_or_insert_with(|| Count::new(now));
+        // Only events that are due by their address count for all: a flood from one address does
+        // not suppress the lines of others.
         let due = count.add(now, LINES) && all.add(now, LINES_OF_ALL);
+        // The number of lines that were left out is kept for the next line, so that none is
+        // unaccounted for.
         match due {
             true => Some(Line {
                 recent: count.events,
@@ -132,6 +143,7 @@ impl Count {
         Self { since: now, events: 0, suppressed: 0 }
     }
 
+    /// Whether its minute has passed.
     fn is_over(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) >= SPAN
     }

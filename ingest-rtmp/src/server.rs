@@ -32,8 +32,10 @@ pub struct Listeners {
 /// An RTMP server that is not serving yet.
 pub struct Server {
     rtmp: Vec<TcpListener>,
+    /// Listeners of RTMPS, which share one TLS configuration.
     rtmps: Vec<(TcpListener, Arc<Tls>)>,
     context: Arc<Context>,
+    /// The limit of connections, shared by all listeners.
     limit: Arc<ConnectionLimit>,
 }
 
@@ -56,6 +58,7 @@ impl Server {
         config.check().map_err(|err| io::Error::new(invalid, err))?;
         let tls = certificates.map(|certificates| Tls::new(certificates, config.handshake_limit()));
         let tls = tls.transpose()?.map(Arc::new);
+        // An error at the start and not at the first connection, so that an operator notices it.
         let private = |listener| {
             let tls =
                 tls.clone().ok_or_else(|| io::Error::new(invalid, "rtmps needs a certificate"))?;
@@ -131,6 +134,7 @@ struct Acceptor {
 }
 
 impl Acceptor {
+    /// Accepts connections until `retire` or `shutdown`; each has a task and a span of its own.
     async fn accept(self, retire: CancellationToken, shutdown: CancellationToken) {
         let stop = async {
             tokio::select! {
@@ -138,6 +142,7 @@ impl Acceptor {
                 () = shutdown.cancelled() => {}
             }
         };
+        // Numbers the connections of this listener in the log.
         let mut serial: u64 = 0;
         let serve = |socket, peer, permit| {
             serial += 1;
@@ -159,6 +164,7 @@ impl Acceptor {
         shutdown: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<> {
         self.context.metrics.accepted.inc();
+        // Counted until the task ends, however it ends.
         let counted = Counted::new(self.context.metrics.connections.clone());
         let (context, tls) = (Arc::clone(&self.context), self.tls.clone());
         async move {
@@ -187,6 +193,7 @@ async fn shake_hands(
     permit: &Permit,
     shutdown: &CancellationToken,
 ) -> Option<TlsStream<TcpStream>> {
+    // A handshake has no state worth keeping, so at an eviction or a shutdown it is simply dropped.
     let shaken = tokio::select! {
         shaken = tls.accept(socket, peer.ip(), &context.metrics) => shaken,
         () = permit.usage().closed() => {

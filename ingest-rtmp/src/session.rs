@@ -58,12 +58,16 @@ pub struct Settings {
 pub struct Session {
     settings: Settings,
     state: State,
+    /// Its largest message is that of [`chunk::Limits::SETUP`] until a publisher is accepted.
     reader: Reader,
+    /// The output, which the caller writes.
     transmit: Transmit,
     /// Bytes received, modulo 2^32, and the number in the last acknowledgement.
     received: u32,
     acknowledged: u32,
+    /// Bytes after which the peer expects an acknowledgement (RTMP 5.4.4).
     window: u32,
+    /// Time at which the newest input was handled, for [`Settings::idle`].
     last_input: Instant,
     /// Whether a publisher is asked to reconnect.
     sends_away: bool,
@@ -74,7 +78,9 @@ pub struct Session {
 struct Deadline {
     /// The limited activity, for [`Error::TimedOut`].
     what: &'static str,
+    /// Time from `since` to the deadline.
     limit: Duration,
+    /// Start of the limited activity.
     since: Instant,
 }
 
@@ -140,9 +146,12 @@ impl Session {
                 break;
             }
         }
+        // Counted after an error too: an acknowledgement states the bytes that were received, not
+        // the messages that were understood (RTMP 5.4.3).
         let taken = input.len() - rest.len();
         input.advance(taken);
         self.count(taken)?;
+        // Nothing that the peer sends has an effect any more, so it is not held.
         if let State::Closing = self.state {
             input.clear();
         }
@@ -203,6 +212,7 @@ impl Session {
         let Stage::Asked { stream_id, publish } = open.stage else {
             return Ok(());
         };
+        // The message stream can be used from here on (RTMP 7.1.7, Stream Begin).
         self.transmit.control(stream_event(UserControlEventType::StreamBegin, stream_id))?;
         if publish {
             open.stage = Stage::Publishing { stream_id };
@@ -210,12 +220,16 @@ impl Session {
             // bytes.
             self.reader.set_message_bytes(self.settings.message_bytes);
             self.transmit.status(stream_id, "status", "NetStream.Publish.Start", "publishing")?;
+            // The process may have been asked to hand over while the request was decided: the
+            // publisher then reconnects to its successor.
             return match self.sends_away {
                 true => self.request_reconnect().map(drop),
                 false => Ok(()),
             };
         }
         open.stage = Stage::Playing { stream_id };
+        // The order of RTMP 7.2.2.1: Reset discards an earlier stream of the player, Start precedes
+        // the media.
         self.transmit.status(
             stream_id,
             "status",
@@ -223,6 +237,7 @@ impl Session {
             "playing from the newest group",
         )?;
         self.transmit.status(stream_id, "status", "NetStream.Play.Start", "playing")?;
+        // As Adobe's server does before media: the player may read decoded audio and video samples.
         let access = [Value::from("|RtmpSampleAccess"), Value::Boolean(true), Value::Boolean(true)];
         self.transmit.data(stream_id, &access)
     }
@@ -241,6 +256,8 @@ impl Session {
     /// # Errors
     /// Only if the response could not be framed, which no input causes.
     pub fn fail(&mut self, err: &Error) -> Result<(), Error> {
+        // Encoders show one response, the one that they await: the result of `connect`, later a
+        // status of their stream.
         let description = err.to_string();
         match &self.state {
             // The transaction of connect is 1 (RTMP 7.2.1.1).
@@ -250,6 +267,8 @@ impl Session {
             }
             State::Open(open) => {
                 let stream_id = open.stage.stream_id().unwrap_or(0);
+                // A time limit has a code of its own, because its usual cause is the network and
+                // not the peer's messages.
                 let code = match (err, stream_id) {
                     (Error::TimedOut { .. } | Error::TooSlow { .. }, _) => {
                         "NetConnection.Connect.IdleTimeOut"
@@ -311,6 +330,7 @@ impl Session {
     /// # Errors
     /// Only if the message could not be framed, which no input causes.
     pub fn end_play(&mut self) -> Result<(), Error> {
+        // Players differ in the message at which they stop: StreamEof, UnpublishNotify or Stop.
         if let Some(stream_id) = self.playing() {
             self.transmit.control(stream_event(UserControlEventType::StreamEof, stream_id))?;
             self.transmit.status(
@@ -330,6 +350,8 @@ impl Session {
         Ok(())
     }
 
+    /// Whether messages are read in this state. None is read while an event waits for its response,
+    /// so that responses keep the order of the requests.
     fn reads_messages(&self) -> bool {
         match &self.state {
             State::Connect { .. } => true,
@@ -338,6 +360,8 @@ impl Session {
         }
     }
 
+    /// The time limit of the present state. `None` if the caller has one of its own: for
+    /// a decision, for writes, and for the end.
     fn deadline(&self) -> Option<Deadline> {
         let settings = &self.settings;
         let of = |what, limit, since| Some(Deadline { what, limit, since });
@@ -355,10 +379,14 @@ impl Session {
     }
 
     /// Passes the handshake's bytes to it, and no more.
+    ///
+    /// # Errors
+    /// [`Error::Handshake`]; the connection cannot continue.
     fn shake_hands(&mut self, input: &mut BytesMut) -> Result<(), Error> {
         let State::Handshake { handshake, fed, since } = &mut self.state else {
             return Ok(());
         };
+        // rml_rtmp would take the bytes after C2 as well, and those are the first chunks.
         let part = input.split_to(input.len().min(HANDSHAKE_BYTES - *fed));
         *fed += part.len();
         let since = *since;
@@ -377,6 +405,8 @@ impl Session {
     /// Counts received bytes and acknowledges them by the window (RTMP 5.4.3: the running total).
     fn count(&mut self, bytes: usize) -> Result<(), Error> {
         self.received = self.received.wrapping_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        // A client expects the responses to `connect` first, so acknowledgements start after them.
+        // Each states the running total, so that nothing is lost by it.
         let greeted = matches!(self.state, State::Open(_));
         if greeted && self.received.wrapping_sub(self.acknowledged) >= self.window {
             self.acknowledged = self.received;
@@ -386,10 +416,16 @@ impl Session {
         Ok(())
     }
 
+    /// Interprets a message by its type (RTMP 5.4, 7.1). Returns the event that it raises, if any.
+    ///
+    /// # Errors
+    /// A command or control message that cannot be read, or is out of order.
     fn handle_message(&mut self, message: Message, now: Instant) -> Result<Option<Event>, Error> {
         let publishing =
             matches!(&self.state, State::Open(Open { stage: Stage::Publishing { .. }, .. }));
         let timestamp = message.timestamp;
+        // Media outside a published stream are ignored and are no violation: some are still in
+        // transit when a stream is closed.
         match message.kind {
             kind::AUDIO if publishing => {
                 Ok(Some(Event::Audio { timestamp, body: message.payload }))
@@ -446,6 +482,7 @@ impl Session {
     }
 }
 
+/// A user control message about a message stream (RTMP 7.1.7).
 fn stream_event(event_type: UserControlEventType, stream_id: u32) -> RtmpMessage {
     RtmpMessage::UserControl {
         event_type,

@@ -21,14 +21,19 @@ const PACED: Duration = Duration::from_secs(60);
 /// wall clock has caught up.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// The pacing of one publisher, and the limits of its log messages.
 #[derive(Debug, Default)]
 pub(crate) struct Timing {
+    /// Time until which the publisher is not read.
     resume_at: Option<Instant>,
     /// The publisher's pacing without a long pause.
     paced: Option<Span>,
+    /// Distinguishes a burst at the start from a fast source.
     pub(crate) burst: Burst,
     /// Frames are dropped at present because of a burst.
     drops_burst: bool,
+    /// Limits of the lines about frames dropped after an outage, and about the corrections of the
+    /// hub.
     left_out: Limit,
     jumped: Limit,
     late: Limit,
@@ -38,13 +43,16 @@ pub(crate) struct Timing {
 /// A time from a start to a present end.
 #[derive(Debug, Clone, Copy)]
 struct Span {
+    /// Its first wait.
     since: Instant,
+    /// The end of its last wait, which may be in the future.
     until: Instant,
 }
 
 /// Limits log lines of one kind.
 #[derive(Debug, Default)]
 struct Limit {
+    /// Time of the last line.
     logged: Option<Instant>,
     /// Occurrences since the last line.
     count: u64,
@@ -86,6 +94,7 @@ impl Timing {
 
     /// Records a frame that was dropped because of an earlier outage, or a burst.
     pub(crate) fn note_left_out(&mut self, broadcast: BroadcastId, now: Instant) {
+        // The start of the burst was logged; its frames are dropped as intended.
         if self.drops_burst {
             return;
         }
@@ -101,6 +110,8 @@ impl Timing {
     /// Records that the publisher is not read until `resume_at`, if present.
     fn pace(&mut self, resume_at: Option<Instant>, metrics: &Metrics, now: Instant) {
         self.resume_at = resume_at.filter(|at| *at > now);
+        // A source in real time is paced now and then too, for example when it sends whole
+        // segments, so only pacing without a long pause counts.
         self.paced.take_if(|span| now.saturating_duration_since(span.until) > PAUSE);
         if let Some(at) = self.resume_at {
             // Frames of one read report the same wait again.
@@ -135,6 +146,8 @@ impl Timing {
         };
         let Some(times) = limit.count(now) else { return };
         let track = track(index);
+        // A jump is common and harmless, for example when a relay changes its source; the other two
+        // show a fault at the publisher.
         match notice {
             Notice::Jumped => {
                 info!(%broadcast, track, times, "timestamps jumped: the track continues at the \

@@ -24,13 +24,19 @@ const STALL: Duration = Duration::from_secs(1);
 
 /// TLS for the connections of a listener.
 pub(crate) struct Tls {
+    /// Shared by all connections.
     config: Arc<ServerConfig>,
+    /// Permits of handshakes after their ClientHello.
     handshakes: Arc<ConnectionLimit>,
+    /// Time limit of a handshake, including the wait for a permit.
     limit: Duration,
 }
 
 impl Tls {
     /// TLS 1.2 and 1.3 with the certificates of `certificates`; a handshake takes at most `limit`.
+    ///
+    /// # Errors
+    /// The provider supports no version of TLS, which does not happen with ring.
     pub(crate) fn new(
         certificates: Arc<dyn ResolvesServerCert>,
         limit: Duration,
@@ -78,6 +84,7 @@ impl Tls {
                 }
             }
         });
+        // The future is dropped at the time limit, and the socket with it: the peer gets no alert.
         let shaken = shaken.await.unwrap_or_else(|_| {
             let words = format!("the TLS handshake took longer than {} ms", self.limit.as_millis());
             Err(io::Error::new(io::ErrorKind::TimedOut, words))

@@ -26,6 +26,7 @@ const AUDIO_CSID: u8 = 4;
 const VIDEO_CSID: u8 = 5;
 /// Size of an allocation for headers of media messages, each of some 20 bytes.
 const HEADER_BLOCK: usize = 2_048;
+/// Most bytes of a header: 12, an extended timestamp of 4, and a tag of 5; rounded up.
 const LONGEST_HEADER: usize = 32;
 
 /// Message type ids.
@@ -43,10 +44,15 @@ pub(crate) mod kind {
 /// The queue of bytes to a peer. Its user bounds it: control responses are at most a few times the
 /// input that caused them, and media are only queued while it is short.
 pub struct Transmit {
+    /// Frames control messages, commands and data.
     serializer: ChunkSerializer,
+    /// Byte strings in the order of sending.
     queue: VecDeque<Bytes>,
+    /// Number of bytes in `queue`.
     bytes: usize,
+    /// Memory for headers of media, which are split off one by one.
     headers: BytesMut,
+    /// Our chunk size in bytes: 128 until [`Transmit::announce_chunk_size`] (RTMP 5.4.1).
     chunk_bytes: usize,
 }
 
@@ -57,6 +63,7 @@ impl std::fmt::Debug for Transmit {
 }
 
 impl Transmit {
+    /// An empty queue.
     pub(crate) fn new() -> Self {
         Self {
             serializer: ChunkSerializer::new(),
@@ -110,12 +117,18 @@ impl Transmit {
     }
 
     /// Queues a control message.
+    ///
+    /// # Errors
+    /// Only if it could not be framed, which no input causes.
     pub(crate) fn control(&mut self, message: RtmpMessage) -> Result<(), Error> {
         let payload = MessagePayload::from_rtmp_message(message, RtmpTimestamp::new(0), 0)?;
         self.serialize(&payload)
     }
 
     /// Announces [`CHUNK_BYTES`], and uses it from then on.
+    ///
+    /// # Errors
+    /// As [`Transmit::control`].
     pub(crate) fn announce_chunk_size(&mut self) -> Result<(), Error> {
         let packet = self.serializer.set_max_chunk_size(CHUNK_BYTES, RtmpTimestamp::new(0))?;
         self.raw(packet.bytes);
@@ -124,15 +137,22 @@ impl Transmit {
     }
 
     /// Queues a command.
+    ///
+    /// # Errors
+    /// As [`Transmit::control`].
     pub(crate) fn command(&mut self, stream_id: u32, values: &[Value]) -> Result<(), Error> {
         self.values(kind::COMMAND, stream_id, values)
     }
 
     /// Queues a data message.
+    ///
+    /// # Errors
+    /// As [`Transmit::control`].
     pub(crate) fn data(&mut self, stream_id: u32, values: &[Value]) -> Result<(), Error> {
         self.values(kind::DATA, stream_id, values)
     }
 
+    /// Queues a message of AMF0 values.
     fn values(
         &mut self,
         type_id: u8,
@@ -149,6 +169,7 @@ impl Transmit {
         })
     }
 
+    /// Queues a message that rml_rtmp frames.
     fn serialize(&mut self, payload: &MessagePayload) -> Result<(), Error> {
         // Full headers only, because the serialiser's compression would depend on earlier messages.
         let packet = self.serializer.serialize(payload, true, false)?;
@@ -166,6 +187,8 @@ impl Transmit {
         tag: &[u8],
         payload: &Bytes,
     ) {
+        // A full header, format 0, for each message: a few bytes more, but no state of earlier
+        // messages. Audio and video have chunk streams of their own, as in other implementations.
         let csid = if kind == kind::VIDEO { VIDEO_CSID } else { AUDIO_CSID };
         let extended = timestamp >= 0x00ff_ffff;
         let len = u32::try_from(tag.len() + payload.len()).unwrap_or(u32::MAX);
@@ -182,6 +205,7 @@ impl Transmit {
         // repeats an extended timestamp (RTMP 5.3.1.3).
         let mut room = self.chunk_bytes - tag.len();
         let mut rest = payload.clone();
+        // Each turn queues a header and a slice of the payload, which shares the frame's memory.
         loop {
             let header = self.headers.split().freeze();
             self.raw(header);
@@ -199,6 +223,8 @@ impl Transmit {
         self.reserve_header();
     }
 
+    /// Makes room for the next header. Many headers share an allocation, which lives as long as the
+    /// last of them is queued.
     fn reserve_header(&mut self) {
         if self.headers.capacity() < LONGEST_HEADER {
             self.headers.reserve(HEADER_BLOCK);

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// A stream as the other process lists it.
+/// A stream as the other process lists it. Kept as it is, and not parsed into our own type, because
+/// the other process may be an older version with other members.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Theirs(Map<String, Value>);

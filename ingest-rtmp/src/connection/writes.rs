@@ -69,6 +69,8 @@ impl<S: AsyncWrite + Unpin> Writer<'_, S> {
         if self.transmit.is_empty() {
             return Ok(None);
         }
+        // The write is polled before `stop`, so that bytes for which the socket has room are sent
+        // even if the connection is about to close.
         while !self.transmit.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let filled = self.transmit.slices(&mut slices);
@@ -132,6 +134,8 @@ async fn within<T>(
     step: impl Future<Output = io::Result<T>>,
 ) -> Result<T, Error> {
     let mut step = pin!(step);
+    // A player that accepts nothing for `STALL` is idle for the rest of the step: its permit may
+    // then be given to a new connection, while the step keeps its limit.
     let patience = if player.is_some() { STALL.min(limit) } else { limit };
     let mut done = timeout(patience, step.as_mut()).await;
     if let (Err(_), Some(permit)) = (&done, player) {

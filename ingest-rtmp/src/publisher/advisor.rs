@@ -11,7 +11,9 @@ use crate::{advice::Advice, auth::Refusal, groups::Groups, health::Health, metri
 /// The observations of one publisher, and the advice that follows from them.
 #[derive(Debug)]
 pub(super) struct Advisor {
+    /// Start points of the video.
     pub(super) groups: Groups,
+    /// Accepted and dropped frames of both tracks.
     pub(super) health: Health,
     /// ADTS headers contradict the AudioSpecificConfig that is in force.
     pub(super) adts_differs: bool,
@@ -44,6 +46,7 @@ impl Advisor {
     /// Records an accepted frame of a track.
     pub(super) fn taken(&mut self, kind: Kind, now: Instant, state: &State) {
         self.health.take(kind == Kind::Video, now);
+        // The track can be published again, so the advice about it is withdrawn.
         if let Some(Advice::Dropped { video, .. }) = self.advice
             && video == (kind == Kind::Video)
         {
@@ -71,11 +74,15 @@ impl Advisor {
     /// Updates the advice about groups and pacing, which is `pacing`. Call it at key frames, while
     /// there are none, and when pacing begins or ends.
     pub(super) fn watch_groups(&mut self, pacing: Option<Advice>, state: &State) {
+        // Start points are most important for viewers, so advice about them precedes pacing and
+        // ADTS.
         let gridded = state.broadcast().is_some_and(|broadcast| broadcast.is_gridded());
         let adts = self.adts_differs.then_some(Advice::AdtsDiffers);
         let advice = self.groups.advice(gridded);
         let advice = advice.or(pacing).or(adts);
         let dropped = matches!(self.advice, Some(Advice::Dropped { video: false, .. }));
+        // Advice about audio that cannot be published stays, unless there is other advice: key
+        // frames of the video show nothing about it.
         if !dropped || advice.is_some() {
             self.advise(advice, state);
         }

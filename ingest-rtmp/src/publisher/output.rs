@@ -30,9 +30,13 @@ pub(super) const TICKS_PER_MS: i64 = 90;
 #[derive(Debug)]
 pub(super) struct Output {
     pub(super) metrics: Metrics,
+    /// The configurations that the publisher has sent.
     pub(super) tracks: Tracks,
+    /// Before its broadcast, in it, or after it.
     pub(super) state: State,
+    /// Pacing and corrections of timestamps.
     pub(super) timing: Box<Timing>,
+    /// The advice for the streamer, and the limits of silence.
     pub(super) advisor: Box<Advisor>,
 }
 
@@ -105,7 +109,11 @@ impl Output {
         Ok(())
     }
 
-    /// Handles a whole access unit, with times of the publisher's clock.
+    /// Handles a whole access unit, with times of the publisher's clock. A frame before its
+    /// configuration, or before a key frame, is dropped and counted.
+    ///
+    /// # Errors
+    /// Disconnect the peer with this refusal.
     pub(super) fn frame(
         &mut self,
         kind: Kind,
@@ -131,6 +139,8 @@ impl Output {
             return self.passed(ms, now);
         }
         track.waits_for_key = false;
+        // A configuration takes effect with its first frame, so that one that is replaced before
+        // has no effect.
         if !std::mem::replace(&mut track.shown, true) {
             self.show(kind)?;
         }
@@ -145,10 +155,16 @@ impl Output {
         }
     }
 
+    /// Publishes an access unit in the live broadcast.
+    ///
+    /// # Errors
+    /// The broadcast has ended, or no frame has been accepted for long: disconnect the peer with
+    /// this refusal.
     fn push(&mut self, kind: Kind, unit: AccessUnit) -> Result<(), Refusal> {
         let State::Live(live) = &self.state else {
             return Ok(());
         };
+        // Every kind with a shown track has an index: `start` and `show` have added it.
         let Some(index) = live.index(kind) else {
             return Ok(());
         };
@@ -168,6 +184,7 @@ impl Output {
                 };
                 frames.inc();
                 self.advisor.taken(kind, arrived, &self.state);
+                // Advice about pacing begins and ends between key frames too.
                 if self.timing.advice() != advised {
                     self.watch_groups();
                 }
@@ -206,6 +223,10 @@ impl Output {
         }
     }
 
+    /// Starts the broadcast with the tracks that have a frame, and publishes the held access units.
+    ///
+    /// # Errors
+    /// The hub refuses the broadcast: disconnect the peer with this refusal.
     fn start(&mut self, now: Instant) -> Result<(), Refusal> {
         let State::Settling(Settling { claim, held, .. }) =
             std::mem::replace(&mut self.state, State::Over)
@@ -249,6 +270,9 @@ impl Output {
 
     /// The track has a frame for its present configuration: a live broadcast continues with it, or
     /// gets another track.
+    ///
+    /// # Errors
+    /// The hub refuses the configuration, or the right was revoked: disconnect the peer.
     fn show(&mut self, kind: Kind) -> Result<(), Refusal> {
         let (State::Live(live), Some(track)) = (&mut self.state, self.tracks.of(kind)) else {
             return Ok(());
@@ -279,6 +303,7 @@ impl Output {
 
 /// The refusal for a publisher whose broadcast was ended by another party.
 pub(crate) fn ended(cause: Option<&Cause>) -> Refusal {
+    // Each text names the party that ended the broadcast, and so the remedy.
     match cause {
         Some(Cause::Failed(words)) => Refusal::new(Reason::Failed, words.clone()),
         Some(Cause::TakenOver) => Refusal::new(

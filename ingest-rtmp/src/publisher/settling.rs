@@ -33,12 +33,14 @@ pub(super) struct Settling {
     pub(super) claim: Claim,
     /// The tracks that onMetaData names, if it names one.
     pub(super) announced: Option<Announced>,
+    /// From here the wait for the list of tracks counts.
     first: Option<First>,
     /// Whether pictures arrive, but none yet at which decoding can start.
     pub(super) awaits_key: bool,
     /// Whether the wait for another track is over.
     overdue: bool,
     pub(super) held: Vec<Held>,
+    /// Payload bytes of `held`.
     held_bytes: usize,
 }
 
@@ -54,6 +56,7 @@ pub(super) struct Announced {
 struct First {
     /// Timestamp on the publisher's clock.
     ms: i64,
+    /// Arrival by the wall clock.
     arrived: Instant,
 }
 
@@ -83,6 +86,8 @@ impl Settling {
         let first = *self.first.get_or_insert(First { ms, arrived: now });
         let since = i64::try_from(now.saturating_duration_since(first.arrived).as_millis())
             .unwrap_or(i64::MAX);
+        // Three limits: memory, media time, and the wall clock for a publisher whose timestamps
+        // stand still.
         let full = self.held_bytes >= HELD_BYTES || self.held.len() >= HELD_FRAMES;
         let limit = if self.awaits_key { SETTLE_WITHOUT_KEY_MS } else { SETTLE_MS };
         self.overdue |= full || ms.saturating_sub(first.ms) >= limit || since >= SLOWEST * limit;
@@ -90,6 +95,7 @@ impl Settling {
 
     /// Whether there is a track, and no other is awaited.
     pub(super) fn is_settled(&self, tracks: &Tracks) -> bool {
+        // Without metadata either track may still arrive.
         let announced = self.announced.unwrap_or(Announced { video: true, audio: true });
         // A sequence header takes precedence over metadata that do not name its track.
         let waits = |track: &Option<Track>, announced| {
@@ -115,6 +121,7 @@ impl Settling {
     /// Drops a track's held frames, because their configuration was replaced.
     pub(super) fn forget(&mut self, kind: Kind, metrics: &Metrics) {
         self.held.retain(|held| {
+            // The frames cannot be decoded with another configuration.
             if held.kind == kind {
                 self.held_bytes -= held.unit.payload.len();
                 metrics.drop_frame(Drop::Replaced);

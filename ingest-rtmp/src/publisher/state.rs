@@ -7,7 +7,9 @@ use super::{settling::Settling, tracks::Kind};
 /// The state of a publisher.
 #[derive(Debug)]
 pub(super) enum State {
+    /// The list of tracks is not settled; access units are held.
     Settling(Settling),
+    /// The broadcast has started.
     Live(Live),
     /// It could not start; no more frames are accepted.
     Over,
@@ -16,7 +18,9 @@ pub(super) enum State {
 /// The state of a publisher whose broadcast has started.
 #[derive(Debug)]
 pub(super) struct Live {
+    /// The right to publish in the broadcast.
     pub(super) producer: Producer,
+    /// At most one of each kind.
     pub(super) tracks: Vec<LiveTrack>,
 }
 

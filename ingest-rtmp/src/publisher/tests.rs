@@ -348,7 +348,11 @@ fn a_changed_configuration_of_the_same_codec_string_goes_on_and_waits_for_a_key_
     let events: Vec<_> = std::iter::from_fn(|| consumer.try_next()).collect();
     assert!(matches!(
         &events[..],
-        [Event::Frame { .. }, Event::Config { track: TrackIndex::FIRST, .. }, Event::Frame { frame, .. }]
+        [
+            Event::Frame { .. },
+            Event::Config { track: TrackIndex::FIRST, .. },
+            Event::Frame { frame, .. }
+        ]
             if frame.key
     ));
     assert_eq!(feed.live().unwrap().id(), before);

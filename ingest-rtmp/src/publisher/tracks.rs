@@ -22,6 +22,7 @@ pub(super) struct Tracks {
 /// One track as the publisher sends it at present.
 #[derive(Debug)]
 pub(super) struct Track {
+    /// The newest configuration that was received.
     pub(super) config: Config,
     /// Whether a frame at which decoding can start has arrived with this configuration. A live
     /// broadcast then has the track in this form.

@@ -30,7 +30,9 @@ pub(super) const WINDOW: u32 = 2_500_000;
 pub(super) struct Execution<'a> {
     /// The application that `connect` must name.
     pub(super) app: &'a Arc<str>,
+    /// Closing after a command that ends the connection.
     pub(super) state: &'a mut State,
+    /// Receives the responses.
     pub(super) transmit: &'a mut Transmit,
 }
 
@@ -47,6 +49,8 @@ impl Execution<'_> {
         now: Instant,
     ) -> Result<Option<Event>, Error> {
         let command = Command::parse(values)?;
+        // `connect` is the first command, and is sent once (RTMP 7.2.1.1). Otherwise the peer and
+        // we would disagree about the application and its capabilities, so the connection ends.
         match &mut *self.state {
             State::Connect { since } if command.name == "connect" => {
                 let since = *since;
@@ -56,6 +60,8 @@ impl Execution<'_> {
                 self.handle_open(message.stream_id, &command, now)
             }
             state => {
+                // The name is the peer's text: shortened and without control characters, it can
+                // neither fill nor forge a line of the log.
                 let command =
                     command.name.chars().filter(char::is_ascii_graphic).take(32).collect();
                 Err(Error::OutOfOrder { command, stage: state.name() })
@@ -63,9 +69,13 @@ impl Execution<'_> {
         }
     }
 
+    /// Handles `connect` (RTMP 7.2.1.1): declares our capabilities, and opens the session. For an
+    /// application that is not served, the peer gets the reason, and the session is closing.
     fn connect(&mut self, command: &Command, since: Instant) -> Result<Option<Event>, Error> {
         let asked = command.object.property("app").and_then(Value::as_str).unwrap_or_default();
         let (asked, query) = split_query(asked);
+        // The control messages precede the result, in the order of RTMP 7.2.1.1. The chunk size
+        // precedes it too, because the result is longer than a chunk of 128 bytes.
         self.transmit.control(RtmpMessage::WindowAcknowledgement { size: WINDOW })?;
         let limit_type = PeerBandwidthLimitType::Dynamic;
         self.transmit.control(RtmpMessage::SetPeerBandwidth { size: WINDOW, limit_type })?;
@@ -80,12 +90,15 @@ impl Execution<'_> {
             *self.state = State::Closing;
             return Ok(Some(Event::Refused(Refusal::new(Reason::App, description))));
         };
+        // The version and capabilities of an Adobe server of that generation, which some clients
+        // expect.
         let mut properties = vec![
             ("fmsVer".to_owned(), Value::from("FMS/3,5,7,7009")),
             ("capabilities".to_owned(), Value::from(31.0)),
         ];
         properties.extend(enhanced_capabilities(&command.object));
         let mut info = status_object("status", "NetConnection.Connect.Success", "connected");
+        // Our commands are AMF0, also to a client that offers AMF3 (objectEncoding 3).
         if let Value::Object(info) = &mut info {
             info.push(("objectEncoding".to_owned(), Value::from(0.0)));
         }
@@ -104,6 +117,7 @@ impl Execution<'_> {
         Ok(None)
     }
 
+    /// Handles a command after `connect`, sent on message stream `stream_id` (RTMP 7.2.1, 7.2.2).
     fn handle_open(
         &mut self,
         stream_id: u32,
@@ -115,6 +129,8 @@ impl Execution<'_> {
         };
         let result =
             |value: Value| ["_result".into(), command.transaction.into(), Value::Null, value];
+        // A request that encoders wait for gets a response, whether or not it has an effect here. A
+        // command that ends a stream ends the active one, if it names that one or none.
         match command.name.as_str() {
             // A peer could create streams without limit, but needs one.
             "createStream" => match open.create_stream() {
@@ -129,6 +145,7 @@ impl Execution<'_> {
             },
             "publish" => self.ask_to_publish(stream_id, command),
             "play" => self.ask_to_play(stream_id, command),
+            // Adobe's encoder publishes only after onFCPublish.
             "FCPublish" => {
                 self.transmit.command(0, &result(Value::Undefined))?;
                 let info = status_object("status", "NetStream.Publish.Start", "");
@@ -139,9 +156,11 @@ impl Execution<'_> {
             "releaseStream" | "_checkbw" | "FCSubscribe" => {
                 self.transmit.command(0, &result(Value::Undefined)).map(|()| None)
             }
+            // A live stream has no length, which is 0.
             "getStreamLength" => self.transmit.command(0, &result(0.0.into())).map(|()| None),
             "deleteStream" => {
                 let named = command.argument(0).and_then(Value::as_number);
+                // Without a number the active stream is meant.
                 open.delete_stream(named);
                 Ok(self.close_stream(
                     |active| named.is_none_or(|named| named == f64::from(active)),
@@ -149,12 +168,14 @@ impl Execution<'_> {
                 ))
             }
             "closeStream" => {
+                // Some peers send it on the connection's own stream, 0.
                 Ok(self.close_stream(|active| stream_id == 0 || stream_id == active, now))
             }
             "FCUnpublish" => {
                 let named = command.argument(0).and_then(Value::as_str).unwrap_or_default();
                 let (named, _) = split_query(named);
                 let named = address::stream(self.app, &open.after_app, named);
+                // It names a stream key instead of a message stream, and concerns publishers only.
                 let published = matches!(open.stage, Stage::Publishing { .. })
                     && (named.is_empty() || named == open.published.expose());
                 Ok(self.close_stream(|_| published, now))
@@ -179,6 +200,8 @@ impl Execution<'_> {
         let asked = command.argument(0).and_then(Value::as_str).unwrap_or_default();
         let (asked, query) = split_query(asked);
         let key = address::stream(self.app, &open.after_app, asked);
+        // A connection has one role and one stream: encoders that repeat their request get the same
+        // response again, and any other request is refused without harm to the active stream.
         match open.stage {
             Stage::Publishing { stream_id: active }
                 if active == stream_id && open.published.expose() == key =>
@@ -210,6 +233,8 @@ impl Execution<'_> {
             return Ok(Some(Event::Refused(refusal)));
         }
         open.stage = Stage::Asked { stream_id, publish: true };
+        // A key may itself begin or end with characters that were stripped, so the exact text is
+        // passed on too. A query after the key takes precedence over one after the application.
         open.published = StreamKey::new(key);
         let verbatim = asked.trim_start_matches('/');
         Ok(Some(Event::Publish {
@@ -220,6 +245,8 @@ impl Execution<'_> {
         }))
     }
 
+    /// Raises the event that requests to play. A second stream on the connection is refused, and
+    /// the active one continues.
     fn ask_to_play(&mut self, stream_id: u32, command: &Command) -> Result<Option<Event>, Error> {
         let State::Open(open) = self.state else {
             return Ok(None);
@@ -230,6 +257,7 @@ impl Execution<'_> {
             self.transmit.status(stream_id, "error", "NetStream.Play.Failed", description)?;
             return Ok(Some(Event::Refused(Refusal::new(Reason::Second, description))));
         }
+        // The query is not needed, because every broadcast may be played.
         open.stage = Stage::Asked { stream_id, publish: false };
         let asked = command.argument(0).and_then(Value::as_str).unwrap_or_default();
         let (name, _) = split_query(asked);
@@ -243,6 +271,7 @@ impl Execution<'_> {
         let State::Open(open) = self.state else {
             return None;
         };
+        // A command about another stream than the active one has no effect.
         match open.stage {
             Stage::Publishing { stream_id } | Stage::Playing { stream_id } if names(stream_id) => {
                 open.stage = Stage::Idle { since: now };
