@@ -149,7 +149,7 @@ impl Feeder<'_> {
                 self.metrics.skipped.inc_by(frames);
                 Ok(None)
             }
-            // These concern the packager. Marks already are in the frames.
+            // These concern the packager. The frames have the marks already.
             Event::Absent { .. }
             | Event::GapUntil(_)
             | Event::Presence(_)
@@ -168,7 +168,8 @@ impl Feeder<'_> {
         let now = Instant::now();
         // A worker that is too slow gets newer groups, so that renditions stay near the source.
         if now.saturating_duration_since(frame.arrived) > TOO_LATE && !frame.key {
-            // A key frame is not skipped: it may be the first frame of the newest group already.
+            // Not at a key frame: its group may be the newest one, to which an earlier skip has
+            // led.
             consumer.skip_to_newest();
         }
         let mark = frame.mark.map(|mark| mark.pts);

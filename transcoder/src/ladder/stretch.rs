@@ -405,7 +405,8 @@ impl<'a> Life<'a> {
             self.talk.warn("an encoder outputs nothing");
             return Some(End::Failed(Failure::Stuck));
         }
-        // The worker would otherwise encode for nobody; its capacity is already released.
+        // The worker would otherwise encode units that are dropped; the capacity is already
+        // released.
         for index in self.rungs.newly_failed() {
             self.set_made(changes, index, false);
         }
