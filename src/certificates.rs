@@ -42,13 +42,18 @@ pub(crate) use self_signed::keep as keep_self_signed;
 const LOOK: Duration = Duration::from_secs(2);
 /// The certificate in use; see the module's documentation.
 pub(crate) struct Certificates {
+    /// Read by each TLS handshake without a lock.
     current: ArcSwap<CertifiedKey>,
+    /// The files, and the content that was judged last. Locked only for comparisons, not while
+    /// files are read.
     files: Mutex<Watched>,
     metrics: Metrics,
 }
 
+/// The watched files and the state of the last checks. Contents are identified by their hash.
 #[derive(Debug)]
 struct Watched {
+    /// The files of the configuration in force.
     files: Files,
     /// Content that was loaded last, or reported as invalid.
     settled: u64,
@@ -56,12 +61,16 @@ struct Watched {
     suspect: Option<u64>,
 }
 
+/// Metrics of the certificate, for alerts before it expires.
 #[derive(Debug, Default)]
 struct Metrics {
+    /// End of the validity in Unix time, in seconds.
     not_after: Gauge,
+    /// Changed contents: `taken` into use or `failed`.
     reloads: Family<ResultLabel, Counter>,
 }
 
+/// `taken` or `failed`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
@@ -148,7 +157,11 @@ impl Certificates {
         }
     }
 
+    /// One check of the files: a new valid content is taken, a new invalid one is reported if the
+    /// next check finds it too.
     fn look_again(&self) {
+        // The lock is not held while the files are read, because a disk may hang and `reload` needs
+        // the lock.
         let files = self.lock().files.clone();
         let (content, loaded) = look(&files);
         let mut watched = self.lock();
@@ -173,6 +186,7 @@ impl Certificates {
         }
     }
 
+    /// Puts a certificate into use, for the next handshakes.
     fn take(&self, loaded: Loaded) {
         info!(facts = %loaded.facts, "certificate replaced");
         loaded.facts.warn_if_soon_over();
@@ -181,6 +195,7 @@ impl Certificates {
         self.current.store(loaded.key);
     }
 
+    /// Locks the state. A panic under the lock leaves it consistent.
     fn lock(&self) -> std::sync::MutexGuard<'_, Watched> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -193,18 +208,21 @@ impl fmt::Debug for Certificates {
 }
 
 impl ResolvesServerCert for Certificates {
+    // The certificate is the same for all host names, so the SNI of the client is ignored.
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current.load_full())
     }
 }
 
 impl Metrics {
+    /// Sets the end of the validity. A time before 1970 is shown as 0.
     fn show(&self, facts: &Facts) {
         let since = facts.not_after.duration_since(SystemTime::UNIX_EPOCH);
         let seconds = since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
         self.not_after.set(seconds);
     }
 
+    /// Counts a result.
     fn count(&self, result: &'static str) {
         self.reloads.get_or_create(&ResultLabel { result }).inc();
     }
@@ -222,6 +240,8 @@ fn look(files: &Files) -> (u64, Result<Loaded, Error>) {
         }
         bytes
     };
+    // Both files are read in any case, so that the number identifies the pair. The key's bytes
+    // reach only the hash and the parser.
     let (cert, key) = (bytes(&files.cert), bytes(&files.key));
     let loaded = cert.and_then(|cert| parse(files, &cert, &key?));
     (content.finish(), loaded)

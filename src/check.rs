@@ -59,6 +59,7 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, config::Error>) ->
         }
         listeners(config, &mut report);
     }
+    // Notes do not fail the check: they describe choices of the operator.
     match report.wrong {
         0 => ExitCode::SUCCESS,
         wrong => {
@@ -68,6 +69,7 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, config::Error>) ->
     }
 }
 
+/// Checks that publishers and the administrator can authenticate.
 fn publishing(config: &Config, report: &mut Report) {
     match (config.publish.policy, config.publish.keys.len()) {
         (Policy::Open, _) => {
@@ -105,6 +107,7 @@ fn certificate(config: &Config, report: &mut Report) {
             );
         }
         Some(Certificate::Files(files)) => files,
+        // Nothing is created by the check: it may run as another user.
         Some(Certificate::SelfSigned(data_dir)) => {
             return report.note(
                 "tls",
@@ -115,6 +118,7 @@ fn certificate(config: &Config, report: &mut Report) {
             );
         }
     };
+    // The pair is parsed as at the start, so that a key that does not match is found here.
     match files.load() {
         Ok(loaded) => {
             let words = format!("{}: {}; the key matches", files.cert.display(), loaded.facts);
@@ -197,6 +201,8 @@ fn encoders(config: &Config, report: &mut Report) {
             }
         }
     }
+    // No candidate works. A named encoder can be replaced by another name; with "auto" packages are
+    // missing.
     let words = match settings.encoder {
         Some(wanted) => format!(
             "ladder.encoder: {} does not work here; \"auto\" selects one that works",
@@ -213,6 +219,7 @@ fn confinement(report: &mut Report) {
     match ask(&["confinement-trial"]) {
         Ok(words) => {
             let words = String::from_utf8_lossy(&words);
+            // The first line describes the confinement; each further one is a warning.
             let mut lines = words.lines();
             report.fine("workers", lines.next().unwrap_or_default());
             lines.for_each(|warning| report.note("workers", warning));
@@ -249,6 +256,7 @@ fn ask(args: &[&str]) -> Result<Vec<u8>, NoAnswer> {
     let program = env::current_exe().map_err(NoAnswer::Path)?;
     let output =
         Command::new(program).args(args).stdin(Stdio::null()).output().map_err(NoAnswer::Start)?;
+    // Only the last line is shown: it is the error message of our `main`, after those of libraries.
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
         let message = words.lines().last().unwrap_or("no message").to_owned();
@@ -258,25 +266,30 @@ fn ask(args: &[&str]) -> Result<Vec<u8>, NoAnswer> {
 }
 
 /// Prints a line of the report. A reader that closes the pipe early, such as `head`, is no fault:
-/// the exit status still tells the result.
+/// the exit status still has the result.
 fn print(verdict: &str, what: &str, words: &str) {
     let _ = writeln!(io::stdout(), "{verdict:<6} {what:<15} {words}");
 }
 
+/// The result so far. Lines are printed at once, because some checks take seconds.
 #[derive(Debug, Default)]
 struct Report {
+    /// Number of faults.
     wrong: usize,
 }
 
 impl Report {
+    /// A check that passed.
     fn fine(&self, what: &str, words: &str) {
         print("ok", what, words);
     }
 
+    /// A fact that an operator should know. It does not fail the check.
     fn note(&self, what: &str, words: &str) {
         print("note", what, words);
     }
 
+    /// A fault with its remedy, which fails the check.
     fn wrong(&mut self, what: &str, words: &str) {
         self.wrong += 1;
         print("WRONG", what, words);

@@ -31,18 +31,31 @@ use within::Within;
 pub(crate) struct Config {
     /// Directory of the daemon's files. Media are held in memory.
     pub(crate) data_dir: PathBuf,
+    /// Listeners and limits for publishers and RTMP players.
     pub(crate) rtmp: ingest_rtmp::Config,
+    /// Listeners of RTMP over TLS.
     rtmps: Rtmps,
+    /// Listeners and limits for players.
     pub(crate) http: origin_http::Config,
+    /// Listeners of HTTPS, and of HTTP/3 on the same ports.
     pub(crate) https: origin_http::Https,
+    /// The certificate of all TLS listeners.
     tls: Tls,
+    /// The listener of metrics and health checks.
     pub(crate) admin: Admin,
+    /// Origins from which missing media are fetched.
     pub(crate) edge: edge::Config,
+    /// The hand-over to a new process.
     pub(crate) upgrade: Upgrade,
+    /// The administrator's token.
     pub(crate) api: Api,
+    /// The right to publish, and stream keys.
     pub(crate) publish: Publish,
+    /// Segmentation and memory of broadcasts.
     pub(crate) live: Live,
+    /// Renditions.
     pub(crate) ladder: Ladder,
+    /// The test picture.
     pub(crate) demo: Demo,
 }
 
@@ -71,6 +84,7 @@ impl Default for Config {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Rtmps {
+    /// Addresses; empty for none. Without a certificate they are not bound.
     #[serde(deserialize_with = "net_core::config::addresses")]
     listen: Vec<SocketAddr>,
 }
@@ -87,7 +101,9 @@ impl Default for Rtmps {
 struct Tls {
     /// Empty: none.
     cert: PathBuf,
+    /// The private key of `cert`; both are set, or neither.
     key: PathBuf,
+    /// Whether a self-signed certificate is used if `cert` is empty; for development.
     self_signed: bool,
 }
 
@@ -129,6 +145,7 @@ impl Default for Admin {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Upgrade {
+    /// Maximum life of the old process after a hand-over, in seconds.
     drain_s: Within<0, 604_800>,
 }
 
@@ -149,7 +166,9 @@ impl Upgrade {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Api {
+    /// The token in plain text; only its hash is kept in memory.
     admin_token: Option<Plain>,
+    /// The token's SHA-256 in hexadecimal digits, instead of `admin_token`.
     admin_token_sha256: Option<Hashed>,
 }
 
@@ -164,7 +183,9 @@ impl Api {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Publish {
+    /// Whether a listed key is needed.
     pub(crate) policy: Policy,
+    /// Stream keys. A channel may have several.
     pub(crate) keys: Vec<Key>,
 }
 
@@ -183,10 +204,13 @@ pub(crate) enum Policy {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RawKey")]
 pub(crate) struct Key {
+    /// The channel to which the key publishes.
     pub(crate) channel: ChannelName,
+    /// The SHA-256 of the key.
     pub(crate) digest: KeyDigest,
 }
 
+/// An entry of `publish.keys` as it is written: with exactly one of `key` and `key_sha256`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawKey {
@@ -204,6 +228,7 @@ impl TryFrom<RawKey> for Key {
             (Some(Plain(digest)), None) | (None, Some(Hashed(digest))) => {
                 Ok(Self { channel, digest })
             }
+            // The channel is valid here, so the error can name the entry.
             _ => Err(KeyError::Secret { channel }),
         }
     }
@@ -216,6 +241,7 @@ struct Plain(KeyDigest);
 impl<'de> Deserialize<'de> for Plain {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let key = String::deserialize(deserializer)?;
+        // A short secret could be guessed. The value does not appear in the error, which is logged.
         match key.len() {
             8..=256 => Ok(Self(KeyDigest::of(&key))),
             _ => Err(D::Error::custom(
@@ -239,13 +265,21 @@ impl<'de> Deserialize<'de> for Hashed {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Live {
+    /// Part duration in milliseconds, at most half of a segment. It determines the latency.
     part_ms: Within<50, 2_000>,
+    /// Intended segment duration in milliseconds: T.
     segment_ms: Within<1_000, 10_000>,
+    /// Length of playlists in seconds, at least three target durations.
     window_s: Within<6, 86_400>,
+    /// MiB of memory for one broadcast with all its renditions.
     window_mb: Within<16, 1_048_576>,
+    /// Seconds for which a broadcast waits for a publisher that has disconnected.
     reconnect_s: Within<0, 3_600>,
+    /// Maximum number of channels.
     max_channels: Within<1, 100_000>,
+    /// Length of a broadcast's log in milliseconds, in addition to the newest group.
     backlog_ms: Within<1_000, 60_000>,
+    /// Size of a broadcast's log in MiB.
     backlog_mb: Within<1, 1_024>,
 }
 
@@ -291,6 +325,8 @@ impl Live {
     }
 
     fn check(&self) -> Result<(), Error> {
+        // With fewer than two parts in a segment, parts would bring players no nearer to the live
+        // edge.
         let (part_ms, segment_ms, window_s) =
             (self.part_ms.get(), self.segment_ms.get(), self.window_s.get());
         if part_ms * 2 > segment_ms {
@@ -318,6 +354,7 @@ impl Config {
     /// The origin of the certificate, if one is configured.
     pub(crate) fn certificate(&self) -> Option<Certificate> {
         let Tls { cert, key, self_signed } = &self.tls;
+        // Files take precedence, so that `self_signed` may stay set when a certificate is added.
         match (cert.as_os_str().is_empty(), self_signed) {
             (false, _) => Some(Certificate::Files(Files { cert: cert.clone(), key: key.clone() })),
             (true, true) => Some(Certificate::SelfSigned(self.data_dir.clone())),
@@ -328,6 +365,7 @@ impl Config {
     /// All configured sockets; those of TLS only with a certificate.
     pub(crate) fn listeners(&self) -> Vec<Wanted> {
         let tls = self.certificate().is_some();
+        // Each section has its own addresses; HTTP/3 shares those of HTTPS.
         let of = |purpose, addresses: &[SocketAddr], on: bool| {
             let addresses = if on { addresses } else { &[] };
             let wanted = |&address| Wanted { purpose, address };
@@ -347,6 +385,7 @@ impl Config {
     /// Checks that an edge does not request from itself, which would wait for its own responses.
     fn check_origins(&self) -> Result<(), Error> {
         for wanted in self.listeners() {
+            // Fetches are HTTP requests, so only these listeners can be the origin.
             if !matches!(wanted.purpose, Purpose::Http | Purpose::Https) {
                 continue;
             }
@@ -361,6 +400,7 @@ impl Config {
 
     /// Checks the constraints between values.
     fn check(&self) -> Result<(), Error> {
+        // The test picture is published over RTMP without TLS.
         if self.demo.enabled && self.rtmp.listen.is_empty() {
             return Err(Error::DemoWithoutRtmp);
         }
@@ -370,6 +410,7 @@ impl Config {
         if self.api.admin_token.is_some() && self.api.admin_token_sha256.is_some() {
             return Err(Error::TwoTokens);
         }
+        // The sections' own checks follow; each returns its first fault.
         self.live.check()?;
         self.ladder.check()?;
         self.rtmp.check()?;

@@ -18,10 +18,12 @@ pub(crate) const CHANNEL: &str = "demo";
 pub(crate) struct Key(String);
 
 impl Key {
+    /// A new key. It is valid under any policy, beside the configured ones.
     pub(crate) fn random() -> Self {
         Self(Uuid::new_v4().simple().to_string())
     }
 
+    /// The key in plain text, for the worker's input and the check of publishers.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
@@ -41,6 +43,7 @@ pub(crate) fn worker(rtmp: SocketAddr, app: &str, key: &Key) -> io::Result<Worke
         name: "test picture",
         program: env::current_exe()?,
         args: vec!["test-picture".into()],
+        // On standard input, because arguments are visible to all users of the machine.
         input: format!("rtmp://{}/{app}/{}", reachable(rtmp), key.expose()),
     })
 }

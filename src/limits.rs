@@ -16,6 +16,7 @@ const OTHER_DESCRIPTORS: u64 = 512;
 /// Memory of a connection over HTTP, and one over RTMP, in bytes: our buffers; the kernel's are
 /// additional and accounted by it.
 const HTTP_BYTES: u64 = 40 << 10;
+/// Memory of a connection over RTMP in bytes; see [`HTTP_BYTES`].
 const RTMP_BYTES: u64 = 64 << 10;
 /// The bit rate for estimates of memory: a source of 1080p and the shipped ladder.
 const EXAMPLE_BPS: u64 = 11_000_000;
@@ -47,6 +48,7 @@ pub(crate) fn findings(config: &Config) -> Vec<Finding> {
 /// The result for one limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
+    /// The name of the limit.
     pub(crate) what: &'static str,
     /// The available and the required amount, and the remedy.
     pub(crate) words: String,
@@ -57,6 +59,8 @@ pub(crate) struct Finding {
 /// Raises the soft limit to the hard one. Returns it.
 fn raise_descriptors() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    // A process may raise its soft limit without a privilege (getrlimit(2)). The soft limit of most
+    // systems is 1024, for programs that use select(2).
     if current != maximum {
         let raised = Rlimit { current: maximum, maximum };
         if let Err(err) = setrlimit(Resource::Nofile, raised) {
@@ -67,6 +71,7 @@ fn raise_descriptors() -> u64 {
     maximum.unwrap_or(u64::MAX)
 }
 
+/// Compares the limit of descriptors with the sum of all connections.
 fn descriptors(config: &Config, allowed: u64) -> Option<Finding> {
     let (http, rtmp) = (config.http.max_connections as u64, config.rtmp.max_connections as u64);
     let edge = edge_descriptors(&config.edge);
@@ -96,6 +101,7 @@ fn edge_descriptors(edge: &edge::Config) -> u64 {
     edge.origin.len() as u64 * u64::from(edge.max_fetches)
 }
 
+/// Memory of an edge's cache in bytes; 0 without an origin.
 fn edge_bytes(edge: &edge::Config) -> u64 {
     match edge.origin.is_empty() {
         true => 0,
@@ -103,10 +109,12 @@ fn edge_bytes(edge: &edge::Config) -> u64 {
     }
 }
 
+/// Compares the memory with the connections, the windows and the cache.
 fn memory(config: &Config) -> Option<Finding> {
     memory_within(config, memory_bytes()?)
 }
 
+/// As [`memory`], for a machine or service with this memory.
 fn memory_within(config: &Config, (allowed, whose): (u64, &str)) -> Option<Finding> {
     let window = config.live.packager().window.as_secs();
     // The listed segments, and as much again.
@@ -115,6 +123,7 @@ fn memory_within(config: &Config, (allowed, whose): (u64, &str)) -> Option<Findi
     let connections = config.http.max_connections as u64 * HTTP_BYTES
         + config.rtmp.max_connections as u64 * RTMP_BYTES;
     let edge = edge_bytes(&config.edge);
+    // Connections and the cache have fixed limits, so the rest is for channels.
     let left = allowed.saturating_sub(connections);
     let channels = left.saturating_sub(edge) / channel.max(1);
     // An edge may have no channels of its own.
@@ -159,14 +168,17 @@ fn total(meminfo: &str) -> Option<u64> {
 /// The smallest `memory.max` of the groups from this process' own, named in /proc/self/cgroup, up
 /// to `root`.
 fn cgroup_limit(root: &Path, cgroup: &str) -> Option<u64> {
+    // The line of cgroup version 2 is `0::/path`; the hierarchies of version 1 have other numbers.
     let own = cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let group = root.join(own);
+    // Each group is limited by its ancestors too. `max` is not a number and therefore left out.
     let limits = group.ancestors().take_while(|group| group.starts_with(root));
     limits
         .filter_map(|group| fs::read_to_string(group.join("memory.max")).ok()?.trim().parse().ok())
         .min()
 }
 
+/// Compares the limits of UDP buffers with the size that the QUIC server requests.
 fn datagrams(config: &Config) -> Option<Finding> {
     let quic = |wanted: &sockets::Wanted| wanted.purpose == sockets::Purpose::Quic;
     if !config.listeners().iter().any(quic) {
@@ -179,6 +191,7 @@ fn datagrams(config: &Config) -> Option<Finding> {
     };
     let (read, write) = (allowed("rmem_max")?, allowed("wmem_max")?);
     let wanted = QuicSocket::BUFFER as u64;
+    // The kernel silently reduces a requested buffer to its limit (socket(7), SO_RCVBUF).
     let short = read.min(write) < wanted;
     let there = format!("net.core.rmem_max {}, wmem_max {}", Bytes(read), Bytes(write));
     let words = match short {

@@ -45,10 +45,12 @@ pub(crate) fn init(format: Format) -> Result<(), BadFilter> {
         Ok(filter) if !filter.is_empty() => filter.parse::<EnvFilter>()?,
         _ => EnvFilter::new("info"),
     };
+    // The limit is a separate layer: if it refuses an event, no other layer formats it.
     let limit = LIMIT.get_or_init(Limit::default).clone();
     let registry = tracing_subscriber::registry().with(filter).with(limit);
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     match format {
+        // Colours only on a terminal: files and collectors would contain the escape sequences.
         Format::Text => registry.with(layer.with_ansi(io::stderr().is_terminal())).init(),
         Format::Json => registry.with(layer.json()).init(),
     }
@@ -61,6 +63,7 @@ pub(crate) async fn report_left_out() -> Infallible {
     loop {
         pause.tick().await;
         let Some(limit) = LIMIT.get() else { continue };
+        // This message has one place in the source, so it is limited too.
         for left_out in limit.take_left_out(Instant::now()) {
             let (target, line, count) = (left_out.target, left_out.line, left_out.count);
             warn!(from = target, line, count, "messages left out: limit reached");

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match cli::Cli::parse().run() {
         Ok(code) => code,
+        // One line on stderr, not a log message: the log may not be set up yet.
         Err(err) => {
             eprintln!("streamforge: {err}");
             ExitCode::FAILURE

@@ -42,6 +42,8 @@ pub(crate) fn main_process(pid: u32) {
     notify(&[NotifyState::MainPid(pid)]);
 }
 
+/// Sends states to the socket in `NOTIFY_SOCKET`; does nothing without one. The service manager is
+/// not necessary for serving, so a failure is only logged.
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(err) = sd_notify::notify(states) {
         debug!(%err, "the service manager cannot be notified");
@@ -58,6 +60,7 @@ impl Pulse {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The number of beats so far.
     fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -71,6 +74,7 @@ pub(crate) async fn watch(
     stop: CancellationToken,
 ) {
     let limit = sd_notify::watchdog_enabled();
+    // Half of the limit, as sd_watchdog_enabled(3) recommends.
     let mut ticks =
         interval(limit.map_or(STATUS_SPAN, |limit| (limit / 2).max(Duration::from_millis(1))));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -106,15 +110,20 @@ pub(crate) async fn watch(
 /// Compares the pulse at two times.
 #[derive(Debug, Default)]
 struct Health {
+    /// The number of beats at the last check.
     seen: Option<u64>,
+    /// The result of the last check.
     stuck: bool,
 }
 
+/// The result of a check.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
+    /// The pulse has beaten since the last check.
     Alive,
     /// The pulse has stopped, as of this check.
     Stuck,
+    /// The pulse has stopped, as of an earlier check: it is logged already.
     StillStuck,
 }
 

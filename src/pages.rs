@@ -9,6 +9,7 @@ use origin_http::{StaticFile, StaticFiles};
 /// All files, compressed once.
 pub(crate) fn watch() -> StaticFiles {
     let script = |text: &'static str| page("text/javascript; charset=utf-8", text);
+    // The license must accompany the copy of hls.js, so it is served too.
     StaticFiles {
         watch: page("text/html; charset=utf-8", include_str!("../web/watch.html")),
         assets: vec![
@@ -24,6 +25,7 @@ pub(crate) fn watch() -> StaticFiles {
     }
 }
 
+/// A file with its compressed form, which most clients accept.
 fn page(content_type: &'static str, text: &'static str) -> StaticFile {
     StaticFile::new(content_type, Bytes::from_static(text.as_bytes()), gzip(text.as_bytes()))
 }

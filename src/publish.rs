@@ -18,9 +18,12 @@ pub(crate) struct Publishers {
     own: Vec<Listed>,
 }
 
+/// The configuration in force. A reload replaces it as a whole.
 #[derive(Debug)]
 struct Rules {
+    /// Whether publishers need a key.
     policy: Policy,
+    /// The configured keys.
     keys: Vec<Listed>,
     /// The right of publishers that need no key.
     open: CancellationToken,
@@ -29,7 +32,9 @@ struct Rules {
 /// A key, and the right granted for it.
 #[derive(Debug, Clone)]
 struct Listed {
+    /// The key's hash, and its channel.
     key: Key,
+    /// Cancelled when the key is withdrawn: publishers with this key are then disconnected.
     right: CancellationToken,
 }
 
@@ -40,6 +45,7 @@ impl Listed {
 }
 
 impl Publishers {
+    /// The rules of a configuration, without keys of the daemon itself.
     pub(crate) fn new(publish: &Publish) -> Self {
         Self {
             rules: ArcSwap::from_pointee(Rules {
@@ -60,6 +66,7 @@ impl Publishers {
     /// where one is required now, are disconnected; the others continue. Returns the number of
     /// withdrawn keys.
     pub(crate) fn reload(&self, publish: &Publish) -> usize {
+        // Only one task reloads, so nothing changes between this load and the store.
         let before = self.rules.load_full();
         let known = |key: &Key| before.keys.iter().find(|listed| listed.key == *key).cloned();
         let keys = publish.keys.iter();
@@ -78,6 +85,8 @@ impl Publishers {
             before.open.cancel();
         }
         let withdrawn = before.keys.iter().filter(|listed| !publish.keys.contains(&listed.key));
+        // Cancelled after the new rules are in force: a publisher that reconnects at once is
+        // refused.
         withdrawn.inspect(|listed| listed.right.cancel()).count()
     }
 }
@@ -89,6 +98,7 @@ impl Authorize for Publishers {
 }
 
 impl Publishers {
+    /// The decision about a publisher: the channel and the right, or a refusal with the remedy.
     fn decide(&self, request: &PublishRequest) -> Result<Grant, Refusal> {
         let key = request.key.expose();
         let rules = self.rules.load();

@@ -52,6 +52,7 @@ const LAST_MEDIA: Duration = Duration::from_millis(500);
 
 /// The arguments of `serve`.
 pub(crate) struct Call {
+    /// The configuration, with the values that were set explicitly.
     pub(crate) loaded: Loaded,
     /// The configuration file, if there is one: SIGHUP reloads it.
     pub(crate) file: Option<PathBuf>,
@@ -73,8 +74,11 @@ pub(crate) fn run(call: Call) -> Result<ExitCode, Error> {
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
+/// Runs the daemon inside the runtime, from the start to the end of the stop.
 async fn serve(call: Call, launch: Launch) -> Result<(), Error> {
     let mut signals = Signals::listen().map_err(Error::Signals)?;
+    // The sockets of an old process replace those of the service manager, which were passed to that
+    // process at its start.
     let (inherited, predecessor) = match call.takes_over {
         true => {
             let received = Predecessor::receive().await;
@@ -94,6 +98,8 @@ async fn serve(call: Call, launch: Launch) -> Result<(), Error> {
     }
     notify::ready();
 
+    // Reports of suppressed messages never end; they run beside the daemon, not as a part, because
+    // no part depends on them.
     let why = tokio::select! {
         why = daemon.run(&mut signals, &launch) => why,
         never = logs::report_left_out() => match never {},
@@ -108,6 +114,7 @@ async fn serve(call: Call, launch: Launch) -> Result<(), Error> {
         }
     }
     info!("stopped");
+    // A panic is the more precise reason, also if it was only found during the stop.
     match (daemon.parts.panicked(), why) {
         (Some(part), _) => Err(Error::Panicked(part)),
         (None, Why::APart(part)) => Err(Error::Ended(part)),
@@ -117,6 +124,7 @@ async fn serve(call: Call, launch: Launch) -> Result<(), Error> {
 
 /// Why the daemon stops.
 enum Why {
+    /// A signal, or the process that has taken over, requested the stop.
     Told,
     /// This part ended unexpectedly.
     APart(Part),
@@ -126,16 +134,23 @@ enum Why {
 
 /// The running daemon.
 struct Daemon {
+    /// The registry of broadcasts.
     hub: Hub,
+    /// The packager's snapshots.
     presentations: Presentations,
+    /// The response of `/readyz`: true from the complete start to the stop.
     readiness: admin::Readiness,
+    /// The running tasks.
     parts: Parts,
     /// The sockets of the listeners, for a hand-over.
     sockets: Sockets,
     /// Cancelled to accept no more connections and keep the present ones.
     retire: CancellationToken,
+    /// The edge, if origins are configured or an old process drains.
     edge: Option<Arc<Edge>>,
+    /// The resources for a later hand-over.
     retirement: Retirement,
+    /// The state that SIGHUP changes.
     reloadable: Reloadable,
     /// The old process, as long as it drains.
     predecessor: Option<Predecessor>,
@@ -204,20 +219,27 @@ impl Daemon {
         // The kernel then refuses connections to listeners that no longer accept.
         self.sockets = Sockets::default();
         self.parts.stop(Part::Demo).await;
+        // Collected before the publishers are stopped, because broadcasts that have ended are no
+        // longer listed.
         let live: Vec<Arc<Live>> = self
             .hub
             .broadcasts()
             .iter()
             .filter_map(|broadcast| self.presentations.broadcast(broadcast.id()))
             .collect();
+        // Publishers first, so that their last frames still reach the segments. A timeout leaves
+        // the part running; it is stopped again below.
         if timeout(TELL, self.parts.stop(Part::Rtmp)).await.is_err() {
             info!("rtmp peers dropped that do not read");
         }
         self.hub.close();
+        // Playlists get their end (EXT-X-ENDLIST) before the wait for players begins.
         for live in &live {
             live.ended().await;
         }
         sleep(linger(&live)).await;
+        // The broadcasts have ended. Readers stop before the packager, whose snapshots they serve;
+        // the admin listener is last, so that metrics are available during the stop.
         for part in [
             Part::Ladder,
             Part::Http,

@@ -38,9 +38,13 @@ impl fmt::Display for Signal {
 /// The received signals.
 #[derive(Debug)]
 pub(crate) struct Signals {
+    /// SIGTERM, from the service manager.
     terminate: unix::Signal,
+    /// SIGINT, from a terminal.
     interrupt: unix::Signal,
+    /// SIGHUP, as for most daemons.
     hangup: unix::Signal,
+    /// SIGUSR2, as for nginx.
     user: unix::Signal,
     /// A [`Signal::Reload`] that arrived while only a stop was awaited.
     reload_is_due: bool,
@@ -66,6 +70,7 @@ impl Signals {
         self.come().await
     }
 
+    /// The next signal that arrives. Cancel-safe, as tokio's `recv` is.
     async fn come(&mut self) -> Signal {
         tokio::select! {
             _ = self.terminate.recv() => Signal::Terminate,
@@ -82,6 +87,7 @@ impl Signals {
             match self.come().await {
                 Signal::Reload => self.reload_is_due = true,
                 signal if signal.is_stop() => return signal,
+                // An upgrade is ignored, because a stop or another upgrade is under way.
                 _ => {}
             }
         }

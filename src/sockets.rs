@@ -25,12 +25,17 @@ const PORT_TRIES: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Purpose {
+    /// Publishers and RTMP players.
     Rtmp,
+    /// The same over TLS.
     Rtmps,
+    /// Players, without TLS.
     Http,
+    /// Players over TLS: HTTP/1.1 and HTTP/2.
     Https,
     /// HTTP/3: UDP on the ports of HTTPS.
     Quic,
+    /// Metrics and health checks.
     Admin,
 }
 
@@ -55,6 +60,7 @@ impl Purpose {
         }
     }
 
+    /// The socket type that the purpose needs.
     fn kind(self) -> Kind {
         match self {
             Self::Quic => Kind::Udp,
@@ -132,6 +138,7 @@ pub(crate) struct Wanted {
 /// A socket itself.
 #[derive(Debug)]
 pub(crate) enum Any {
+    /// A listener of any purpose but QUIC.
     Tcp(TcpListener),
     /// With the note of its former owners.
     Quic(QuicSocket),
@@ -167,6 +174,7 @@ pub(crate) struct Inherited {
     strict: bool,
 }
 
+/// One inherited socket.
 #[derive(Debug)]
 struct Given {
     /// Present if the sender declares it.
@@ -207,6 +215,7 @@ impl Inherited {
         Self { sockets: sockets.into_iter().map(given).collect(), strict: false }
     }
 
+    /// Removes the socket for a listener, if it was inherited.
     fn take(&mut self, wanted: Wanted) -> Option<Bound> {
         let index = self.sockets.iter().position(|given| given.is(wanted))?;
         let given = self.sockets.swap_remove(index);
@@ -215,7 +224,10 @@ impl Inherited {
 }
 
 impl Given {
+    /// Whether this is the socket of a configured listener.
     fn is(&self, wanted: Wanted) -> bool {
+        // The service manager's sockets have no purpose, so they are matched by kind; an older
+        // process sends the purpose.
         let same_purpose = match self.purpose {
             Some(purpose) => purpose == wanted.purpose,
             None => self.socket.kind() == wanted.purpose.kind(),
@@ -246,6 +258,8 @@ impl Sockets {
     pub(crate) fn open(wanted: &[Wanted], mut inherited: Inherited) -> Result<Self, Error> {
         let mut sockets = Self::default();
         let mut absent = Vec::new();
+        // An address that this machine lacks is only noted here; every other failure ends the
+        // start.
         let mut left_out = |wanted: Wanted, bound: io::Result<()>| match bound {
             Err(err) if is_absent(&err) => {
                 absent.push((wanted, err));
@@ -274,6 +288,7 @@ impl Sockets {
                 continue;
             }
             let wanted = sockets.beside_https(wanted);
+            // With a port of 0, `pair` may have bound this socket already.
             let is_wanted =
                 |open: &Open| open.purpose == wanted.purpose && open.address == wanted.address;
             if !sockets.0.iter().any(is_wanted) {
@@ -302,6 +317,7 @@ impl Sockets {
         Ok(sockets)
     }
 
+    /// Binds a listener and adds it.
     fn bind(&mut self, wanted: Wanted) -> io::Result<()> {
         self.add(wanted.purpose, bind(wanted)?);
         Ok(())
@@ -339,6 +355,7 @@ impl Sockets {
         }
     }
 
+    /// Adds an open socket.
     fn add(&mut self, purpose: Purpose, (address, socket): Bound) {
         self.0.push(Open { purpose, address, socket });
     }
@@ -382,6 +399,8 @@ impl Sockets {
         let mut sockets = Vec::new();
         for open in &mut self.0 {
             if let Any::Quic(socket) = &open.socket {
+                // The handle replaces the socket, so that a later hand-over can pass the descriptor
+                // while the server reads from it.
                 let served = Any::Served(socket.handover());
                 if let Any::Quic(socket) = mem::replace(&mut open.socket, served) {
                     sockets.push(socket);
@@ -427,10 +446,12 @@ fn bind(wanted: Wanted) -> io::Result<Bound> {
     }
 }
 
+/// A UDP socket as a QUIC socket without former owners.
 fn quic(socket: UdpSocket) -> io::Result<Bound> {
     Ok((socket.local_addr()?, Any::Quic(QuicSocket::new(socket)?)))
 }
 
+/// A TCP listener on this address.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(address, Type::STREAM, Protocol::TCP)?;
     // Connections of a previous process that linger do not block the port.
@@ -447,8 +468,11 @@ fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
+/// A socket that does not block, and accepts IPv4 too if its family is IPv6. ipv6(7), IPV6_V6ONLY.
 fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind.nonblocking(), Some(protocol))?;
+    // The default depends on a setting of the kernel (net.ipv6.bindv6only), so it is set for each
+    // socket.
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }

@@ -40,9 +40,11 @@ fn rtmp_to_frames(criterion: &mut Criterion) {
     let stream = Stream::new(BITRATE_BPS);
     let mut group = criterion.benchmark_group("rtmp_to_frames");
     for chunk_bytes in [128, 4_096, 65_536] {
+        // The default of RTMP, that of most encoders, and one chunk for nearly each message.
         let wire = Wire::new(&stream, chunk_bytes);
         let mut session = publishing();
         let mut input = BytesMut::with_capacity(READ_BYTES);
+        // The preamble changes the chunk size, so it is read before the measurement.
         assert_eq!(read(&mut session, &mut input, &wire.preamble), 0);
         group.throughput(Throughput::Bytes(wire.bytes.len() as u64));
         group.bench_function(format!("chunks of {chunk_bytes}"), |bencher| {
@@ -68,6 +70,8 @@ fn read(session: &mut Session, input: &mut BytesMut, bytes: &[u8]) -> usize {
             };
             frames += usize::from(matches!(tag, Ok(flv::Tag::Frame { .. })));
         }
+        // The session's output, acknowledgements, is discarded: writing to a socket is not
+        // measured.
         let acknowledged = session.transmit().len();
         session.transmit().advance(acknowledged);
     }
@@ -87,6 +91,7 @@ fn publishing() -> Session {
     let mut session = Session::new(settings, now);
     let mut client = Client::new("bench").expect("a client");
     let mut input = BytesMut::new();
+    // The client's and the session's bytes are exchanged in memory until `publish` is accepted.
     while !client.is_publishing() {
         input.extend_from_slice(&client.output());
         while let Some(event) = session.poll_event(&mut input, now).expect("it is RTMP") {
@@ -95,6 +100,7 @@ fn publishing() -> Session {
             }
         }
         let mut answer = Vec::new();
+        // A copy of the output, eight slices at a time, as a vectored write would take it.
         while !session.transmit().is_empty() {
             let mut slices = [std::io::IoSlice::new(&[]); 8];
             let filled = session.transmit().slices(&mut slices);
@@ -110,13 +116,18 @@ fn publishing() -> Session {
 
 /// Publishes a stream into a hub on a simulated clock.
 struct Publisher {
+    /// Pushes frames into the hub.
     producer: Producer,
+    /// One period of frames, which is repeated.
     stream: Stream,
+    /// Zero of the simulated clock.
     start: Instant,
+    /// Complete periods so far; added to all times.
     periods: u32,
 }
 
 impl Publisher {
+    /// Claims the name `bench` and announces a video and an audio track.
     fn new(hub: &media_core::Hub) -> Self {
         let start = Instant::now();
         let claim = hub.claim("bench".parse().expect("a name")).expect("a free name");
@@ -133,6 +144,7 @@ impl Publisher {
         let ms = i64::from(tag.stamp_ms)
             + i64::try_from((PERIOD * self.periods).as_millis()).expect("short");
         let unit = AccessUnit {
+            // 90 kHz ticks. Without reordering both times are equal.
             dts: ms * 90,
             pts: ms * 90,
             key: tag.key,
@@ -158,6 +170,8 @@ fn frames_to_parts(criterion: &mut Criterion) {
         let mut snapshots = 0;
         for tag in &publisher.stream.tags {
             publisher.push(tag);
+            // The program reads each event at once, as the packager's task does if it is not
+            // behind.
             while let Some(event) = consumer.try_next() {
                 let now = publisher.start + PERIOD * publisher.periods + tag.at;
                 program.apply(event, now).expect("it fits");
@@ -170,6 +184,7 @@ fn frames_to_parts(criterion: &mut Criterion) {
     for _ in 0..3 * WINDOW.as_secs() / PERIOD.as_secs() {
         period();
     }
+    // Three windows have passed, so each further period removes as much as it adds.
     let mut group = criterion.benchmark_group("frames_to_parts");
     group.throughput(Throughput::Elements(Stream::new(BITRATE_BPS).tags.len() as u64));
     group.bench_function("a period of 8 s", |bencher| bencher.iter(|| assert!(period() >= 40)));
@@ -226,6 +241,8 @@ fn rendered(criterion: &mut Criterion) {
     let (_router, presentation, _publisher) = stage(&runtime);
     let mut group = criterion.benchmark_group("rendered");
     let mut bench = |name: &str, render: &dyn Fn(&Presentation) -> usize| {
+        // A text is rendered once for each snapshot, so each iteration gets a snapshot without
+        // texts.
         let new = || fresh(&presentation);
         group.bench_function(format!("{name}, {} bytes", render(&new())), |bencher| {
             bencher.iter_batched_ref(new, |snapshot| render(snapshot), BatchSize::SmallInput);
@@ -260,6 +277,7 @@ fn requests(criterion: &mut Criterion) {
         ("part", &part, "identity"),
         ("segment", &segment, "identity"),
     ] {
+        // The first request renders the text, which is not part of the measurement.
         let status = runtime.block_on(get_as(&router, address, encodings)).status();
         assert_eq!(status, 200, "{address}");
         group.bench_function(name, |bencher| {

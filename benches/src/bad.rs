@@ -29,6 +29,7 @@ const LAST_STAMP_MS: u64 = (1 << 24) - 2;
 /// Frames of a flood before a publisher pauses for [`REST`], so that the test does not only fill
 /// the sockets' buffers.
 const BURST: u64 = 20_000;
+/// Pause of a flood after each [`BURST`].
 const REST: Duration = Duration::from_secs(5);
 
 /// A violated rule.
@@ -84,8 +85,11 @@ impl Fault {
 /// Running publishers, one for each [`Fault`]. Dropping it stops them.
 #[derive(Debug)]
 pub struct Crowd {
+    /// Set when the publishers must end.
     stop: Arc<AtomicBool>,
+    /// Bytes accepted by the server, of all publishers.
     sent: Arc<AtomicU64>,
+    /// A thread for each publisher, joined when this is dropped.
     threads: Vec<thread::JoinHandle<()>>,
 }
 
@@ -127,19 +131,30 @@ fn publish(server: SocketAddr, fault: Fault, stop: &AtomicBool, sent: &AtomicU64
     }
 }
 
+/// One connection of a bad publisher.
 struct Bad<'a> {
+    /// The connection, after `publish` was accepted.
     socket: TcpStream,
+    /// Checked before each write.
     stop: &'a AtomicBool,
+    /// Shared count of accepted bytes.
     sent: &'a AtomicU64,
+    /// When the connection was made: after 600 s it is made again.
     start: Instant,
 }
 
 impl<'a> Bad<'a> {
+    /// Sends the chunk size and both configurations, as a correct publisher does.
+    ///
+    /// # Errors
+    /// The server has closed the connection.
     fn new(socket: TcpStream, stop: &'a AtomicBool, sent: &'a AtomicU64) -> std::io::Result<Self> {
+        // Short time limits, so that a server that does not read cannot delay the end of the test.
         socket.set_write_timeout(Some(Duration::from_secs(1)))?;
         socket.set_read_timeout(Some(Duration::from_millis(1)))?;
         let mut bad = Self { socket, stop, sent, start: Instant::now() };
         let mut out = Vec::new();
+        // The message that changes the chunk size still has chunks of 128 bytes (RTMP 1.0 5.4.1).
         full(&mut out, CONTROL_CSID, SET_CHUNK_SIZE, 0, 0, &CHUNK_BYTES.to_be_bytes(), 128);
         configure(&mut out, 0, 0);
         message(&mut out, AUDIO, 0, &[&[0xaf, 0], AAC].concat());
@@ -148,10 +163,17 @@ impl<'a> Bad<'a> {
     }
 
     /// Sends until the server closes the connection, the timestamps are used up, or it is stopped.
+    ///
+    /// # Errors
+    /// The server has closed the connection, 600 s have passed, or it is stopped.
     fn run(&mut self, fault: Fault) -> std::io::Result<()> {
+        // Three correct seconds first, so that the server has segments and a clock that the fault
+        // disturbs.
         if matches!(fault, Fault::LeapingAudio | Fault::AlternatingConfigurations) {
             self.pace(75, |out, n| ordinary(out, n, n * 40))?;
         }
+        // Floods are as fast as the server accepts; the other faults are paced, because their rate
+        // is part of the fault.
         match fault {
             Fault::LeapingAudio => self.flood(|out, n| audio(out, 3_000 + n * 3_000)),
             Fault::StandingStamps => self.pace_by(Duration::from_millis(5), u64::MAX, |out, n| {
@@ -167,6 +189,8 @@ impl<'a> Bad<'a> {
                 })
             }
             Fault::PresentationStamps => self.pace(u64::MAX, |out, n| {
+                /// Presentation order of nine pictures that are sent in decoding order: a pyramid
+                /// of B pictures.
                 const ORDER: [u64; 9] = [0, 8, 4, 2, 1, 3, 6, 5, 7];
                 let place = usize::try_from(n % 9).unwrap_or(0);
                 let shown = n / 9 * 9 + ORDER[place];
@@ -181,6 +205,7 @@ impl<'a> Bad<'a> {
                 video(out, n * 2_500, true, 0, 2_000);
             }),
             Fault::Jumps => self.pace(u64::MAX, |out, n| {
+                // Each second, after 25 frames, the time jumps forward by an hour or back.
                 let hour = if n / 25 % 2 == 1 { 3_600_000 } else { 0 };
                 ordinary(out, n, n * 40 + hour);
             }),
@@ -190,6 +215,7 @@ impl<'a> Bad<'a> {
     /// As fast as the server accepts, with pauses.
     fn flood(&mut self, mut make: impl FnMut(&mut Vec<u8>, u64)) -> std::io::Result<()> {
         let mut out = Vec::new();
+        // Messages are collected to about 60 kB, so that system calls do not limit the rate.
         for n in 0.. {
             make(&mut out, n);
             if out.len() > 60_000 || n % BURST == BURST - 1 {
@@ -208,6 +234,7 @@ impl<'a> Bad<'a> {
         self.pace_by(Duration::from_millis(40), count, make)
     }
 
+    /// Sends `count` messages, one for each `step`.
     fn pace_by(
         &mut self,
         step: Duration,
@@ -216,6 +243,7 @@ impl<'a> Bad<'a> {
     ) -> std::io::Result<()> {
         let start = Instant::now();
         for n in 0..count {
+            // From the start, not from the previous message, so that delays do not add up.
             let due = start
                 + Duration::from_nanos(
                     u64::try_from(step.as_nanos()).unwrap_or(0).saturating_mul(n),
@@ -228,6 +256,7 @@ impl<'a> Bad<'a> {
         Ok(())
     }
 
+    /// Pauses for [`REST`], or until it is stopped or the server closes the connection.
     fn rest(&mut self) -> std::io::Result<()> {
         let until = Instant::now() + REST;
         while Instant::now() < until {
@@ -238,9 +267,13 @@ impl<'a> Bad<'a> {
     }
 
     /// Writes all of `bytes`, however slowly the server reads.
+    ///
+    /// # Errors
+    /// As [`Bad::check`], or the connection is lost.
     fn write(&mut self, mut bytes: &[u8]) -> std::io::Result<()> {
         while !bytes.is_empty() {
             self.check()?;
+            // The write timeout returns to the loop, which then checks for the stop.
             match self.socket.write(bytes) {
                 Ok(written) => {
                     self.sent.fetch_add(written as u64, Ordering::Relaxed);
@@ -255,11 +288,17 @@ impl<'a> Bad<'a> {
 
     /// Checks that nobody has stopped it, timestamps are left, and the server has not closed the
     /// connection.
+    ///
+    /// # Errors
+    /// `Interrupted` if it is stopped or 600 s have passed; `ConnectionAborted` if the server has
+    /// closed.
     fn check(&mut self) -> std::io::Result<()> {
         let over = self.start.elapsed() > Duration::from_secs(600);
         if over || self.stop.load(Ordering::Relaxed) {
             return Err(ErrorKind::Interrupted.into());
         }
+        // The server's messages are read and discarded, since a full receive buffer would stop it.
+        // The end of the stream shows that it has disconnected this publisher.
         self.socket.set_nonblocking(true)?;
         let read = self.socket.read(&mut [0; 4096]);
         self.socket.set_nonblocking(false)?;
@@ -271,6 +310,7 @@ impl<'a> Bad<'a> {
     }
 }
 
+/// Appends a message with a format 0 header, on message stream 1.
 fn message(out: &mut Vec<u8>, kind: u8, stamp_ms: u64, body: &[u8]) {
     let csid = if kind == VIDEO { VIDEO_CSID } else { AUDIO_CSID };
     // A value beyond the last timestamp wraps, which is a jump back like any other.
@@ -280,6 +320,8 @@ fn message(out: &mut Vec<u8>, kind: u8, stamp_ms: u64, body: &[u8]) {
 
 /// A video configuration; each `variant` differs in an unused parameter set.
 fn configure(out: &mut Vec<u8>, stamp_ms: u64, variant: u8) {
+    // Eight bytes up to the sequence parameter set, whose length is 0x19; the picture parameter set
+    // is replaced.
     let sps = 8 + 0x19;
     let pps: &[u8] = &[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0, 1 + variant];
     let record =
@@ -293,6 +335,8 @@ fn ordinary(out: &mut Vec<u8>, n: u64, stamp_ms: u64) {
     audio(out, stamp_ms);
 }
 
+/// A picture of `size` bytes as an FLV tag with one NAL unit. The content after the slice header's
+/// start is not decodable.
 fn video(out: &mut Vec<u8>, stamp_ms: u64, key: bool, composition_ms: u8, size: usize) {
     let mut body = vec![if key { 0x17 } else { 0x27 }, 1, 0, 0, composition_ms];
     body.extend(u32::try_from(size).unwrap_or(0).to_be_bytes());
@@ -301,6 +345,7 @@ fn video(out: &mut Vec<u8>, stamp_ms: u64, key: bool, composition_ms: u8, size: 
     message(out, VIDEO, stamp_ms, &body);
 }
 
+/// A silent AAC frame of stereo.
 fn audio(out: &mut Vec<u8>, stamp_ms: u64) {
     message(out, AUDIO, stamp_ms, b"\xaf\x01\x21\x10\x04\x60\x8c\x1c");
 }

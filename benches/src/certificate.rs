@@ -28,6 +28,7 @@ pub struct Certificate {
     pub cert: PathBuf,
     /// Its key, PKCS #8.
     pub key: PathBuf,
+    /// The certificate, for the root store of clients.
     der: CertificateDer<'static>,
 }
 
@@ -86,6 +87,7 @@ pub fn server(cert: &Path, key: &Path, alpn: &[u8]) -> Result<ServerConfig, Fail
 fn provider() -> Arc<CryptoProvider> {
     let mut provider = ring::default_provider();
     let first = rustls::CipherSuite::TLS13_AES_128_GCM_SHA256;
+    // The sort is stable: the other suites keep their order.
     provider.cipher_suites.sort_by_key(|suite| suite.suite() != first);
     Arc::new(provider)
 }

@@ -22,12 +22,17 @@ pub const APP: &str = "live";
 
 /// A publisher before its media.
 pub struct Client {
+    /// The handshake until it is complete.
     handshake: Option<Handshake>,
+    /// The chunk and command layer.
     session: ClientSession,
+    /// The stream key, sent when `connect` is accepted.
     key: String,
     /// Output of the session for after the handshake.
     later: Vec<u8>,
+    /// Bytes to send now.
     output: Vec<u8>,
+    /// Whether the server has accepted `publish`.
     publishing: bool,
 }
 
@@ -54,6 +59,8 @@ impl Client {
         client.take(results)?;
         let connect = client.session.request_connection(APP.into()).map_err(failure)?;
         client.take(vec![connect])?;
+        // C0 and C1 go first. The session's output, `connect` included, follows the handshake (RTMP
+        // 1.0 5.2.1).
         client.later = std::mem::replace(&mut client.output, hello);
         Ok(client)
     }
@@ -65,6 +72,7 @@ impl Client {
     pub fn input(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let mut rest = bytes.to_vec();
         if let Some(handshake) = &mut self.handshake {
+            // The bytes after the handshake are the session's first input.
             match handshake.process_bytes(bytes).map_err(failure)? {
                 HandshakeProcessResult::InProgress { response_bytes } => {
                     self.output.extend(response_bytes);
@@ -92,6 +100,7 @@ impl Client {
         self.publishing
     }
 
+    /// Handles the session's results: bytes to send, and events that advance the connection.
     fn take(&mut self, results: Vec<ClientSessionResult>) -> Result<(), Failure> {
         for result in results {
             match result {
@@ -111,6 +120,7 @@ impl Client {
                 ) => {
                     return Err(format!("connect was refused: {description}").into());
                 }
+                // Other events, such as acknowledgements, need no response.
                 ClientSessionResult::RaisedEvent(_)
                 | ClientSessionResult::UnhandleableMessageReceived(_) => {}
             }
@@ -130,6 +140,8 @@ pub fn publish(server: SocketAddr, key: &str) -> Result<TcpStream, Failure> {
     let mut client = Client::new(key)?;
     let mut buffer = [0; 4096];
     loop {
+        // The output is written before the check, because it may contain the last bytes of the
+        // set-up.
         socket.write_all(&client.output())?;
         if client.is_publishing() {
             return Ok(socket);

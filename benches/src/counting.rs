@@ -11,12 +11,18 @@ use std::{
 /// Number of recorded allocations of the watched size.
 const SEEN: usize = 64;
 
+/// Number of allocations and reallocations.
 static COUNT: AtomicU64 = AtomicU64::new(0);
+/// Allocated bytes so far.
 static ALLOCATED: AtomicU64 = AtomicU64::new(0);
+/// Released bytes so far.
 static FREED: AtomicU64 = AtomicU64::new(0);
 
+/// The size in bytes whose allocations are recorded; 0 for none.
 static WATCHED: AtomicUsize = AtomicUsize::new(0);
+/// Number of allocations of this size since [`watch`].
 static SEEN_COUNT: AtomicUsize = AtomicUsize::new(0);
+/// Their addresses, up to [`SEEN`].
 static SEEN_AT: [AtomicUsize; SEEN] = [const { AtomicUsize::new(0) }; SEEN];
 
 /// Counts for the whole process: `#[global_allocator] static ALLOCATOR: Counting = Counting;`.
@@ -49,12 +55,13 @@ pub fn watch(bytes: usize) {
     SEEN_COUNT.store(0, Relaxed);
 }
 
-/// The addresses of the first 64 allocations of the watched size, sorted.
+/// The addresses of the first 64 allocations of the watched size, in the order of allocation.
 pub fn seen() -> Vec<usize> {
     let count = SEEN_COUNT.load(Relaxed).min(SEEN);
     SEEN_AT[..count].iter().map(|at| at.load(Relaxed)).collect()
 }
 
+/// Records the address if the size is watched. Returns the address.
 fn note(at: *mut u8, bytes: usize) -> *mut u8 {
     if bytes == WATCHED.load(Relaxed)
         && let Some(slot) = SEEN_AT.get(SEEN_COUNT.fetch_add(1, Relaxed))

@@ -37,22 +37,32 @@ pub enum Protocol {
 /// Connections to one server.
 #[derive(Debug)]
 pub struct Fleet {
+    /// The server's address, also for `Host` and `:authority`.
     server: SocketAddr,
+    /// The protocol of all connections.
     protocol: Protocol,
+    /// epoll, with the index of the connection as the token.
     poll: Poll,
+    /// Reused for each poll.
     events: Events,
+    /// All connections, by index.
     connections: Vec<Connection>,
+    /// Buffer of one read, shared by all connections.
     input: Vec<u8>,
 }
 
 /// A connection: received bytes that are not parsed yet, and the number of expected responses.
 #[derive(Debug)]
 struct Connection {
+    /// The connection. Writes are expected to fit into its send buffer.
     socket: TcpStream,
+    /// The bytes of responses that are not complete.
     state: State,
+    /// Requests without a response.
     awaited: usize,
 }
 
+/// The parser of a connection.
 #[derive(Debug)]
 enum State {
     Http1(http1::Reader),
@@ -72,11 +82,13 @@ impl Fleet {
         let poll = Poll::new()?;
         let mut connections = Vec::with_capacity(count);
         for index in 0..count {
+            // [`PER_ADDRESS`] connections from each address, from 127.0.0.2 on.
             let from = Ipv4Addr::from(
                 u32::from(Ipv4Addr::new(127, 0, 0, 2)) + u32::try_from(index / PER_ADDRESS)?,
             );
             let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
             socket.bind(&SocketAddr::from((from, 0)).into())?;
+            // Connected while it blocks, so that a refusal is reported with its connection.
             let connected = socket.connect_timeout(&server.into(), Duration::from_secs(10));
             connected.map_err(|err| format!("connection {index} of {count}: {err}"))?;
             socket.set_tcp_nodelay(true)?;
@@ -135,6 +147,10 @@ impl Fleet {
         }
     }
 
+    /// Writes `requests` requests for `path` on one connection.
+    ///
+    /// # Errors
+    /// The connection was closed, or its send buffer is full.
     fn ask(&mut self, index: usize, path: &str, requests: usize) -> Result<(), Failure> {
         let connection = &mut self.connections[index];
         let bytes = match &mut connection.state {
@@ -142,6 +158,7 @@ impl Fleet {
             State::Http2(reader) => reader.requests(self.server, path, requests),
         };
         connection.awaited += requests;
+        // The requests of a connection are some kilobytes, which its send buffer holds.
         let written = connection.socket.write_all(&bytes);
         written.map_err(|err| format!("request on connection {index}: {err}").into())
     }
@@ -163,6 +180,7 @@ impl Fleet {
                     format!("{awaited} answers have not come in {} s", wait.as_secs()).into()
                 );
             }
+            // The first response ends the sleep; the documentation of this function has the reason.
             let sleep = if arrived.is_empty() { left } else { Duration::ZERO };
             match self.poll.poll(&mut self.events, Some(sleep)) {
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
@@ -174,6 +192,7 @@ impl Fleet {
                 let answers = connection.read(&mut self.input);
                 let answers = answers.map_err(|err| format!("connection {index}: {err}"))?;
                 if answers > 0 {
+                    // One time for all responses of a read: they arrived together.
                     let now = Instant::now();
                     arrived.extend(std::iter::repeat_n(now, answers));
                     awaited -= answers;
@@ -186,6 +205,9 @@ impl Fleet {
 
 impl Connection {
     /// Reads the available bytes. Returns the number of completed responses.
+    ///
+    /// # Errors
+    /// The connection was closed, or a response is not 200 or was not requested.
     fn read(&mut self, input: &mut [u8]) -> Result<usize, Failure> {
         let mut answers = 0;
         loop {
@@ -200,6 +222,7 @@ impl Connection {
                 State::Http1(reader) => reader.read(&input[..read])?,
                 State::Http2(reader) => {
                     let answers = reader.read(&input[..read])?;
+                    // Acknowledgements of settings and pings, and window updates.
                     let reply = reader.reply();
                     if !reply.is_empty() {
                         self.socket.write_all(&reply)?;
@@ -213,6 +236,7 @@ impl Connection {
             }
         }
         let awaited = self.awaited.checked_sub(answers);
+        // A surplus response would shift all later times.
         self.awaited = awaited.ok_or("an answer that nobody has asked for")?;
         Ok(answers)
     }

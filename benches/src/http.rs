@@ -14,7 +14,9 @@ use crate::Failure;
 /// The connection.
 #[derive(Debug)]
 pub struct Reader {
+    /// For the `Host` field.
     server: SocketAddr,
+    /// The connection; bytes after a response stay in the buffer.
     socket: BufReader<TcpStream>,
 }
 
@@ -55,6 +57,7 @@ impl Reader {
         self.socket.read_line(&mut line)?;
         let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
         let status = status.ok_or_else(|| format!("{path}: no status in {line:?}"))?;
+        // Only two fields matter. An empty line, which has no colon, ends the head.
         let (mut length, mut gzip) = (None, false);
         loop {
             line.clear();
@@ -68,9 +71,11 @@ impl Reader {
                 _ => {}
             }
         }
+        // Chunked bodies are not supported: the daemon's responses to these requests have a length.
         let length = length.ok_or_else(|| format!("{path}: {status} without a length"))?;
         let mut body = vec![0; length as usize];
         self.socket.read_exact(&mut body)?;
+        // Before decoding, which is not the server's time.
         let arrived = Instant::now();
         if gzip {
             let mut plain = Vec::new();

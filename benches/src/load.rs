@@ -20,18 +20,26 @@ use crate::{
 /// Running publishers.
 #[derive(Debug)]
 pub struct Load {
+    /// The messages of a period, shared by all publishers.
     wire: Arc<Wire>,
+    /// By index, which reports contain.
     publishers: Vec<Publisher>,
     /// The next due time of each.
     due: BinaryHeap<Reverse<(Instant, usize)>>,
 }
 
+/// The connection of one publisher, and its position in the stream.
 #[derive(Debug)]
 struct Publisher {
+    /// Its connection, on which `publish` was accepted.
     socket: TcpStream,
+    /// When its stream begins.
     start: Instant,
+    /// Index of its next message in the period.
     next: usize,
+    /// Complete periods so far.
     periods: u32,
+    /// Pictures sent so far.
     pictures: u64,
 }
 
@@ -68,6 +76,7 @@ impl Load {
     /// A connection was closed.
     pub fn over(sockets: Vec<TcpStream>, wire: Arc<Wire>) -> Result<Self, Failure> {
         let now = Instant::now();
+        // Starts are spread over a group, so that the key frames of the publishers do not coincide.
         let group_us = GROUP * 1_000_000 / FPS;
         let mut noise = Noise(0x2545_f491_4f6c_dd1d);
         let (mut publishers, mut due) = (Vec::new(), BinaryHeap::new());
@@ -92,6 +101,8 @@ impl Load {
                 break;
             }
             let now = Instant::now();
+            // The loop sleeps until the earliest message of all. A late one is sent at once, and
+            // the next due time does not change.
             if at > now {
                 thread::sleep(at - now);
                 continue;
@@ -110,6 +121,7 @@ impl Load {
                 publisher.next = 0;
                 publisher.periods += 1;
             }
+            // Computed from the start of the stream, so that rounding does not add up.
             let at = PERIOD * publisher.periods + self.wire.messages[publisher.next].at;
             self.due.push(Reverse((publisher.start + at, index)));
         }

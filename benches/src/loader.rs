@@ -30,6 +30,7 @@ pub fn wrk(
     seconds: u64,
     directory: &Path,
 ) -> Result<Count, Failure> {
+    // wrk has no option for ciphers, but its OpenSSL reads this file.
     let openssl = directory.join("openssl.cnf");
     fs::write(
         &openssl,
@@ -45,6 +46,7 @@ pub fn wrk(
         "10s",
         url,
     ]))?;
+    // wrk prints these lines only if there were such errors.
     for fault in ["Socket errors", "Non-2xx"] {
         if let Some(line) = output.lines().find(|line| line.trim_start().starts_with(fault)) {
             return Err(format!("{url}: {}", line.trim()).into());
@@ -87,6 +89,7 @@ pub fn h2load(
         before.split_whitespace().next_back()?.parse::<u64>().ok()
     };
     let answers = of("requests: ", " succeeded");
+    // A line that is missing counts as a failure.
     let bad = of("requests: ", " failed").unwrap_or(1)
         + of("status codes: ", " 4xx").unwrap_or(1)
         + of("status codes: ", " 5xx").unwrap_or(1);
@@ -121,6 +124,10 @@ pub fn cipher(address: std::net::SocketAddr) -> Result<String, Failure> {
     }
 }
 
+/// Runs a program to its end. Returns its standard output.
+///
+/// # Errors
+/// It cannot be started, or its exit status is not 0; the error contains its output.
 fn run(command: &mut Command) -> Result<String, Failure> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output: Output =
@@ -136,6 +143,7 @@ fn run(command: &mut Command) -> Result<String, Failure> {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "wrk has four digits")]
 fn size(text: &str) -> Option<u64> {
     let text = text.strip_suffix('B')?;
+    // wrk's units are powers of 1024.
     let (number, unit) = match text.as_bytes().last()? {
         b'K' => (&text[..text.len() - 1], 1),
         b'M' => (&text[..text.len() - 1], 2),

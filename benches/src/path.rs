@@ -73,7 +73,9 @@ pub struct Path {
     pub hub: Hub,
     /// The presentations that it serves.
     pub presentations: Presentations,
+    /// The origin's router, called without a socket.
     router: Arc<Router>,
+    /// Stops the tasks when the path is dropped.
     _stop: DropGuard,
 }
 
@@ -102,6 +104,8 @@ impl Path {
             Arc::new(Open),
             metrics,
         )?;
+        // The same tasks as in the daemon: the RTMP server, the packager and the hub's clock.
+        // Nothing retires, so the first token of the server is never cancelled.
         let stop = CancellationToken::new();
         tokio::spawn(server.serve(CancellationToken::new(), stop.clone()));
         tokio::spawn(packager.serve(stop.clone()));
@@ -140,6 +144,7 @@ impl Path {
         let Some(oldest) = first.tracks[track.get()].segments.first() else {
             return;
         };
+        // The oldest held segment is complete, so its parts are available at once.
         let (mut msn, mut part) = (oldest.msn, 0);
         drop(first);
         while let Some(presentation) =
@@ -148,10 +153,14 @@ impl Path {
             let Some(segment) = presentation.tracks[track.get()].segment(msn) else {
                 return;
             };
+            // The segment is complete with fewer parts: the awaited one is the first of the next
+            // segment.
             if part >= segment.parts.len() {
                 (msn, part) = (msn + 1, 0);
                 continue;
             }
+            // Not held during the request: a snapshot keeps its segments in memory, which would
+            // distort measurements of memory.
             drop(presentation);
             let address = format!("/media/{}/{name}/{msn}.{part}.m4s", live.broadcast());
             if !each(frames(self.get(&address).await.into_body()).await).await {
@@ -175,6 +184,8 @@ impl Path {
             return;
         };
         drop(first);
+        // A segment is requested when its first part is complete; its body then grows until the
+        // segment ends.
         while live.changed(track, msn, Some(0), LIMIT).await.is_some_and(|now| !now.ended) {
             let address = format!("/media/{}/{name}/{msn}.m4s", live.broadcast());
             let mut body = self.get(&address).await.into_body();
@@ -211,6 +222,7 @@ pub async fn get_as(router: &Router, path: &str, encodings: &'static str) -> Res
     let headers = request.headers_mut();
     headers.insert(http::header::HOST, http::HeaderValue::from_static("origin"));
     headers.insert(http::header::ACCEPT_ENCODING, http::HeaderValue::from_static(encodings));
+    // A path that is not valid leaves the default, `/`.
     if let Ok(uri) = path.parse() {
         *request.uri_mut() = uri;
     }

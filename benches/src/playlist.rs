@@ -43,6 +43,7 @@ impl Media {
                     attribute(attributes, "DURATION").and_then(|seconds| seconds.parse().ok());
                 media.parts.extend(id.zip(duration));
             } else if let Some(attributes) = line.strip_prefix("#EXT-X-PRELOAD-HINT:") {
+                // The hint of a map is not a part, so it does not replace an earlier one.
                 media.hint = attribute(attributes, "URI").and_then(PartId::parse).or(media.hint);
             }
         }
@@ -50,6 +51,8 @@ impl Media {
     }
 }
 
+/// The value of an attribute without its quotation marks. Values with commas are not supported;
+/// ours have none.
 fn attribute<'a>(attributes: &'a str, name: &str) -> Option<&'a str> {
     let found = attributes
         .split(',')

@@ -21,6 +21,7 @@ const TICKS: f64 = 100.0;
 /// A running server. Dropping it ends it.
 #[derive(Debug)]
 pub struct Server {
+    /// The process, or `taskset` until it has replaced itself by the program.
     child: Child,
 }
 
@@ -54,6 +55,7 @@ impl Server {
         core: Option<usize>,
         set: impl FnOnce(&mut Command),
     ) -> Result<Self, Failure> {
+        // `taskset` sets the mask before the program starts, so that all of its threads inherit it.
         let mut command = match core {
             Some(core) => {
                 let mut command = Command::new("taskset");
@@ -84,6 +86,7 @@ impl Server {
     /// It has not ended within `limit`.
     pub fn terminate(&mut self, limit: Duration) -> Result<Duration, Failure> {
         let started = Instant::now();
+        // The standard library can only send SIGKILL.
         Command::new("kill").arg(self.id().to_string()).status()?;
         while started.elapsed() < limit {
             if self.child.try_wait()?.is_some() {
@@ -100,6 +103,7 @@ impl Server {
     /// The process has ended.
     pub fn usage(&self) -> Result<Usage, Failure> {
         let mut all = Usage::default();
+        // Workers are children of the daemon, and their cost is part of its.
         for id in family(self.id())? {
             let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
             // The name, in parentheses, may contain any character; the third field follows it.
@@ -109,6 +113,7 @@ impl Server {
             all.user_s += field(14).unwrap_or(0.0) / TICKS;
             all.system_s += field(15).unwrap_or(0.0) / TICKS;
             for task in fs::read_dir(format!("/proc/{id}/task"))? {
+                // A thread may end between the listing and the read; its time is then missing.
                 let ran = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
                 let ran = ran.split(' ').next().and_then(|ns| ns.parse::<f64>().ok());
                 all.scheduled_s += ran.unwrap_or(0.0) / 1e9;
@@ -131,6 +136,7 @@ impl Drop for Server {
         }
         // SIGTERM first, so that it ends its children.
         let _ = Command::new("kill").arg(self.id().to_string()).status();
+        // At most 2 s, then SIGKILL.
         for _ in 0..100 {
             if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
                 return;
@@ -143,6 +149,9 @@ impl Drop for Server {
 }
 
 /// A process and its children.
+///
+/// # Errors
+/// The process has ended.
 fn family(id: u32) -> Result<Vec<u32>, Failure> {
     let mut family = vec![id];
     // A child belongs to the thread that started it.
@@ -192,6 +201,7 @@ impl Daemon {
         Self::begin(core, Some(certificate), settings)
     }
 
+    /// Starts the daemon, with TLS if there is a certificate, and waits for its listeners.
     fn begin(
         core: Option<usize>,
         certificate: Option<&Certificate>,
@@ -200,6 +210,7 @@ impl Daemon {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let program = option("--daemon", release(&root, "streamforge"))?;
         let config = option("--config", root.join("conf/streamforge.toml"))?;
+        // HTTPS and HTTP/3 share a port, so one that is free in TCP and UDP is chosen here.
         let https = certificate.map(|_| free_port()).transpose()?;
         if !program.exists() {
             return Err(format!("{} is not there: cargo build --release", program.display()).into());
@@ -208,6 +219,8 @@ impl Daemon {
             command.args(["--log-format", "json", "serve", "--config"]);
             command.arg(&config);
             command.env("STREAMFORGE_PUBLISH_POLICY", "open");
+            // Ports of 0: the kernel chooses them, and the log has the result. Runs at the same
+            // time do not disturb each other.
             for listener in ["RTMP", "HTTP", "ADMIN"] {
                 command.env(format!("STREAMFORGE_{listener}_LISTEN"), "127.0.0.1:0");
             }
@@ -232,12 +245,14 @@ impl Daemon {
                         };
                         let _ = tell.send((field("listener"), field("addr")));
                     }
+                    // Everything above INFO, and lines that are not JSON, may explain a result.
                     Ok(entry) if entry["level"] == "INFO" => {}
                     _ => eprintln!("daemon: {line}"),
                 }
             }
         });
         let (mut rtmp, mut http, mut admin) = (None, None, None);
+        // The daemon logs its listeners only after all parts run.
         while rtmp.is_none() || http.is_none() || admin.is_none() {
             let told = told.recv_timeout(Duration::from_secs(10));
             let (listener, address) = told.map_err(|_| "the daemon does not listen")?;
@@ -255,6 +270,7 @@ impl Daemon {
     }
 }
 
+/// The path of a release binary of this workspace.
 fn release(root: &Path, name: &str) -> PathBuf {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);

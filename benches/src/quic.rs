@@ -98,6 +98,7 @@ pub async fn ask(
     let uri: Uri = format!("https://{NAME}:{}{path}", server.port()).parse()?;
     let (mut drivers, mut streams) = (JoinSet::new(), JoinSet::new());
     let mut connections = Vec::new();
+    // Connections are opened before the count begins, so that handshakes are not measured.
     for _ in 0..breadth.connections {
         connections.push(connect(endpoint, server, &mut drivers).await?);
     }
@@ -107,6 +108,7 @@ pub async fn ask(
             let (mut requests, uri) = (requests.clone(), uri.clone());
             streams.spawn(async move {
                 let mut whole = 0;
+                // The time is checked between requests only: each response is whole.
                 while begin.elapsed() < seconds {
                     let got = get(&mut requests, uri.clone()).await?;
                     if got != (200, length) {
@@ -127,12 +129,16 @@ pub async fn ask(
         answered.whole += stream??;
     }
     answered.took = begin.elapsed();
+    // The last handle closes the connection, so the drivers can end.
     drop(connections);
     drivers.shutdown().await;
     Ok(answered)
 }
 
 /// Status and length of a response, read to its end.
+///
+/// # Errors
+/// The connection or the stream was closed.
 async fn get(
     requests: &mut SendRequest<OpenStreams, Bytes>,
     uri: Uri,
@@ -162,6 +168,7 @@ pub async fn serve(
     let endpoint =
         Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))?;
     listening(endpoint.local_addr()?);
+    // A failed connection or request ends only its own task.
     while let Some(incoming) = endpoint.accept().await {
         let body = body.clone();
         tokio::spawn(async move {
@@ -184,6 +191,7 @@ pub async fn serve(
     Ok(())
 }
 
+/// The flow control of both sides: windows that do not limit the rate on loopback.
 fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
@@ -193,6 +201,7 @@ fn transport() -> TransportConfig {
     transport
 }
 
+/// A UDP socket with large buffers, because bursts are dropped otherwise.
 fn socket(address: SocketAddr) -> Result<UdpSocket, Failure> {
     let socket =
         socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, None)?;

@@ -14,12 +14,15 @@ use mio::{
 
 use crate::Failure;
 
+/// The token of the listener; connections have their index.
 const LISTENER: Token = Token(usize::MAX);
 /// Maximum size of a head; ours are far shorter.
 const HEAD_BYTES: usize = 4_096;
 
+/// A client's connection.
 #[derive(Debug)]
 struct Connection {
+    /// The connection, not blocking.
     socket: TcpStream,
     /// Bytes of the response that are still to be written.
     left: usize,
@@ -45,6 +48,7 @@ pub fn park(answer: &[u8], listening: impl FnOnce(SocketAddr)) -> Result<(), Fai
     run(answer, listening, false)
 }
 
+/// Runs the loop: responds at once, or at `/go`.
 fn run(answer: &[u8], listening: impl FnOnce(SocketAddr), at_once: bool) -> Result<(), Failure> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(1_024);
@@ -54,6 +58,7 @@ fn run(answer: &[u8], listening: impl FnOnce(SocketAddr), at_once: bool) -> Resu
     let mut connections: Vec<Option<Connection>> = Vec::new();
     let mut head = [0; HEAD_BYTES];
     loop {
+        // A signal, for example of a profiler, interrupts the wait.
         if let Err(err) = poll.poll(&mut events, None) {
             if err.kind() == io::ErrorKind::Interrupted {
                 continue;
@@ -67,6 +72,8 @@ fn run(answer: &[u8], listening: impl FnOnce(SocketAddr), at_once: bool) -> Resu
                     socket.set_nodelay(true)?;
                     let place =
                         connections.iter().position(Option::is_none).unwrap_or(connections.len());
+                    // mio's epoll is edge-triggered, so both interests are registered once and
+                    // never changed.
                     let both = Interest::READABLE | Interest::WRITABLE;
                     poll.registry().register(&mut socket, Token(place), both)?;
                     let connection = Connection { socket, left: 0, asked: false };
@@ -85,6 +92,7 @@ fn run(answer: &[u8], listening: impl FnOnce(SocketAddr), at_once: bool) -> Resu
                 *place = None;
             }
         }
+        // In one pass over all connections, which is the least that any server needs.
         if go {
             for place in &mut connections {
                 let Some(connection) = place.as_mut().filter(|connection| connection.asked) else {
@@ -137,10 +145,12 @@ impl Connection {
         true
     }
 
+    /// The response is to be written from its start.
     fn begin(&mut self, answer: &[u8]) {
         (self.left, self.asked) = (answer.len(), false);
     }
 
+    /// Writes as much as the socket accepts. Returns `false` when the connection has ended.
     fn flush(&mut self, answer: &[u8]) -> bool {
         while self.left > 0 {
             match self.socket.write(&answer[answer.len() - self.left..]) {

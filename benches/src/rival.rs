@@ -49,6 +49,7 @@ pub fn nginx(directory: &Path, certificate: &Certificate, core: usize) -> Result
     let server = Server::start(Path::new("/usr/sbin/nginx"), Some(core), |command| {
         command.arg("-c").arg(&file).arg("-e").arg(directory.join("nginx.log"));
     })?;
+    // Both listeners are opened before the first accept, so one is enough to check.
     listens(tls, "nginx", &directory.join("nginx.log"))?;
     Ok(Rival { server, plain: Some(plain), tls: Some(tls) })
 }
@@ -73,6 +74,7 @@ pub fn varnish(directory: &Path, origin: SocketAddr, core: usize) -> Result<Riva
             .args(["-F", "-j", "none", "-s", "malloc,256m", "-n"])
             .arg(directory.join("varnish"));
         command.arg("-a").arg(plain.to_string()).arg("-f").arg(&file);
+        // Its standard output does not belong in the results.
         command.stdout(Stdio::null());
         if let Ok(log) = fs::File::create(&log) {
             command.stderr(log);
@@ -114,6 +116,10 @@ pub fn caddy(directory: &Path, certificate: &Certificate, core: usize) -> Result
     Ok(Rival { server, plain: None, tls: Some(tls) })
 }
 
+/// Waits until a server accepts connections, at most 10 s.
+///
+/// # Errors
+/// It does not; the error contains its log.
 fn listens(address: SocketAddr, name: &str, log: &Path) -> Result<(), Failure> {
     for _ in 0..200 {
         if TcpStream::connect(address).is_ok() {

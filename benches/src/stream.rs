@@ -23,14 +23,16 @@ pub const AUDIO_BPS: u64 = 128_000;
 /// Bits a second of the programs' publishers.
 pub const BITRATE_BPS: u64 = 2_500_000;
 
+/// Samples of an AAC frame.
 const SAMPLES: u64 = 1_024;
 /// Key frames take a tenth of their group's bytes.
 const KEY_SHARE: u64 = 10;
 
 /// `AVCDecoderConfigurationRecord`: 640x360, high profile, lengths of 4 bytes.
 pub const AVC: &[u8] =
-    b"\x01\x64\x00\x1e\xff\xe1\x00\x19\x67\x64\x00\x1e\xac\xd9\x40\xa0\x2f\xf9\x70\x11\x00\x00\x03\x03\xe9\x00\x00\
-    \xea\x60\x0f\x16\x2d\x96\x01\x00\x06\x68\xeb\xe3\xcb\x22\xc0\xfd\xf8\xf8\x00";
+    b"\x01\x64\x00\x1e\xff\xe1\x00\x19\x67\x64\x00\x1e\xac\xd9\x40\xa0\x2f\xf9\x70\x11\
+    \x00\x00\x03\x03\xe9\x00\x00\xea\x60\x0f\x16\x2d\x96\x01\x00\x06\x68\xeb\xe3\xcb\x22\xc0\
+    \xfd\xf8\xf8\x00";
 /// `AudioSpecificConfig`: AAC-LC, 48 kHz, stereo.
 pub const AAC: &[u8] = b"\x11\x90";
 
@@ -86,6 +88,7 @@ impl Stream {
     /// The same with audio of another rate.
     pub fn with_audio(bitrate_bps: u64, audio_bps: u64) -> Self {
         let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
+        // The bit rate is that of both tracks, as encoders' settings add up.
         let group_bytes = bitrate_bps.saturating_sub(audio_bps) / 8 * GROUP / FPS;
         let key_bytes = group_bytes / KEY_SHARE;
         let mean = (group_bytes - key_bytes) / (GROUP - 1);
@@ -97,6 +100,7 @@ impl Stream {
             let nal = if key { 0x65 } else { 0x41 };
             let mut body = BytesMut::new();
             body.put_slice(&[if key { 0x17 } else { 0x27 }, 1, 0, 0, 0]);
+            // The NAL unit's length includes its header byte.
             body.put_u32(u32::try_from(len + 1).unwrap_or(u32::MAX));
             body.put_u8(nal);
             // first_mb_in_slice 0, then slice_type 7 (I) or 5 (P): ITU-T H.264 7.3.3.
@@ -110,6 +114,7 @@ impl Stream {
             noise.fill(&mut body, audio_bps * SAMPLES / AUDIO_HZ / 8);
             tags.push(tag(Kind::Audio, n * SAMPLES * 1_000_000 / AUDIO_HZ, true, body));
         }
+        // The sort is stable: of frames that are due at the same time the picture is sent first.
         tags.sort_by_key(|tag| tag.at);
         Self {
             headers: [
@@ -126,6 +131,7 @@ impl Stream {
     }
 }
 
+/// A tag that is due `at_us` microseconds after the period's start.
 fn tag(kind: Kind, at_us: u64, key: bool, body: BytesMut) -> Tag {
     Tag {
         kind,
@@ -155,6 +161,7 @@ impl Noise {
         self.draw() % limit
     }
 
+    /// Appends `len` bytes of noise.
     fn fill(&mut self, to: &mut BytesMut, len: u64) {
         for _ in 0..len {
             to.put_u8(self.draw().to_le_bytes()[3] | 1);

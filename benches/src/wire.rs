@@ -33,11 +33,15 @@ pub struct Wire {
 
 /// Message types (RTMP 1.0 5.4.1, 7.1.4, 7.1.5).
 pub(crate) const VIDEO: u8 = 9;
+/// An audio message, an FLV tag body.
 pub(crate) const AUDIO: u8 = 8;
+/// Changes the size of the sender's chunks.
 pub(crate) const SET_CHUNK_SIZE: u8 = 1;
 /// Chunk streams of control messages, audio and video, as in librtmp.
 pub(crate) const CONTROL_CSID: u8 = 2;
+/// The chunk stream of audio.
 pub(crate) const AUDIO_CSID: u8 = 4;
+/// The chunk stream of video.
 pub(crate) const VIDEO_CSID: u8 = 6;
 
 impl Wire {
@@ -60,6 +64,8 @@ impl Wire {
                 Kind::Video => &mut video,
                 Kind::Audio => &mut audio,
             };
+            // Modulo the period: the first frame's difference is taken from the last one of the
+            // period before.
             let step = (tag.stamp_ms + period_ms - *before) % period_ms;
             *before = tag.stamp_ms;
             let start = bytes.len();
@@ -97,10 +103,12 @@ pub(crate) fn full(
     out.put_uint(stamp_ms.into(), 3);
     out.put_uint(body.len() as u64, 3);
     out.put_u8(kind);
+    // The message stream is the only little-endian field (RTMP 1.0 5.3.1.2.5).
     out.put_u32_le(stream);
     chunks(out, csid, body, size);
 }
 
+/// Appends a message body in chunks of `size`. Each chunk but the first has a format 3 header.
 fn chunks(out: &mut Vec<u8>, csid: u8, body: &[u8], size: usize) {
     for (n, chunk) in body.chunks(size).enumerate() {
         if n > 0 {

@@ -22,6 +22,7 @@ const MAX_NAMES: usize = 8;
 pub(crate) struct Facts {
     /// Its host names and addresses, otherwise its subject.
     pub(crate) names: Vec<String>,
+    /// The end of its validity.
     pub(crate) not_after: SystemTime,
 }
 
@@ -46,6 +47,8 @@ impl Facts {
         let alternatives = parsed.subject_alternative_name().ok().flatten();
         let alternatives = alternatives.map(|extension| &extension.value.general_names);
         let mut names: Vec<String> = alternatives.into_iter().flatten().filter_map(name).collect();
+        // Old certificates have their name only in the subject. TLS clients ignore it (RFC 9525 2),
+        // but an operator recognises the certificate by it.
         if names.is_empty() {
             names.push(parsed.subject().to_string());
         }
@@ -63,6 +66,7 @@ impl Facts {
         self.left(now).is_none_or(|left| left < SOON)
     }
 
+    /// Logs a warning if it needs to be renewed.
     pub(super) fn warn_if_soon_over(&self) {
         if self.is_soon_over(SystemTime::now()) {
             warn!(facts = %self, "certificate expires soon: renew it");
@@ -85,6 +89,7 @@ impl fmt::Display for Facts {
     }
 }
 
+/// A host name or an address as text; other kinds of names are left out.
 fn name(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
@@ -99,6 +104,7 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
 
 /// A time before 1970 is `None`; a time after the year 9999 is that year.
 fn time(time: ASN1Time) -> Option<SystemTime> {
+    /// 9999-12-31T23:59:59Z, the last time that RFC 3339 can represent.
     const LAST: u64 = 253_402_300_799;
     let seconds = u64::try_from(time.timestamp()).ok()?.min(LAST);
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))

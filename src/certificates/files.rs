@@ -43,7 +43,9 @@ impl Files {
 /// A valid pair.
 #[derive(Debug)]
 pub(crate) struct Loaded {
+    /// The chain and its key, as rustls uses them.
     pub(super) key: Arc<CertifiedKey>,
+    /// Names and validity, for logs and metrics.
     pub(crate) facts: Facts,
 }
 
@@ -53,6 +55,7 @@ pub(super) fn read(file: &Path) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     let opened = fs::File::open(file).map_err(unreadable)?;
     let length = opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    // A path may name a device or a large file by mistake.
     if length as u64 > MAX_FILE_BYTES {
         return Err(unreadable(io::Error::other("more than 1 MiB")));
     }
@@ -71,6 +74,7 @@ pub(super) fn parse(files: &Files, cert: &[u8], key: &[u8]) -> Result<Loaded, Er
         .map_err(|source| Error::NoKey { file: files.key.clone(), source })?;
     let mismatch =
         |source| Error::Mismatch { cert: files.cert.clone(), key: files.key.clone(), source };
+    // This also checks that the key belongs to the certificate.
     let key = CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(mismatch)?;
     Ok(Loaded { key: Arc::new(key), facts })
 }

@@ -38,6 +38,7 @@ pub(crate) fn keep(data_dir: &Path) -> Result<Files, Error> {
     Ok(files)
 }
 
+/// Creates a pair for `localhost`, its addresses and the host's name.
 fn make(folder: &Path, files: &Files) -> Result<(), NotMade> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -57,6 +58,8 @@ fn make(folder: &Path, files: &Files) -> Result<(), NotMade> {
     let certificate = params.self_signed(&key)?;
 
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    // The key first: if the daemon ends between the first two writes, the certificate is missing
+    // and a new pair is created.
     write(&files.key, 0o600, key.serialize_pem().as_bytes())?;
     write(&files.cert, 0o644, certificate.pem().as_bytes())?;
     Ok(())
@@ -65,9 +68,12 @@ fn make(folder: &Path, files: &Files) -> Result<(), NotMade> {
 /// Writes the whole file, or nothing.
 fn write(file: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
     let new = file.with_extension("new");
+    // An earlier attempt may have left it. `create_new` follows no link that another user could
+    // have placed.
     let _ = fs::remove_file(&new);
     let mut written = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
     written.write_all(content)?;
+    // On disk before the rename: otherwise a crash of the machine could leave an empty file.
     written.sync_all()?;
     fs::rename(&new, file)
 }

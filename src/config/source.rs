@@ -26,6 +26,7 @@ pub(crate) fn default_file() -> Option<PathBuf> {
 /// A configuration together with its explicit settings, so that two can be compared key by key.
 #[derive(Debug, Clone)]
 pub(crate) struct Loaded {
+    /// The checked settings, defaults included.
     pub(crate) config: Config,
     /// The values from the file and the environment.
     said: Table,
@@ -52,6 +53,7 @@ impl Loaded {
         self.with(newer, |key| take(&name(key)))
     }
 
+    /// This configuration, with the keys of `newer` that `take` selects.
     fn with(&self, newer: &Self, take: impl Fn(&Key) -> bool) -> Option<Self> {
         let mut said = self.said.clone();
         let keys: BTreeSet<_> = keys(&self.said).chain(keys(&newer.said)).collect();
@@ -66,6 +68,7 @@ impl Loaded {
 /// A section and a key, or a key outside of sections.
 type Key = (Option<String>, String);
 
+/// The key as in `changes`, for example `live.part_ms`.
 fn name((section, key): &Key) -> String {
     match section {
         Some(section) => format!("{section}.{key}"),
@@ -73,6 +76,7 @@ fn name((section, key): &Key) -> String {
     }
 }
 
+/// All keys of a table, a section's keys with their section.
 fn keys(table: &Table) -> impl Iterator<Item = Key> {
     table.iter().flat_map(|(name, value)| match value {
         Value::Table(section) => {
@@ -82,6 +86,7 @@ fn keys(table: &Table) -> impl Iterator<Item = Key> {
     })
 }
 
+/// The value of a key, if it is set explicitly.
 fn look_up<'a>(table: &'a Table, (section, key): &Key) -> Option<&'a Value> {
     match section {
         Some(section) => table.get(section)?.get(key),
@@ -89,6 +94,7 @@ fn look_up<'a>(table: &'a Table, (section, key): &Key) -> Option<&'a Value> {
     }
 }
 
+/// Sets or removes the value of a key.
 fn set(table: &mut Table, (section, key): &Key, value: Option<Value>) {
     let table = match section {
         Some(section) => {
@@ -130,6 +136,8 @@ pub(crate) fn load(
 /// Each setting of the environment as a table with one entry.
 type Settings = Vec<(String, Table)>;
 
+/// Parses the text of a file, and lays the settings of the environment over it. The constraints
+/// between values are not checked.
 pub(super) fn parse(file: &Path, text: &str, settings: &Settings) -> Result<Loaded, Error> {
     // The file alone is parsed first, because only then an error has its line.
     let config: Config = toml::from_str(text).map_err(|err| at_line(file, text, &err))?;
@@ -170,6 +178,8 @@ pub(super) fn settings(
             let table = at_path(&path, value);
             Config::deserialize(table.clone()).map(|_| table)
         });
+        // The first attempt decides about the error, because a value that parses as TOML was
+        // probably meant so.
         let table = match tries.next() {
             Some(Ok(table)) => table,
             Some(Err(err)) => match tries.next() {
@@ -180,6 +190,7 @@ pub(super) fn settings(
         };
         settings.push((name, table));
     }
+    // Two names may differ only in case. With this order the same one wins at each start.
     settings.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(settings)
 }
@@ -196,6 +207,7 @@ fn at_path(path: &str, value: Value) -> Table {
     }
 }
 
+/// Merges tables: a value of `over` replaces the one below it, but sections keep their other keys.
 fn lay_over(table: &mut Table, over: Table) {
     for (key, value) in over {
         match (table.get_mut(&key), value) {

@@ -15,6 +15,7 @@ impl<const MIN: u64, const MAX: u64> Within<MIN, MAX> {
         Self(value)
     }
 
+    /// The number.
     pub(crate) fn get(self) -> u64 {
         self.0
     }
@@ -22,10 +23,13 @@ impl<const MIN: u64, const MAX: u64> Within<MIN, MAX> {
 
 impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Within<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // TOML's integers are signed, so a negative number must get the error of the range, not of
+        // the type.
         deserializer.deserialize_i64(Visitor::<MIN, MAX>)
     }
 }
 
+/// Parses a number and checks its range.
 struct Visitor<const MIN: u64, const MAX: u64>;
 
 impl<const MIN: u64, const MAX: u64> de::Visitor<'_> for Visitor<MIN, MAX> {

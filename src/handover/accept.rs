@@ -27,8 +27,11 @@ const MAX_SOCKETS: usize = 1024;
 /// The old process, as seen by the new one.
 #[derive(Debug)]
 pub(crate) struct Predecessor {
+    /// The socket to the old process.
     channel: Channel,
+    /// Path of its Unix socket.
     local: PathBuf,
+    /// See [`Predecessor::numbers`].
     numbers: Numbers,
 }
 
@@ -44,8 +47,8 @@ impl Predecessor {
         let all = async {
             let mut sockets = Vec::new();
             loop {
-                // All sockets come before Start. A sender that exceeds the limit is refused as out
-                // of turn.
+                // All sockets precede Start. A sender that exceeds the limit is refused as out of
+                // turn.
                 match channel.receive().await? {
                     (Message::Socket { purpose, address }, descriptors)
                         if sockets.len() < MAX_SOCKETS =>
@@ -59,6 +62,8 @@ impl Predecessor {
                     (Message::Quic { address, note }, descriptors)
                         if sockets.len() < MAX_SOCKETS =>
                     {
+                        // The first descriptor is the socket; the others lead to former owners,
+                        // whose datagrams are forwarded.
                         let (socket, rest) = first(descriptors)?;
                         let inboxes = rest.into_iter().map(UnixDatagram::from).collect();
                         sockets.push(Open {
@@ -125,6 +130,7 @@ impl Predecessor {
         self.tell(&Message::Reload).await;
     }
 
+    /// Sends a message. A failure means that the old process has ended, which needs no action.
     async fn tell(&self, message: &Message) {
         if let Err(err) = self.channel.send(message, &[]).await {
             debug!(%err, "the old process cannot be notified");
@@ -132,6 +138,7 @@ impl Predecessor {
     }
 }
 
+/// The first descriptor, and the others.
 fn first(mut descriptors: Vec<OwnedFd>) -> io::Result<(OwnedFd, Vec<OwnedFd>)> {
     match descriptors.is_empty() {
         true => Err(io::Error::other("a socket came without its descriptor")),

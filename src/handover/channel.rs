@@ -56,6 +56,7 @@ impl Channel {
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(), Error> {
         let packet = message.write()?;
+        // Packets are sent whole or not at all, so a cancelled call leaves no partial message.
         let sent = self.0.async_io(Interest::WRITABLE, || {
             let mut space =
                 [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
@@ -86,11 +87,14 @@ impl Channel {
                 })
                 .flatten()
                 .collect();
+            // A truncated packet or control message is never valid: both buffers have the maximum
+            // size.
             let cut = got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
             packet.truncate(got.bytes);
             Ok((packet, descriptors, cut))
         });
         let (packet, descriptors, cut) = received.await.map_err(closed)?;
+        // No message is empty, so an empty packet is the end of the stream.
         if packet.is_empty() {
             return Err(Error::Gone);
         }
@@ -101,6 +105,7 @@ impl Channel {
     }
 }
 
+/// The error of a system call; [`Error::Gone`] if the other end has closed.
 fn closed(err: io::Error) -> Error {
     let gone = [Errno::PIPE, Errno::CONNRESET];
     match Errno::from_io_error(&err) {

@@ -58,6 +58,10 @@ impl Message {
         }
     }
 
+    /// Serialises the message as one packet.
+    ///
+    /// # Errors
+    /// [`Malformed::TooLong`].
     pub(super) fn write(&self) -> Result<Vec<u8>, Malformed> {
         let mut packet = vec![VERSION];
         serde_json::to_writer(&mut packet, self).map_err(|_| Malformed::NotAMessage)?;
@@ -67,6 +71,11 @@ impl Message {
         }
     }
 
+    /// Parses one packet. The version is checked first, so that the JSON may differ between
+    /// versions.
+    ///
+    /// # Errors
+    /// [`Malformed::Version`], [`Malformed::NotAMessage`].
     pub(super) fn parse(packet: &[u8]) -> Result<Self, Malformed> {
         match packet.split_first() {
             Some((&VERSION, json)) => {

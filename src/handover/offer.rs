@@ -38,7 +38,9 @@ const OWN_VARIABLES: [&str; 5] =
 /// The command line of this process, for the next one.
 #[derive(Debug)]
 pub(crate) struct Launch {
+    /// The path of the program, which an upgrade has replaced by then.
     program: PathBuf,
+    /// The arguments of this process, and [`FLAG`].
     args: Vec<OsString>,
 }
 
@@ -74,6 +76,8 @@ impl Launch {
         let (channel, theirs) = Channel::pair()?;
         let mut command = Command::new(&self.program);
         command.args(&self.args).stdin(Stdio::from(theirs));
+        // The new process gets its sockets over the channel. With these variables it would take the
+        // descriptors of the service manager, which it does not have.
         for name in OWN_VARIABLES {
             command.env_remove(name);
         }
@@ -102,6 +106,7 @@ impl Launch {
 
 /// A process that is not ready yet. Dropping it ends the process and reverts the hand-over.
 struct Starting {
+    /// `None` when it has started.
     child: Option<Child>,
     /// QUIC sockets that were handed over.
     given: Vec<QuicHandover>,
@@ -115,6 +120,7 @@ impl Starting {
         sockets: &Sockets,
         start: &Message,
     ) -> Result<(), Error> {
+        // One packet for each socket, because the number of descriptors in a packet is limited.
         for open in sockets.iter() {
             let (purpose, address) = (open.purpose, open.address);
             match &open.socket {
@@ -124,6 +130,7 @@ impl Starting {
                 }
                 Any::Served(quic) => {
                     let legacy = quic.prepare()?;
+                    // Noted before the send, so that a failure reverts this socket too.
                     self.given.push(quic.clone());
                     let mut descriptors = vec![legacy.socket.as_fd()];
                     descriptors.extend(legacy.inboxes.iter().map(AsFd::as_fd));
@@ -172,7 +179,9 @@ impl Drop for Starting {
 /// The new process, as seen by the old one. It continues when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Successor {
+    /// The socket to the new process. Its close shows the new process that this one has ended.
     channel: Channel,
+    /// Its process, for the exit status.
     child: Child,
 }
 

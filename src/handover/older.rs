@@ -25,6 +25,7 @@ const MAX_BYTES: usize = 4 << 20;
 /// The old process, as long as it runs.
 #[derive(Debug)]
 pub(crate) struct Older {
+    /// Path of its Unix socket.
     socket: PathBuf,
 }
 
@@ -34,6 +35,10 @@ impl Older {
         Self { socket: socket.into() }
     }
 
+    /// Sends one request.
+    ///
+    /// # Errors
+    /// The process has ended, or its response is invalid or larger than [`MAX_BYTES`].
     async fn send(
         &self,
         request: Request<()>,
@@ -41,6 +46,7 @@ impl Older {
         let stream = UnixStream::connect(&self.socket).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let mut request = request.map(|()| Empty::<Bytes>::new());
+        // A request of HTTP/1.1 needs a Host (RFC 9112 3.2), and the original one may be of HTTP/2.
         let host = HeaderValue::from_static("localhost");
         request.headers_mut().insert(header::HOST, host);
         let answer = async {

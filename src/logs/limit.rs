@@ -37,8 +37,11 @@ pub(super) struct Limit(Arc<Mutex<HashMap<Identifier, Place>>>);
 /// Messages of one place since the start of its window.
 #[derive(Debug)]
 struct Place {
+    /// The place: level, target and line.
     metadata: &'static Metadata<'static>,
+    /// Start of the window.
     since: Instant,
+    /// Messages in the window, suppressed ones included.
     count: u64,
     /// Suppressed messages of all windows since the last report.
     left_out: u64,
@@ -47,8 +50,11 @@ struct Place {
 /// Suppressed messages of one place.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LeftOut {
+    /// The module of the place.
     pub(super) target: &'static str,
+    /// Its line in the source, if known.
     pub(super) line: Option<u32>,
+    /// Number of suppressed messages.
     pub(super) count: u64,
 }
 
@@ -56,6 +62,7 @@ impl Limit {
     /// Counts one message of the place that `metadata` describes. Returns whether it may be
     /// written.
     fn permits(&self, metadata: &'static Metadata<'static>, now: Instant) -> bool {
+        // In `tracing` the more verbose level is the greater one: debug and trace.
         if *metadata.level() > Level::INFO {
             return true;
         }
@@ -87,6 +94,7 @@ impl Limit {
                 count: std::mem::take(&mut place.left_out),
             })
             .collect();
+        // A place that returns later gets a new window, so nothing is lost.
         places.retain(|_, place| now.saturating_duration_since(place.since) < WINDOW);
         left_out
     }

@@ -23,6 +23,7 @@ use transcoder::{
 pub(crate) struct ApiService(axum::Router);
 
 impl ApiService {
+    /// The service of these routes.
     pub(crate) fn new(router: axum::Router) -> Self {
         Self(router)
     }
@@ -42,6 +43,7 @@ impl MountedService for ApiService {
 /// The operator's routes, which refuse the requests that viewers' listeners refuse.
 pub(crate) fn strict(router: axum::Router, max_headers: usize) -> axum::Router {
     use axum::{extract::Request, middleware, response::IntoResponse};
+    // Axum accepts requests whose target or framing is ambiguous, so they are refused before it.
     let check = move |request: Request, next: middleware::Next| async move {
         match request::refusal(&request, max_headers, false) {
             Some(Refusal { status, reason }) => (status, format!("{reason}\n")).into_response(),
@@ -54,7 +56,9 @@ pub(crate) fn strict(router: axum::Router, max_headers: usize) -> axum::Router {
 /// The audience of both protocols.
 #[derive(Debug)]
 pub(crate) struct AudienceCount {
+    /// Players over HTTP, by channel.
     pub(crate) http: Audience,
+    /// Players over RTMP, by broadcast.
     pub(crate) rtmp: ingest_rtmp::Metrics,
 }
 
@@ -84,7 +88,9 @@ impl Renditions for LadderStatus {
 /// The posters of channels.
 #[derive(Debug)]
 pub(crate) struct ChannelPosters {
+    /// Finds the broadcast of a channel.
     pub(crate) hub: Hub,
+    /// The pictures of broadcasts.
     pub(crate) pictures: Pictures,
 }
 
@@ -93,6 +99,7 @@ impl Posters for ChannelPosters {
         &self,
         channel: &ChannelName,
     ) -> Pin<Box<dyn Future<Output = Option<Poster>> + Send + '_>> {
+        // Looked up now, because the future must not borrow the channel's name.
         let broadcast = self.hub.broadcast(channel);
         Box::pin(async move {
             let picture = self.pictures.newest(&broadcast?).await?;

@@ -52,25 +52,34 @@ impl fmt::Display for Part {
 /// The running parts.
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
+    /// In the order of their start.
     running: Vec<Running>,
     /// Notified when a part ends, for any reason.
     ended: Arc<Notify>,
+    /// The last part that panicked; the exit status depends on it.
     panicked: Option<Part>,
 }
 
+/// A part and its task.
 #[derive(Debug)]
 struct Running {
+    /// Its name, in logs and errors.
     part: Part,
+    /// Cancelled to stop it.
     stop: CancellationToken,
     /// Cancelled when it has ended.
     ended: CancellationToken,
+    /// Whether it may end by itself, because this process drains.
     may_end: bool,
+    /// The result shows a panic.
     task: JoinHandle<()>,
 }
 
 /// Marks a part as ended when dropped, also by a panic.
 struct End {
+    /// Cancelled to wake waits for this part.
     own: CancellationToken,
+    /// Notified to wake waits for any part.
     all: Arc<Notify>,
 }
 
@@ -91,6 +100,7 @@ impl Parts {
         let serving = serve(stop.clone());
         let end = End { own: ended.clone(), all: Arc::clone(&self.ended) };
         let task = tokio::spawn(async move {
+            // Dropped at the end of the task, also by a panic or if the task is cancelled.
             let _end = end;
             serving.await;
         });
@@ -108,6 +118,8 @@ impl Parts {
     pub(crate) async fn any_ended(&self) -> Part {
         loop {
             let mut next = pin!(self.ended.notified());
+            // Enabled before the check: a part that ends between the check and the wait is not
+            // missed.
             next.as_mut().enable();
             let missing = |running: &Running| running.ended.is_cancelled() && !running.may_end;
             if let Some(running) = self.running.iter().find(|running| missing(running)) {
@@ -134,6 +146,7 @@ impl Parts {
                 self.panicked = Some(part);
             }
         }
+        // Removed only after all of them have ended, so that a cancelled call can be repeated.
         let running = mem::take(&mut self.running);
         self.running = running.into_iter().filter(|running| running.part != part).collect();
     }

@@ -17,11 +17,15 @@ use crate::{
 pub(super) struct Reloadable {
     /// The configuration in force.
     pub(super) running: Loaded,
+    /// The configuration file; `None` for built-in values.
     pub(super) file: Option<PathBuf>,
+    /// Gets new keys, and disconnects publishers without a right.
     pub(super) publishers: Arc<Publishers>,
+    /// Gets a new token.
     pub(super) administrator: Administrator,
     /// Present if TLS was enabled at the start.
     pub(super) certificates: Option<Arc<Certificates>>,
+    /// Reopened, for log rotation.
     pub(super) access_log: Option<AccessLog>,
 }
 
@@ -41,6 +45,7 @@ impl Reloadable {
             }
         };
         let changed = self.running.changes(&newer);
+        // Keys that need a restart stay as they are, and are reported at each reload until then.
         let (now, later): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|key| self.is_reloadable(key, &newer));
         let Some(running) = self.running.adopt(&newer, |key| now.iter().any(|taken| taken == key))
@@ -94,6 +99,7 @@ impl Reloadable {
     /// Whether a changed setting takes effect when it is adopted.
     fn is_reloadable(&self, key: &str, newer: &Loaded) -> bool {
         match key.split_once('.') {
+            // Publishers and requests are checked against state that `reload` replaces.
             Some(("publish" | "api", _)) => true,
             // Active TLS can change its certificate; missing listeners cannot be added.
             Some(("tls", _)) => self.certificates.is_some() && newer.config.certificate().is_some(),

@@ -41,7 +41,9 @@ const NUMBERS: u64 = 16;
 
 /// The resources for draining.
 pub(super) struct Retirement {
+    /// Limits of the local server: those of the HTTP listener.
     http: http_server::Config,
+    /// The same responses as for players.
     router: Arc<Router>,
     /// Specific to this process.
     socket: PathBuf,
@@ -52,6 +54,7 @@ pub(super) struct Retirement {
 }
 
 impl Retirement {
+    /// The resources of this process. Nothing is opened before a hand-over.
     pub(super) fn new(config: &Config, router: Arc<Router>, discontinuities: u64) -> Self {
         Self {
             http: config.http.server(&config.https),
@@ -101,7 +104,10 @@ impl Daemon {
         let server = self.retirement.local_server();
         let server = server
             .map_err(|source| Kept::Local { socket: self.retirement.socket.clone(), source })?;
+        // Started before the new process, which fetches from it as soon as it serves.
         self.parts.start(Part::Local, |stop| server.serve(CancellationToken::new(), stop));
+        // Players compare these numbers across both processes (RFC 8216bis 4.4.3.2, 4.4.3.3), so
+        // those of the new process must be larger than any that this one still assigns.
         let reached = self.presentations.discontinuities().max(self.retirement.discontinuities);
         let (sockets, local) = (&self.sockets, &self.retirement.socket);
         let next = self.hub.next_numbers(Instant::now().into_std());
@@ -110,6 +116,7 @@ impl Daemon {
             discontinuity: next.discontinuity.max(reached) + DISCONTINUITIES,
         };
         let handed = launch.hand_over(sockets, local, numbers).await;
+        // The listeners are this process' own again, so it serves as before.
         if handed.is_err() {
             self.parts.stop(Part::Local).await;
             self.retirement.clean_up();
@@ -132,20 +139,26 @@ impl Daemon {
                 "another process serves, this one drains"
             );
         }
+        // From here on the new process reads the UDP sockets and notifies the service manager.
         successor.is_main().await;
         self.parts.stop(Part::Notify).await;
+        // The HTTP and RTMP parts end when their last connection does, which is expected from here
+        // on.
         self.parts.may_end(&[Part::Http, Part::Rtmp]);
         self.retire.cancel();
         self.sockets = Sockets::default();
         // The new process uses the present configuration, so publishers that it does not authorise
         // must not stay.
         self.reloadable.reload_rights();
+        // The new process has a test picture and an admin listener of its own.
         for part in [Part::Demo, Part::Admin] {
             self.parts.stop(part).await;
         }
         let limit = Instant::now() + self.retirement.drain;
         let (parts, presentations, predecessor) =
             (&self.parts, &self.presentations, self.predecessor.as_ref());
+        // Three conditions, one after the other: no publisher, no broadcast, and no even older
+        // process that depends on this one.
         let drained = async {
             tokio::select! {
                 () = parts.ended(Part::Rtmp) => {}

@@ -37,25 +37,39 @@ use crate::{
 
 /// All parts that are created before a socket is opened.
 struct Created {
+    /// The registry of broadcasts, still empty.
     hub: Hub,
+    /// Packages each broadcast of the hub.
     packager: Packager,
+    /// `None` if it is off, or no encoder works.
     ladder: Option<Ladder>,
+    /// `None` without a configured certificate.
     certificates: Option<Arc<Certificates>>,
+    /// Decides about publishers.
     publishers: Arc<Publishers>,
     /// The key of the test picture, if it is enabled.
     demo_key: Option<demo::Key>,
+    /// The administrator's token, which SIGHUP may change.
     administrator: Administrator,
+    /// The log of requests, if a file is configured.
     access_log: Option<AccessLog>,
+    /// Fetches media that are not published here.
     edge: Option<Arc<Edge>>,
+    /// Forms the responses of all HTTP listeners, also for the next process.
     router: Arc<origin_http::Router>,
+    /// Also the source of the number of publishers and RTMP players.
     rtmp_metrics: ingest_rtmp::Metrics,
+    /// All metrics, for the admin listener.
     registry: Registry,
 }
 
 /// The servers on the opened sockets.
 struct Servers {
+    /// On the RTMP and RTMPS listeners.
     rtmp: ingest_rtmp::Server,
+    /// On the HTTP, HTTPS and QUIC sockets.
     http: http_server::Server<origin_http::Router>,
+    /// On the operator's listeners.
     admin: admin::Server,
 }
 
@@ -82,6 +96,8 @@ impl Daemon {
         let tools = admin::router(created.registry, readiness.clone());
         let tools = strict(tools, usize::try_from(config.http.max_headers).unwrap_or(usize::MAX));
         let (clock, ticking) = (hub.clone(), pulse.clone());
+        // The clock first: it ends broadcasts whose publishers are away, and its beats keep the
+        // watchdog quiet. Listeners follow when everything behind them runs.
         parts.start(Part::Clock, |stop| tick(clock, ticking, stop));
         if let Some(ladder) = created.ladder {
             parts.start(Part::Ladder, |stop| ladder.serve(stop));
@@ -93,6 +109,8 @@ impl Daemon {
         parts.start(Part::Admin, |stop| servers.admin.serve(tools, stop));
         parts.start(Part::Http, |stop| servers.http.serve(retire.clone(), stop));
         parts.start(Part::Rtmp, |stop| servers.rtmp.serve(retire.clone(), stop));
+        // All parts run. Earlier connections have waited in the listeners' backlogs, so none of
+        // them failed.
         readiness.set(true);
         for open in sockets.iter() {
             info!(listener = open.purpose.name(), addr = %open.address, "listening");
@@ -103,6 +121,7 @@ impl Daemon {
         let (live, peers) = (hub.clone(), created.rtmp_metrics);
         let status =
             move || format!("{} live, {} publishers", live.broadcasts().len(), peers.publishers());
+        // Last, because a watchdog must not be notified for a daemon that does not serve.
         parts.start(Part::Notify, |stop| notify::watch(pulse, status, stop));
         let numbers = predecessor.as_ref().map(Predecessor::numbers).unwrap_or_default();
         Ok(Self {
@@ -128,15 +147,19 @@ impl Daemon {
 }
 
 impl Created {
+    /// Creates the parts. Encoders are tested, which takes some seconds.
     async fn new(config: &Config, predecessor: Option<&Predecessor>) -> Result<Self, Error> {
         let (hub, packager) = make_packager(config, predecessor)?;
         let rtmp_metrics = ingest_rtmp::Metrics::default();
         let http_metrics = origin_http::Metrics::default();
+        // The order of registration is the order of `/metrics`.
         let mut registry = Registry::with_prefix("streamforge");
         admin::register(&mut registry, hub.clone());
         packager.metrics().register(&mut registry);
         rtmp_metrics.register(&mut registry);
         http_metrics.register(&mut registry);
+        // The certificate is loaded before the encoders are tested: a fault in it is reported
+        // without a wait of some seconds.
         let certificates = load_certificates(config, &mut registry)?;
         let (ladder, pictures) = prepare_ladder(config, &hub, &mut registry).await?;
         let demo_key = config.demo.enabled.then(demo::Key::random);
@@ -178,7 +201,9 @@ impl Created {
 }
 
 impl Servers {
+    /// Creates the servers, and moves or duplicates their sockets.
     fn new(config: &Config, created: &Created, sockets: &mut Sockets) -> Result<Self, Error> {
+        // All TLS listeners share the certificate, so a reload applies to each of them.
         let certificates = || {
             let certificates = created.certificates.clone();
             certificates.map(|shown| shown as Arc<dyn ResolvesServerCert>)
@@ -281,6 +306,8 @@ fn make_edge(
     registry: &mut Registry,
 ) -> Result<Option<Arc<Edge>>, Error> {
     let local = predecessor.map(|predecessor| predecessor.local().to_owned());
+    // The old process is asked first: it is on this machine and has the broadcasts of publishers
+    // that have not reconnected.
     let settings = match local {
         None if config.edge.origin.is_empty() => return Ok(None),
         None => config.edge.clone(),
@@ -335,6 +362,8 @@ async fn prepare_ladder(
     let settings = config.ladder.transcoder();
     match Ladder::prepare(hub.clone(), settings, program, pictures.clone(), metrics).await {
         Ok(ladder) => Ok((Some(ladder), pictures)),
+        // A named encoder must not be replaced by another one, so its failure is a fault. Otherwise
+        // sources are served without renditions.
         Err(err @ ladder::Error::NotThisEncoder(_)) => Err(Error::Encoder(err)),
         Err(err) => {
             warn!(%err, "no ladder: only sources are served");

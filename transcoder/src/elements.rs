@@ -55,6 +55,7 @@ pub fn missing() -> Result<Vec<&'static str>, Error> {
 
 /// Loads the elements for `job` before the process confines itself. Returns the missing ones.
 pub(crate) fn load_for(job: &Job) -> Vec<&'static str> {
+    // A worker that only makes posters needs no video encoder.
     let encoder = (!job.renditions.is_empty()).then(|| element(job.encoder));
     let audio = AUDIO.into_iter().filter(|_| job.audio_rendition.is_some());
     let names = LADDER.into_iter().chain(encoder).chain(audio);
@@ -68,6 +69,8 @@ pub(crate) fn load_encoder(encoder: Encoder) -> bool {
         .all(|name| load(name).is_some())
 }
 
+/// The GStreamer element of an encoder. For VA-API, a name that is reported as missing if the
+/// driver registers none.
 fn element(encoder: Encoder) -> &'static str {
     match encoder {
         Encoder::X264 => "x264enc",
@@ -85,6 +88,7 @@ pub(crate) fn folders() -> Vec<PathBuf> {
     values.flat_map(|value| env::split_paths(&value).collect::<Vec<_>>()).collect()
 }
 
+/// Loads the plugin of an element, as a confined process could not open it later.
 fn load(name: &str) -> Option<gst::ElementFactory> {
     gst::ElementFactory::find(name)?.load().ok()
 }

@@ -8,8 +8,8 @@
 //!   of the machine; `shedding`: when a rendition is stopped; `progress`: the delay of renditions.
 //!
 //! A worker reads the source from the hub like any other subscriber; its renditions are tracks of
-//! the same broadcast. Other crates do not know who made a track, and the source never waits for a
-//! rendition.
+//! the same broadcast. Other crates do not distinguish them from the source's, and the source never
+//! waits for a rendition.
 
 mod broadcast;
 mod capacity;
@@ -90,6 +90,7 @@ impl Ladder {
         metrics: Metrics,
     ) -> Result<Self, Error> {
         let (encoder, trial) = try_encoders(&program, &config).await?;
+        // A device counts as one core: its trial measures wall-clock time of the whole device.
         let share = config.share(encoder);
         info!(
             encoder = encoder.name(),
@@ -128,6 +129,7 @@ impl Ladder {
                 broadcast::run(Arc::clone(&self.shared), broadcast, shutdown.child_token());
             tasks.spawn(ladder.instrument(span));
         }
+        // `shutdown` cancels the child tokens too, so each ladder ends its worker and returns.
         tasks.close();
         tasks.wait().await;
     }
@@ -135,6 +137,8 @@ impl Ladder {
 
 /// The first encoder that works, and how fast it is.
 async fn try_encoders(program: &Path, config: &Config) -> Result<(Encoder, Trial), Error> {
+    // One process for each encoder, so that a driver that crashes does not affect the next trial.
+    // The first success ends the search, because candidates are in order of preference.
     for encoder in config.candidates() {
         let output = Command::new(program)
             .arg0(process::NAME)

@@ -13,7 +13,7 @@
 //!
 //! [`protocol`] has the messages between the two. The ladder is connected through the hub: it reads
 //! the source's tracks, and its renditions become further tracks of the same broadcast. Other
-//! crates do not know who made a track.
+//! crates do not distinguish them from the source's.
 
 // Except in one module, `worker::plane::avx2`, whose header gives the reason.
 #![deny(unsafe_code)]

@@ -30,6 +30,7 @@ pub struct Metrics {
     pub(crate) cpu: Counter<f64, std::sync::atomic::AtomicU64>,
 }
 
+/// Label of a failure: one of the closed set of `ladder::end::Failure`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Reason {
     pub(crate) reason: &'static str,
@@ -43,6 +44,8 @@ pub(crate) struct OfRendition {
 
 impl Default for Metrics {
     fn default() -> Self {
+        // Buckets in seconds, up to the time after which a worker without output is considered
+        // stuck.
         let latency = || {
             Histogram::new([
                 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0,

@@ -15,19 +15,25 @@ pub(crate) const HEIGHT: usize = 432;
 /// Bytes of a picture: luma, then both chroma planes at a quarter of it (I420).
 pub(crate) const PICTURE_BYTES: usize = WIDTH * HEIGHT * 3 / 2;
 
+/// Height of the strip of blocks in luma samples: 27.
 const STRIP_HEIGHT: usize = HEIGHT / 16;
+/// Blocks of the strip: a bit of the time for each.
 const BLOCKS: usize = 32;
+/// Width of a block in luma samples: 24.
 const BLOCK_WIDTH: usize = WIDTH / BLOCKS;
 
 /// Luma of black and white in the limited range of video (ITU-R BT.709).
 const BLACK: u8 = 16;
 const WHITE: u8 = 235;
+/// Chroma without colour, in both planes.
 const NEUTRAL: u8 = 128;
 
 /// Side of a glyph's dot in luma samples.
 const DOT: usize = 5;
+/// Dots of a glyph; one column of distance is added between glyphs.
 const GLYPH_WIDTH: usize = 5;
 const GLYPH_HEIGHT: usize = 7;
+/// First luma row of the digits.
 const TEXT_TOP: usize = STRIP_HEIGHT + 4 * DOT + 3;
 
 /// Draws both clocks into an I420 picture of [`WIDTH`] by [`HEIGHT`]. A picture of another size is
@@ -38,6 +44,8 @@ pub(crate) fn draw(picture: &mut [u8], since_epoch: Duration) {
     }
     let millis = since_epoch.as_millis();
     for block in 0..BLOCKS {
+        // The most significant bit is on the left. Bits above 2^32 are cut off by the number of
+        // blocks.
         let one = millis >> (BLOCKS - 1 - block) & 1 == 1;
         fill(
             picture,
@@ -51,6 +59,7 @@ pub(crate) fn draw(picture: &mut [u8], since_epoch: Duration) {
     let text = digits(since_epoch);
     let width = text.len() * (GLYPH_WIDTH + 1) * DOT;
     let left = (WIDTH - width) / 2;
+    // A black box behind the digits, so that they are readable above any picture.
     fill(picture, left - DOT, TEXT_TOP - DOT, width + DOT, (GLYPH_HEIGHT + 2) * DOT, BLACK);
     for (index, &letter) in text.iter().enumerate() {
         let left = left + index * (GLYPH_WIDTH + 1) * DOT;
@@ -97,6 +106,7 @@ fn fill(picture: &mut [u8], left: usize, top: usize, width: usize, height: usize
             }
         }
     };
+    // Chroma is set to neutral too; otherwise black and white would keep the colours behind them.
     rows(0, WIDTH, left, top, width, height, luma);
     for plane in [WIDTH * HEIGHT, WIDTH * HEIGHT * 5 / 4] {
         rows(plane, WIDTH / 2, left / 2, top / 2, width.div_ceil(2), height.div_ceil(2), NEUTRAL);
@@ -121,6 +131,7 @@ fn glyph(letter: u8) -> [u8; GLYPH_HEIGHT] {
         b'U' => [0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b01110],
         b'T' => [0b11111, 0b00100, 0b00100, 0b00100, 0b00100, 0b00100, 0b00100],
         b'C' => [0b01110, 0b10001, 0b10000, 0b10000, 0b10000, 0b10001, 0b01110],
+        // A space.
         _ => [0; GLYPH_HEIGHT],
     }
 }

@@ -51,17 +51,23 @@ pub struct Picture {
 #[derive(Debug, Clone)]
 pub struct Pictures(Arc<Shared>);
 
+/// The state behind all clones.
 #[derive(Debug)]
 struct Shared {
     /// The daemon's own program.
     program: PathBuf,
+    /// Time for which a picture is fresh.
     every: Duration,
+    /// The pictures, by broadcast. An entry of an ended broadcast is removed when another begins.
     of: DashMap<BroadcastId, Entry>,
+    /// Permits of the workers that make pictures on demand.
     places: Semaphore,
 }
 
+/// The picture of one broadcast, and the attempts to make it.
 #[derive(Debug)]
 struct Entry {
+    /// Weak, so that a picture does not keep an ended broadcast in memory.
     broadcast: Weak<Broadcast>,
     picture: Option<Picture>,
     /// Last request that found no picture, so that a picture that cannot be made is not attempted
@@ -102,6 +108,8 @@ impl Pictures {
 
     /// Stores a picture, if it is a JPEG.
     pub(crate) fn keep(&self, broadcast: &Arc<Broadcast>, jpeg: Bytes, made: Instant) {
+        // A worker is untrusted, so only the markers at both ends of a JPEG (ITU-T T.81 B.1.1.3:
+        // SOI, EOI) and the size are checked; browsers parse the rest.
         let is_jpeg = jpeg.starts_with(&[0xff, 0xd8, 0xff]) && jpeg.ends_with(&[0xff, 0xd9]);
         if is_jpeg && jpeg.len() <= MAX_BYTES {
             self.entry(broadcast, |entry| entry.picture = Some(Picture { jpeg, made }));
@@ -118,9 +126,11 @@ impl Pictures {
         picture.made.elapsed() >= 2 * self.0.every
     }
 
+    /// Makes a picture, unless another request has made one meanwhile or has just failed.
     async fn renew(&self, broadcast: &Arc<Broadcast>) {
         let turn = self.entry(broadcast, |entry| Arc::clone(&entry.turn));
         let _turn = turn.lock().await;
+        // Requests for the same broadcast wait for one worker; the others find its picture here.
         if self.held(broadcast).is_some_and(|held| !self.is_old(&held)) {
             return;
         }
@@ -136,6 +146,7 @@ impl Pictures {
         let Some((config, frame)) = newest_key(broadcast) else {
             return;
         };
+        // Recorded before the attempt: a timeout cancels this future, and must count as an attempt.
         self.entry(broadcast, |entry| entry.tried = Some(Instant::now()));
         match self.make(&config, frame).await {
             Some(jpeg) => self.keep(broadcast, jpeg, Instant::now()),
@@ -180,6 +191,7 @@ impl Pictures {
             None
         };
         let jpeg = timeout(LIMIT, making).await.ok().flatten();
+        // Whether it succeeded or not, the worker has no further use.
         let _ = process.kill().await;
         jpeg
     }
@@ -210,6 +222,7 @@ fn newest_key(broadcast: &Arc<Broadcast>) -> Option<(avc::Config, Frame)> {
     let track = tracks.find(|track| track.config.is_video())?;
     let (video, mut config) = (track.index, Arc::clone(&track.config));
     let mut newest = None;
+    // Configurations are followed, so that the frame gets its own.
     while let Some(event) = consumer.try_next() {
         match event {
             Event::Frame { track, frame } if track == video && frame.key => {

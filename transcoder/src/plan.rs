@@ -47,6 +47,8 @@ pub fn renditions(source: &avc::Config, rungs: &[Rung], stand_in: Option<u32>) -
         rungs.push(Rung { height: lines, video_kbps: bitrate_bps.div_ceil(1_000) });
     }
     rungs.sort_by_key(|rung| std::cmp::Reverse(rung.height));
+    // Equal heights only arise from duplicates in the configuration. The sort is stable, so the
+    // first one stays; track names are unique.
     rungs.dedup_by_key(|rung| rung.height);
     let planned = |(index, rung): (usize, &Rung)| {
         // "v" followed by digits is a valid track name.
@@ -62,6 +64,7 @@ pub fn renditions(source: &avc::Config, rungs: &[Rung], stand_in: Option<u32>) -
 /// that fit the new source. `top`: it is the most expensive rendition of its source.
 pub fn renew(video: &VideoRendition, source: &avc::Config, top: bool) -> (VideoRendition, f64) {
     let rung = Rung {
+        // A rung of the worker's settings is the shorter side, in landscape and portrait alike.
         height: video.width.min(video.height).min(lines(source)),
         video_kbps: video.bitrate_bps.div_ceil(1_000),
     };
@@ -73,6 +76,8 @@ pub fn renew(video: &VideoRendition, source: &avc::Config, top: bool) -> (VideoR
 /// A rung of a source, and its cost.
 fn rendition(source: &avc::Config, rung: Rung, top: bool) -> (VideoRendition, f64) {
     let (width, height) = size(source, rung.height);
+    // Small renditions are for slow connections and devices, which gain more from better pictures
+    // than from 60 of them. The top rung keeps the source's motion.
     let halve_rate = !top && rate(source) > FULL_RATE;
     let fps = if halve_rate { rate(source) / 2.0 } else { rate(source) };
     let video = VideoRendition {
@@ -132,6 +137,7 @@ fn shown(source: &avc::Config) -> (f64, f64) {
 fn size(source: &avc::Config, lines: u32) -> (u32, u32) {
     let (width, height) = shown(source);
     let scaled = |side: f64| even(side * f64::from(lines) / width.min(height));
+    // `lines` is the shorter side, so a portrait picture has it as its width.
     if width < height {
         (even(f64::from(lines)), scaled(height))
     } else {
@@ -146,10 +152,13 @@ fn even(side: f64) -> u32 {
         clippy::cast_sign_loss,
         reason = "float to integer casts saturate"
     )]
+    // I420 has one chroma sample for each 2x2 luma samples, so both sides must be even.
     let half = (side / 2.0).round() as u32;
     half.clamp(8, 4_096) * 2
 }
 
+/// Macroblocks of 16x16 luma samples in a picture; incomplete ones at the edges count as whole,
+/// because they are coded as whole.
 fn macroblocks(width: u32, height: u32) -> f64 {
     f64::from(width.div_ceil(16)) * f64::from(height.div_ceil(16))
 }
@@ -178,6 +187,7 @@ fn level(width: u32, height: u32, fps: f64, kbps: u32) -> u8 {
         .find(|(_, most, most_second, most_kbps)| {
             picture <= *most && second <= *most_second && kbps <= *most_kbps
         })
+        // Nothing in the table suffices, so the highest level is declared.
         .map_or(52, |(level, ..)| *level)
 }
 

@@ -136,6 +136,7 @@ impl Reports {
     /// The message is invalid, or the socket failed.
     pub(crate) async fn next(&mut self) -> Result<Option<Report>, Error> {
         let mut prefix = [0; LENGTH_BYTES];
+        // The first byte is read alone: an end before it is regular, an end after it is an error.
         if self.0.read(&mut prefix[..1]).await? == 0 {
             return Ok(None);
         }

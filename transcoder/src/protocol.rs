@@ -6,12 +6,18 @@
 //! handles untrusted media: its messages are parsed with the same care as those of a peer.
 //!
 //! ```text
-//! daemon to worker                                    worker to daemon
-//! job      the [`Job`] as JSON; always the first      config   rendition u8, avcC or AudioSpecificConfig
-//! unit     media u8, key u8, dts i64, pts i64,        unit     rendition u8, key u8, dts i64, pts i64, payload
-//!          mark u8, payload                           picture  pts i64, JPEG
-//! make     rendition u8, on u8                        log      level u8, UTF-8 text
-//! end      nothing                                    figures  [`Figures`] as JSON
+//! daemon to worker
+//! job      the [`Job`] as JSON; always the first
+//! unit     media u8, key u8, dts i64, pts i64, has mark u8, mark i64, payload
+//! make     rendition u8, on u8
+//! end      nothing
+//!
+//! worker to daemon
+//! config   rendition u8, avcC or AudioSpecificConfig
+//! unit     rendition u8, key u8, dts i64, pts i64, payload
+//! picture  pts i64, JPEG
+//! log      level u8, UTF-8 text
+//! figures  [`Figures`] as JSON
 //! ```
 //!
 //! Times are 90 kHz ticks of the broadcast's timeline, whatever the medium. The end of either
@@ -267,6 +273,7 @@ pub enum Malformed {
     },
 }
 
+/// The kind bytes of messages. Both directions share one number space; 2 is a unit in either.
 mod kind {
     pub(super) const JOB: u8 = 1;
     pub(super) const UNIT: u8 = 2;
@@ -302,6 +309,7 @@ pub struct Written {
 impl Written {
     fn new(kind: u8, payload: Bytes, fields: impl FnOnce(&mut BytesMut)) -> Self {
         let mut head = BytesMut::with_capacity(32);
+        // The length is written last, when the fields are known.
         head.put_u32(0);
         head.put_u8(kind);
         fields(&mut head);
@@ -349,6 +357,7 @@ impl Order {
         let mut fields = Fields::new(message)?;
         let order = match fields.kind {
             kind::JOB => {
+                // JSON, because a job has many fields and is sent once for each worker.
                 let job =
                     serde_json::from_slice(&fields.rest()).map_err(|_| fields.wrong("job"))?;
                 Self::Job(Box::new(job))
@@ -359,6 +368,7 @@ impl Order {
                     true => Media::Audio,
                 };
                 let (key, dts, pts) = (fields.flag("key")?, fields.i64()?, fields.i64()?);
+                // The mark's field is always present, so that the payload starts at a fixed offset.
                 let (marked, mark) = (fields.flag("mark")?, fields.i64()?);
                 Self::Unit {
                     media,
@@ -398,6 +408,7 @@ impl Report {
                 Written::new(kind::PICTURE, jpeg.clone(), |head| head.put_i64(*pts))
             }
             Self::Log { level, text } => {
+                // Truncated by the sender too: a longer text would only be discarded by the reader.
                 let text = Bytes::copy_from_slice(cut(text).as_bytes());
                 Written::new(kind::LOG, text, |head| head.put_u8(u8::from(*level == Level::Debug)))
             }
@@ -430,6 +441,8 @@ impl Report {
                     true => Level::Debug,
                 };
                 let text = fields.rest();
+                // The text of an untrusted worker may be invalid UTF-8 and of any length up to the
+                // message limit.
                 Self::Log { level, text: cut(&String::from_utf8_lossy(&text)).into() }
             }
             kind::FIGURES => Self::Figures(
@@ -449,7 +462,9 @@ fn cut(text: &str) -> &str {
 
 /// The fields of a message, read in order.
 struct Fields {
+    /// The kind byte, for errors.
     kind: u8,
+    /// Bytes that are not parsed yet. Slices share the message's memory.
     rest: Bytes,
 }
 
@@ -470,6 +485,8 @@ impl Fields {
         self.rest.try_get_i64().map_err(|_| Malformed::Short { kind: self.kind })
     }
 
+    /// A byte that must be 0 or 1. Other values are refused, because only a faulty sender writes
+    /// them.
     fn flag(&mut self, field: &'static str) -> Result<bool, Malformed> {
         match self.u8()? {
             0 => Ok(false),
@@ -478,10 +495,12 @@ impl Fields {
         }
     }
 
+    /// All remaining bytes: the last field of a message has no length of its own.
     fn rest(&mut self) -> Bytes {
         std::mem::take(&mut self.rest)
     }
 
+    /// The error of an invalid value in `field`, which appears in the log.
     fn wrong(&self, field: &'static str) -> Malformed {
         Malformed::Field { kind: self.kind, field }
     }

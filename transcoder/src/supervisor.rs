@@ -19,7 +19,9 @@ use tracing::{debug, info, warn};
 
 use crate::process;
 
+/// Pause before the first restart; it doubles up to [`LONGEST_DELAY`].
 const FIRST_DELAY: Duration = Duration::from_secs(1);
+/// The longest pause before a restart.
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 /// Run time after which a worker counts as healthy: the next delay is the first again.
 const WELL_AFTER: Duration = Duration::from_secs(60);
@@ -29,6 +31,7 @@ const END_LIMIT: Duration = Duration::from_secs(2);
 const MAX_LINE_BYTES: usize = 400;
 /// Maximum number of lines forwarded in each [`LINES_SPAN`].
 const MAX_LINES: u32 = 20;
+/// The time for which [`MAX_LINES`] is counted.
 const LINES_SPAN: Duration = Duration::from_secs(10);
 
 /// A process to keep running.
@@ -48,6 +51,7 @@ pub struct Worker {
 impl Worker {
     /// Keeps the worker running until `shutdown`. Its process has ended when this returns.
     pub async fn supervise(self, shutdown: CancellationToken) {
+        // Restarts never stop: the cause, for example a missing package, may be repaired meanwhile.
         let mut delay = FIRST_DELAY;
         loop {
             let started = Instant::now();
@@ -107,6 +111,7 @@ impl Worker {
             }
         }
         tokio::select! {
+            // A worker may close its stderr and continue, so its end is awaited separately.
             status = child.wait() => status.map(Some),
             () = shutdown.cancelled() => {
                 drop(input);
@@ -116,6 +121,7 @@ impl Worker {
     }
 }
 
+/// Waits for the process to end after its input has closed, then kills it.
 async fn end(child: &mut Child) -> io::Result<()> {
     match timeout(END_LIMIT, child.wait()).await {
         Ok(status) => status.map(|_| ()),
@@ -136,6 +142,8 @@ pub(crate) async fn forward(mut stream: impl AsyncRead + Unpin, worker: &'static
         };
         for &byte in &buffer[..read] {
             if byte != b'\n' {
+                // The rest of a long line is read and discarded, so that the worker never blocks on
+                // its stderr.
                 if line.len() < MAX_LINE_BYTES {
                     line.push(byte);
                 }
@@ -151,9 +159,13 @@ pub(crate) async fn forward(mut stream: impl AsyncRead + Unpin, worker: &'static
 /// A worker's messages, forwarded to the log within limits.
 #[derive(Debug)]
 pub(crate) struct Talk {
+    /// The worker's name in the log.
     worker: &'static str,
+    /// Start of the present span.
     since: Instant,
+    /// Lines forwarded in this span.
     taken: u32,
+    /// Lines suppressed in this span.
     left_out: u32,
 }
 
@@ -176,6 +188,7 @@ impl Talk {
         }
     }
 
+    /// Whether another line may be forwarded at `now`; otherwise it is counted.
     fn may(&mut self, now: Instant) -> bool {
         if now.duration_since(self.since) >= LINES_SPAN {
             self.report_suppressed();
@@ -190,6 +203,7 @@ impl Talk {
         within
     }
 
+    /// Logs the number of lines that this span suppressed.
     fn report_suppressed(&self) {
         if self.left_out > 0 {
             warn!(worker = self.worker, lines = self.left_out, "worker messages suppressed");

@@ -21,8 +21,11 @@ use crate::{Error, elements, overlay};
 const FPS: i32 = 30;
 /// Pictures from one key frame to the next: two seconds.
 const GROUP: u32 = 60;
+/// Bit rate of the video in kbit/s.
 const VIDEO_KBPS: u32 = 1_000;
+/// Bit rate of the audio in bits a second.
 const AUDIO_BPS: i32 = 96_000;
+/// Sampling rate of the audio.
 const AUDIO_HZ: i32 = 48_000;
 /// Interval at which the loop checks whether it should end.
 const TICK: gst::ClockTime = gst::ClockTime::from_mseconds(100);
@@ -54,6 +57,7 @@ pub fn push_for_parent() -> Result<(), Error> {
     }
     let orphaned = Arc::new(AtomicBool::new(false));
     let watch = Arc::clone(&orphaned);
+    // Standard input blocks, so a separate thread waits for its end. It ends with the process.
     thread::spawn(move || {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         watch.store(true, Ordering::Relaxed);
@@ -61,6 +65,7 @@ pub fn push_for_parent() -> Result<(), Error> {
     run(address, &orphaned)
 }
 
+/// Runs the pipeline until it fails or `stop` is set.
 fn run(address: &str, stop: &AtomicBool) -> Result<(), Error> {
     let missing = elements::missing()?;
     if !missing.is_empty() {
@@ -69,6 +74,8 @@ fn run(address: &str, stop: &AtomicBool) -> Result<(), Error> {
     let pipeline = pipeline(address)?;
     pipeline.set_state(gst::State::Playing)?;
     let ended = watch(&pipeline, stop);
+    // Stopped also after a failure, because elements must not be dropped while they play. The first
+    // error is the more precise one.
     let stopped = pipeline.set_state(gst::State::Null);
     ended?;
     stopped?;
@@ -78,8 +85,9 @@ fn run(address: &str, stop: &AtomicBool) -> Result<(), Error> {
 /// From source to sink:
 ///
 /// ```text
-/// videotestsrc ! I420 768x432 30/1 [clocks drawn] ! queue ! x264enc ! avc, main ! flvmux ! rtmp2sink
+/// videotestsrc ! I420 768x432 30/1 [clocks drawn] ! queue ! x264enc ! avc, main ! flvmux
 /// audiotestsrc ! audioconvert ! 48 kHz stereo ! queue ! avenc_aac ! flvmux
+/// flvmux ! rtmp2sink
 /// ```
 fn pipeline(address: &str) -> Result<gst::Pipeline, Error> {
     let make = |factory: &'static str| gst::ElementFactory::make(factory);
@@ -98,7 +106,9 @@ fn pipeline(address: &str) -> Result<gst::Pipeline, Error> {
             .field("framerate", gst::Fraction::new(FPS, 1))
             .build(),
     )?;
+    // Queues decouple the two branches: `flvmux` waits for the branch that is behind.
     let video_queue = make("queue").build()?;
+    // Key frames every two seconds and no others, so that segments have a regular length.
     let video_encoder = make("x264enc")
         .property_from_str("tune", "zerolatency")
         .property_from_str("speed-preset", "veryfast")
@@ -157,6 +167,7 @@ fn pipeline(address: &str) -> Result<gst::Pipeline, Error> {
     Ok(pipeline)
 }
 
+/// Draws the present time into the buffer of a probe.
 fn draw_clocks(info: &mut gst::PadProbeInfo<'_>) {
     let Some(buffer) = info.buffer_mut() else { return };
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -168,6 +179,9 @@ fn draw_clocks(info: &mut gst::PadProbeInfo<'_>) {
 /// Waits until an element fails, or the end of the stream has passed through.
 fn watch(pipeline: &gst::Pipeline, stop: &AtomicBool) -> Result<(), Error> {
     let Some(bus) = pipeline.bus() else { return Ok(()) };
+    // After `stop` the end of the stream is sent through the pipeline, so that the server gets a
+    // regular end of the publication. A server that does not read cannot delay the end beyond the
+    // limit.
     let mut ending = None;
     loop {
         let message =
@@ -192,6 +206,7 @@ fn watch(pipeline: &gst::Pipeline, stop: &AtomicBool) -> Result<(), Error> {
     }
 }
 
+/// A size as GStreamer's caps have it.
 fn as_i32(length: usize) -> i32 {
     i32::try_from(length).unwrap_or(i32::MAX)
 }

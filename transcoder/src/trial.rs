@@ -18,11 +18,15 @@ use crate::{
     worker::{self, chain, encoder},
 };
 
+/// Memory limit of the trial's process, in bytes.
 const MEMORY_BYTES: u64 = 1 << 30;
+/// Width of the pictures in luma samples; 640x360 are 920 macroblocks.
 const WIDTH: u32 = 640;
 const HEIGHT: u32 = 360;
+/// Bit rate of the trial in bits a second.
 const BITRATE_BPS: u32 = 1_000_000;
 const FRAME_RATE: u32 = 30;
+/// Number of encoded pictures: 1.3 s of the source.
 const PICTURES: u64 = 40;
 /// Pictures for which key frames are requested.
 const KEYS: [u64; 3] = [0, 13, 30];
@@ -64,6 +68,7 @@ pub fn run(encoder: Encoder, preset: &str) -> Result<Trial, Error> {
     Ok(judge(encoder, preset))
 }
 
+/// Makes the pictures before the measurement, and treats each error as a failed trial.
 fn judge(encoder: Encoder, preset: &str) -> Trial {
     let pictures: Vec<_> =
         (0..TEXTURES).map(|number| gst::Memory::from_slice(picture(number))).collect();
@@ -107,6 +112,7 @@ fn attempt(encoder: Encoder, preset: &str, pictures: &[gst::Memory]) -> Result<O
         let buffer_ref = buffer.get_mut().ok_or(Error::Scale)?;
         buffer_ref.append_memory(memory.clone());
         buffer_ref.set_pts(gst::ClockTime::SECOND * number / u64::from(FRAME_RATE));
+        // The first picture is a key frame without a request.
         if number > 0 && KEYS.contains(&number) {
             source.send_event(encoder::key_frame());
         }
@@ -115,11 +121,13 @@ fn attempt(encoder: Encoder, preset: &str, pictures: &[gst::Memory]) -> Result<O
     chain::finish(&source)?;
     let mut keys = Vec::new();
     let mut units = 0;
+    // The end of the stream or the limit ends the loop. In both cases too few units fail the trial.
     while let Some(left) = LIMIT.checked_sub(started.elapsed()) {
         let left = gst::ClockTime::try_from(left).unwrap_or(gst::ClockTime::ZERO);
         let Some(sample) = sink.try_pull_sample(left) else {
             break;
         };
+        // A key frame without parameter sets cannot start a segment, so it does not count as one.
         let has_record = chain::record(&sample).is_some();
         let key = |buffer: &gst::BufferRef| !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
         if has_record && sample.buffer().is_some_and(key) {
@@ -127,6 +135,8 @@ fn attempt(encoder: Encoder, preset: &str, pictures: &[gst::Memory]) -> Result<O
         }
         units += 1;
     }
+    // In software the processor time counts, because other processes may delay the trial. A device
+    // works beside the processor, so its trial is measured in real time.
     let took = match encoder {
         Encoder::X264 | Encoder::OpenH264 => cpu_time().saturating_sub(cpu),
         Encoder::Nvenc | Encoder::Va => started.elapsed(),
@@ -149,6 +159,8 @@ fn picture(number: u64) -> Vec<u8> {
     for (plane, scale) in [(0, 1), (1, 2), (2, 2)] {
         for y in 0..HEIGHT / scale {
             for x in 0..WIDTH / scale {
+                // Chroma has half the resolution, so its coordinates are doubled: both planes show
+                // the same scene.
                 let (u, v) =
                     (f64::from(x * scale) + 2.3 * shift, f64::from(y * scale) + 0.9 * shift);
                 let hills =
@@ -171,6 +183,7 @@ fn grain(u: f64, v: f64) -> f64 {
     (cell - cell.floor() - 0.5) * 10.0
 }
 
+/// A sample value in the limited range of video (ITU-R BT.709).
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is clamped")]
 fn level(value: f64) -> u8 {
     value.clamp(16.0, 235.0) as u8

@@ -72,6 +72,7 @@ const SILENT_UNITS: u64 = 40;
 const MOST_SILENT_UNITS: u64 = 1_000;
 /// Maximum number of GStreamer warnings reported in each [`WARNINGS_SPAN`].
 const MAX_WARNINGS: u32 = 5;
+/// The time for which [`MAX_WARNINGS`] is counted.
 const WARNINGS_SPAN: Duration = Duration::from_secs(10);
 
 /// Executes the orders on standard input, which is one end of a stream socket, and reports on the
@@ -90,6 +91,7 @@ pub fn run_for_parent() -> Result<(), Error> {
         Order::Unit { .. } | Order::Make { .. } => return Err(Error::NoJob),
     };
     gst::init().map_err(Error::Init)?;
+    // The job decides which elements are loaded: a confined process cannot open plugins any more.
     let missing = elements::load_for(&job);
     if !missing.is_empty() {
         return Err(Error::Missing(missing));
@@ -126,6 +128,7 @@ pub(crate) fn limits(encoder: Encoder, memory_bytes: u64) -> Limits {
     }
 }
 
+/// Starts the threads, then watches them and the bus until the end or the first failure.
 fn run(
     shared: &Arc<Shared>,
     orders: Orders,
@@ -136,6 +139,8 @@ fn run(
     let (units, pictures) = decoder::add(&shared.pipeline, &job.video, shared.frame_rate)?;
     shared.pipeline.set_state(gst::State::Playing)?;
     let mut threads = Vec::new();
+    // Each `start` returns its thread beside the queue to it; the threads are collected to notice
+    // their end.
     let poster = Pictures::start(shared)?.map(|(poster, thread)| {
         threads.push(thread);
         poster
@@ -146,6 +151,7 @@ fn run(
     });
     let mut fan_out = FanOut::new(shared, poster);
     threads.push(shared.spawn("fan out".into(), move || fan_out.run(&pictures))?);
+    // The reader starts last: no unit arrives before there is a thread that takes its pictures.
     let mut reader = Reader { shared: Arc::clone(shared), orders, units, audio };
     threads.push(shared.spawn("orders".into(), move || reader.run())?);
     let mut watch = Watch::new(shared);
@@ -157,6 +163,7 @@ fn run(
         }
         watch.look()?;
         watch.report_figures(meter)?;
+        // Each thread has returned, so the last report has been written.
         if threads.iter().all(JoinHandle::is_finished) {
             // The results of the last threads, and the messages on the bus meanwhile.
             ends.try_iter().collect::<Result<(), Error>>()?;
@@ -181,6 +188,7 @@ impl Reader {
                 Order::Unit { media: Media::Video, key, dts, pts, mark, payload } => {
                     self.unit(key, dts, pts, mark, payload)?
                 }
+                // Units of audio are ignored without an audio rendition.
                 Order::Unit { media: Media::Audio, pts, payload, .. } => {
                     if let Some(audio) = &mut self.audio {
                         audio.push(pts, payload)?;
@@ -190,6 +198,8 @@ impl Reader {
                     let next = self.shared.owed.next_mark();
                     if let Some(from) = self.shared.from.get(usize::from(rendition)) {
                         let was = from.load(Ordering::Relaxed);
+                        // An order that changes nothing must not postpone a rendition that already
+                        // waits for its mark.
                         if on != (was != OFF) {
                             from.store(if on { next } else { OFF }, Ordering::Relaxed);
                         }
@@ -204,6 +214,7 @@ impl Reader {
         chain::finish(&self.units)
     }
 
+    /// Feeds one unit of the video, waiting for room. Times are 90 kHz ticks.
     fn unit(
         &self,
         key: bool,
@@ -213,6 +224,8 @@ impl Reader {
         payload: bytes::Bytes,
     ) -> Result<(), Error> {
         let clock = &self.shared.clock;
+        // A time that GStreamer cannot represent is the source's fault. The unit counts as broken,
+        // and the worker continues.
         let (Some(decoded), Some(shown)) = (clock.time(dts), clock.time(pts)) else {
             self.shared.owed.refuse();
             return Ok(());
@@ -238,6 +251,7 @@ impl Reader {
 struct Watch<'a> {
     shared: &'a Shared,
     bus: Option<gst::Bus>,
+    /// Time of the last stats.
     reported: Instant,
     warnings: u32,
     warnings_since: Instant,
@@ -272,6 +286,7 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
+    /// Reports a warning of GStreamer, within [`MAX_WARNINGS`].
     fn warn(&mut self, text: &str) -> Result<(), Error> {
         if self.warnings_since.elapsed() >= WARNINGS_SPAN {
             self.warnings_since = Instant::now();
@@ -284,6 +299,7 @@ impl<'a> Watch<'a> {
         self.shared.reports.log(Level::Warn, text)
     }
 
+    /// Reports the stats, at most once in each [`FIGURES_SPAN`].
     fn report_figures(&mut self, meter: &Meter) -> Result<(), Error> {
         if self.reported.elapsed() < FIGURES_SPAN {
             return Ok(());
@@ -303,6 +319,7 @@ fn stop(shared: &Arc<Shared>) {
     let (stopped, wait) = sync_channel::<()>(1);
     let pipeline = shared.pipeline.clone();
     let stopping = thread::Builder::new().name("stop".into()).spawn(move || {
+        // On a separate thread, because an element that is stuck blocks this call.
         let _ = pipeline.set_state(gst::State::Null);
         let _ = stopped.send(());
     });

@@ -191,7 +191,11 @@ fn in_child(case: &str) {
         "pidfd" => {
             let parent = env::var("PARENT").unwrap().parse().unwrap();
             confined();
-            tell(case, pidfd_open(Pid::from_raw(parent).unwrap(), PidfdFlags::empty()).map_err(io::Error::from));
+            tell(
+                case,
+                pidfd_open(Pid::from_raw(parent).unwrap(), PidfdFlags::empty())
+                    .map_err(io::Error::from),
+            );
         }
         "user" => {
             let user = geteuid();
@@ -208,7 +212,9 @@ fn in_child(case: &str) {
             let threads = confined().threads;
             println!("own user: {}", matches!(threads, Threads::Own(_)));
             let status = fs::read_to_string("/proc/self/status").unwrap();
-            let shown = |line: &&str| line.starts_with("Cap") || line.starts_with("Uid") || line.starts_with("NoNewPrivs");
+            let shown = |line: &&str| {
+                line.starts_with("Cap") || line.starts_with("Uid") || line.starts_with("NoNewPrivs")
+            };
             status.lines().filter(shown).for_each(|line| println!("{line}"));
         }
         "udp in a thread" => {
@@ -233,7 +239,10 @@ fn in_child(case: &str) {
         }
         "kill" => {
             confined();
-            tell(case, kill_process(Pid::from_raw(1).unwrap(), Signal::WINCH).map_err(io::Error::from));
+            tell(
+                case,
+                kill_process(Pid::from_raw(1).unwrap(), Signal::WINCH).map_err(io::Error::from),
+            );
         }
         "renice" => {
             let parent = env::var("PARENT").unwrap().parse().unwrap();
@@ -278,18 +287,24 @@ fn in_child(case: &str) {
         "needs" => needs(),
         "video" => pipeline(
             "libgstx264",
-            "videotestsrc is-live=true num-buffers=20 ! video/x-raw,format=I420,width=320,height=180,framerate=30/1 ! queue
-             ! x264enc threads=2 key-int-max=10 ! avdec_h264 max-threads=2 thread-type=frame ! deinterlace mode=interlaced
-             ! videoconvert n-threads=2 ! videoscale ! video/x-raw,width=160,height=90 ! queue ! jpegenc ! fakesink sync=true",
+            "videotestsrc is-live=true num-buffers=20
+             ! video/x-raw,format=I420,width=320,height=180,framerate=30/1 ! queue
+             ! x264enc threads=2 key-int-max=10
+             ! avdec_h264 max-threads=2 thread-type=frame ! deinterlace mode=interlaced
+             ! videoconvert n-threads=2 ! videoscale ! video/x-raw,width=160,height=90 ! queue
+             ! jpegenc ! fakesink sync=true",
         ),
         "openh264" => pipeline(
             "libgstopenh264",
-            "videotestsrc num-buffers=20 ! video/x-raw,format=I420,width=320,height=180,framerate=30/1
-             ! openh264enc bitrate=200000 multi-thread=2 ! h264parse ! avdec_h264 thread-type=slice max-threads=2 ! fakesink",
+            "videotestsrc num-buffers=20
+             ! video/x-raw,format=I420,width=320,height=180,framerate=30/1
+             ! openh264enc bitrate=200000 multi-thread=2 ! h264parse
+             ! avdec_h264 thread-type=slice max-threads=2 ! fakesink",
         ),
         "audio" => pipeline(
             "libgstvoaacenc",
-            "audiotestsrc num-buffers=60 ! audioconvert ! audioresample ! audio/x-raw,rate=48000,channels=2 ! avenc_aac
+            "audiotestsrc num-buffers=60 ! audioconvert ! audioresample
+             ! audio/x-raw,rate=48000,channels=2 ! avenc_aac
              ! avdec_aac ! audioconvert ! queue ! voaacenc ! fakesink",
         ),
         "parent" => {
@@ -305,10 +320,7 @@ fn in_child(case: &str) {
             thread::sleep(2 * LIMIT);
         }
         "orphan" => {
-            let limits = Limits {
-                parent: Some(process::id()),
-                ..limits()
-            };
+            let limits = Limits { parent: Some(process::id()), ..limits() };
             println!("{}", matches!(confine::confine(&limits), Err(Error::Orphaned(_))));
         }
         "threads" => {

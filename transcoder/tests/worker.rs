@@ -461,7 +461,8 @@ fn like(
 ) -> f64 {
     let path = stream(said, rendition);
     let graph = format!(
-        "[1]settb=1/30,setpts=N,{filter},format=yuv420p,scale={width}:{height}:flags=lanczos[source];\
+        "[1]settb=1/30,setpts=N,{filter},format=yuv420p,\
+         scale={width}:{height}:flags=lanczos[source];\
          [0]settb=1/30,setpts=N[made];[made][source]ssim"
     );
     let mut ffmpeg = Command::new("ffmpeg");

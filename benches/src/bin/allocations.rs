@@ -53,12 +53,17 @@ fn main() -> Result<(), Failure> {
 /// The reader of the media.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reader {
+    /// No requests: the cost of the parts themselves.
     Nobody,
+    /// Each segment, requested when it opens.
     Segments,
+    /// Each part, requested when it is complete.
     Parts,
+    /// Each part, and the playlist that lists it.
     PartsAndPlaylists,
 }
 
+/// The readers and their names in the results.
 const READERS: [(Reader, &str); 4] = [
     (Reader::Nobody, "to parts that nobody reads"),
     (Reader::Segments, "to a body for each segment, as it grows"),
@@ -66,6 +71,7 @@ const READERS: [(Reader, &str); 4] = [
     (Reader::PartsAndPlaylists, "with a playlist (gzip) for each part"),
 ];
 
+/// The result of one run.
 struct Flow {
     /// Bytes allocated for each payload byte.
     ratio: f64,
@@ -74,6 +80,9 @@ struct Flow {
 }
 
 /// One publisher, one reader.
+///
+/// # Errors
+/// The broadcast ended early, or the publisher failed.
 fn flow(wire: &Arc<Wire>, reader: Reader) -> Result<Flow, Failure> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
@@ -81,6 +90,7 @@ fn flow(wire: &Arc<Wire>, reader: Reader) -> Result<Flow, Failure> {
         let mut events = path.hub.events();
         let publisher = publish(&path, wire, WARM_UP + COUNTED + MARGIN);
         let live = path.live(&mut events).await;
+        // Both counts are taken at the same moments, so the ratio concerns the same media.
         let counted = async {
             tokio::time::sleep(WARM_UP).await;
             let before = (Count::now(), sum(&path));
@@ -102,13 +112,19 @@ fn flow(wire: &Arc<Wire>, reader: Reader) -> Result<Flow, Failure> {
 }
 
 /// Memory when the window is full and segments are removed from it.
+///
+/// # Errors
+/// Nothing was listed, or the publisher failed.
 fn held(wire: &Arc<Wire>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         let path = Path::start(WINDOW)?;
         let mut events = path.hub.events();
+        // The tasks of the path make their first allocations before the count.
         tokio::task::yield_now().await;
         let before = Count::now();
+        // Twice the window is held. Half a window more passes, so that segments are removed
+        // already.
         let fill = WINDOW * 5 / 2;
         let publisher = publish(&path, wire, fill + MARGIN);
         let live = path.live(&mut events).await;
@@ -129,6 +145,8 @@ fn held(wire: &Arc<Wire>) -> Result<(), Failure> {
     })
 }
 
+/// Publishes on a separate thread for this time. Its own allocations are few, because the messages
+/// are made in advance.
 fn publish(
     path: &Path,
     wire: &Arc<Wire>,
@@ -143,6 +161,7 @@ fn publish(
 
 /// Reads both tracks until the broadcast ends.
 async fn read(path: &Path, live: &Arc<Live>, reader: Reader) {
+    // Both tracks are read at the same time, as by a player.
     let track = async |track: TrackIndex, name: &str| match reader {
         Reader::Nobody => std::future::pending().await,
         Reader::Segments => path.follow_segments(live, track, async |_| true).await,
@@ -159,8 +178,11 @@ async fn read(path: &Path, live: &Arc<Live>, reader: Reader) {
     tokio::join!(track(TrackIndex::new(0), "v0"), track(TrackIndex::new(1), "a0"));
 }
 
+/// Frames and payload bytes that the hub has accepted, of all tracks.
 struct Sum {
+    /// Number of frames.
     frames: u64,
+    /// Bytes of their payloads.
     bytes: u64,
 }
 
@@ -190,6 +212,7 @@ fn seconds(presentation: &Presentation) -> f64 {
     track.timescale().seconds(ticks)
 }
 
+/// Bytes in MiB.
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }

@@ -28,20 +28,27 @@ use benches::{
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
 
+/// The core of the measured server.
 const SERVER_CORE: usize = 0;
+/// The core of this process, which sends the load.
 const LOAD_CORE: usize = 1;
 /// Time until all publishers send and the first segments are complete.
 const WARM_UP_S: u64 = 5;
+/// Path of Debian's libnginx-mod-rtmp.
 const NGINX_MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
 
 /// The subject of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Subject {
+    /// The release daemon with the shipped configuration.
     Streamforge,
+    /// nginx with its RTMP module.
     Nginx,
+    /// This program as a server that discards all bytes: the least that any server needs.
     Sink,
 }
 
+/// The subjects and their names in the results; `--only` has an index of this list.
 const SUBJECTS: [(Subject, &str); 3] = [
     (Subject::Streamforge, "streamforge: parts, LL-HLS, DASH"),
     (Subject::Nginx, "nginx-rtmp: HLS of 2 s"),
@@ -62,6 +69,7 @@ fn main() -> Result<(), Failure> {
     println!("{publishers} publishers of {:.2} Mbit/s, {seconds} s a round", wire_bps(&wire) / 1e6);
     let minutes = publishers as f64 * seconds as f64 / 60.0;
     let mut sums = [Usage::default(); SUBJECTS.len()];
+    // The subjects alternate, so that a change of the machine's speed affects all of them.
     for round in 1..=rounds {
         for (index, (subject, name)) in SUBJECTS.iter().enumerate() {
             if only < SUBJECTS.len() && only != index {
@@ -85,6 +93,7 @@ fn main() -> Result<(), Failure> {
         }
     }
     let all = minutes * f64::from(rounds);
+    // Without nginx, by `--only`, there is nothing to compare with.
     let nginx = sums[1].cpu_s();
     for ((_, name), sum) in
         SUBJECTS.iter().zip(sums).filter(|(_, sum)| nginx > 0.0 && sum.cpu_s() > 0.0)
@@ -97,6 +106,9 @@ fn main() -> Result<(), Failure> {
 
 /// One round: the usage between warm-up and end, and the growth of memory for each byte sent from
 /// the start.
+///
+/// # Errors
+/// The subject is not installed, does not start, or closed the connection of a publisher.
 fn run(
     subject: Subject,
     publishers: usize,
@@ -121,8 +133,10 @@ fn run(
             (server, line.trim().parse()?)
         }
     };
+    // Before the first publisher: the growth of memory does not include the program itself.
     let idle = server.usage()?;
     let names: Vec<String> = (0..publishers).map(|n| format!("cost-{n}")).collect();
+    // The sink does not speak RTMP, so its publishers begin with media.
     let mut load = match subject {
         Subject::Sink => {
             let sockets: Result<Vec<_>, _> =
@@ -146,11 +160,15 @@ fn run(
     Ok((used, after.resident.saturating_sub(idle.resident) as f64 / sent))
 }
 
+/// Bits a second of one publisher, chunk headers included.
 fn wire_bps(wire: &Wire) -> f64 {
     wire.bytes.len() as f64 * 8.0 / PERIOD.as_secs_f64()
 }
 
 /// nginx with one worker, all of its files under `directory`.
+///
+/// # Errors
+/// It or its module is not installed, or it does not listen within 5 s.
 fn nginx(directory: &Path) -> Result<(Server, SocketAddr), Failure> {
     let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let here = directory.display();
@@ -166,6 +184,7 @@ fn nginx(directory: &Path) -> Result<(Server, SocketAddr), Failure> {
     let server = Server::start(Path::new("/usr/sbin/nginx"), Some(SERVER_CORE), |command| {
         command.arg("-c").arg(&file).arg("-e").arg(directory.join("error.log"));
     })?;
+    // At most 5 s.
     for _ in 0..100 {
         if TcpStream::connect(free).is_ok() {
             return Ok((server, free));
@@ -186,6 +205,7 @@ fn sink() -> Result<(), Failure> {
         loop {
             let (mut socket, _) = listener.accept().await?;
             tokio::spawn(async move {
+                // The buffer is reused, so that only the kernel's copies are measured.
                 let mut input = BytesMut::with_capacity(64 << 10);
                 while socket.read_buf(&mut input).await.is_ok_and(|read| read > 0) {
                     input.clear();

@@ -37,13 +37,17 @@ use benches::{
     wire::Wire,
 };
 
+/// The core of the measured server.
 const SERVER_CORE: usize = 0;
+/// The core of the loaders, which inherit it from this process.
 const LOAD_CORE: usize = 1;
 /// Requests before the count, so that caches are filled and pages are mapped.
 const WARM_UP_S: u64 = 1;
+/// Chunk size of the publishers.
 const CHUNK_BYTES: u32 = 4_096;
 /// Number of connections of HTTP/2 and HTTP/3, which have as many requests in progress as HTTP/1.1.
 const MULTIPLEXED_CONNECTIONS: usize = 4;
+/// The channels whose media have the intended sizes.
 const CHANNELS: [Channel; 2] = [
     // Segments of 2 s of about 1.2 MB, parts of audio of about 2 KB.
     Channel { name: "segments", video_bps: 4_800_000, audio_bps: 70_000 },
@@ -51,27 +55,44 @@ const CHANNELS: [Channel; 2] = [
     Channel { name: "parts", video_bps: 10_800_000, audio_bps: 70_000 },
 ];
 
+/// A channel of the run.
 struct Channel {
+    /// Its name and stream key.
     name: &'static str,
+    /// Bits a second of its video.
     video_bps: u64,
+    /// Bits a second of its audio.
     audio_bps: u64,
 }
 
+/// The protocol of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Protocol {
+    /// HTTP/1.1 without TLS.
     Plain,
+    /// HTTP/1.1 over TLS.
     Tls,
+    /// HTTP/2 over TLS.
     H2,
+    /// HTTP/3.
     H3,
 }
 
+/// The measured server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Subject {
+    /// The release daemon with the shipped configuration.
     Streamforge,
+    /// A loop that writes the response, see [`raw`]: the lower limit of the cost of HTTP/1.1.
     Raw,
+    /// nginx from files in memory.
     Nginx,
+    /// Varnish from memory.
     Varnish,
+    /// Caddy's file server.
     Caddy,
+    /// quinn and h3 with one body, see [`quic::serve`]: the lower limit of the cost of HTTP/3 with
+    /// this library.
     Bare,
 }
 
@@ -93,10 +114,14 @@ const BODIES: [(u64, &str, Kind); 3] = [
     (2_000, "segments", Kind::AudioPart),
 ];
 
+/// The kind of a requested resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
+    /// A segment of the video.
     Segment,
+    /// A part of the video.
     VideoPart,
+    /// A part of the audio.
     AudioPart,
 }
 
@@ -117,15 +142,20 @@ fn goal(protocol: Protocol, body: usize) -> (Option<Subject>, f64) {
 /// Results for one server, protocol and body in all rounds.
 #[derive(Debug, Clone, Default)]
 struct Sum {
+    /// Whole responses.
     answers: u64,
+    /// CPU seconds of the server.
     cpu_s: f64,
+    /// Seconds of the measurements.
     wall_s: f64,
     /// Responses for each CPU second, by round.
     rounds: Vec<f64>,
+    /// Sum of the body sizes, one for each round.
     bytes: u64,
 }
 
 impl Sum {
+    /// Responses for each CPU second.
     fn rate(&self) -> f64 {
         self.answers as f64 / self.cpu_s
     }
@@ -160,6 +190,7 @@ fn main() -> Result<(), Failure> {
     for round in 1..=rounds {
         for (index, &(protocol, _, name, subjects)) in protocols.iter().enumerate() {
             for (body, &(wanted, channel, kind)) in BODIES.iter().enumerate() {
+                // New media for each round, so that no server profits from an earlier one.
                 let object = stage.object(wanted, channel, kind)?;
                 sums[index][body].resize(subjects.len(), Sum::default());
                 for (place, &subject) in subjects.iter().enumerate() {
@@ -205,6 +236,7 @@ fn table(protocols: &[(Protocol, &str, &str, &[Subject])], sums: &[Vec<Vec<Sum>>
             let ours = rate(Streamforge);
             let (rival, share) = goal(protocol, body);
             let others = || subjects.iter().copied().filter(|subject| *subject != Streamforge);
+            // Without a fixed rival the fastest other server is the measure.
             let rival = rival.or_else(|| others().max_by(|a, b| rate(*a).total_cmp(&rate(*b))));
             for (&subject, sum) in subjects.iter().zip(sums) {
                 let least = sum.rounds.iter().copied().fold(f64::INFINITY, f64::min);
@@ -228,25 +260,41 @@ fn table(protocols: &[(Protocol, &str, &str, &[Subject])], sums: &[Vec<Vec<Sum>>
 
 /// A body, at the daemon's address and in a file for the other servers.
 struct Object {
+    /// Path at the daemon.
     path: String,
+    /// The file in the servers' directory.
     file: PathBuf,
+    /// Size of the body in bytes.
     length: u64,
 }
 
 /// All servers except those of a single file, and the publishers.
 struct Stage {
+    /// Publish the channels as long as the stage exists.
     _publishers: Publishers,
+    /// The daemon.
     daemon: Daemon,
+    /// nginx, also the origin of Varnish.
     nginx: Rival,
+    /// Varnish, in front of nginx.
     varnish: Rival,
+    /// `None` if nothing is measured over TLS.
     caddy: Option<Rival>,
+    /// The pair of all servers.
     certificate: Certificate,
+    /// Requests in progress.
     connections: usize,
+    /// One thread, for the loader of HTTP/3.
     runtime: tokio::runtime::Runtime,
+    /// The files that the other servers serve.
     directory: Scratch,
 }
 
 impl Stage {
+    /// Starts all servers and the publishers, and waits for the first segments.
+    ///
+    /// # Errors
+    /// A server is not installed or does not listen.
     fn set(tls: bool, connections: usize) -> Result<Self, Failure> {
         let directory = Scratch::new("delivery")?;
         let certificate = Certificate::make(directory.path())?;
@@ -279,6 +327,7 @@ impl Stage {
         Ok(stage)
     }
 
+    /// Prints the cipher of each server: results are comparable only if they are equal.
     fn say_ciphers(&self) -> Result<(), Failure> {
         let caddy = self.caddy.as_ref().and_then(|caddy| caddy.tls);
         for (name, address) in
@@ -300,6 +349,9 @@ impl Stage {
     }
 
     /// The newest media of `channel` whose size is nearest to `wanted` bytes.
+    ///
+    /// # Errors
+    /// The channel has no such media, or none within a third of the wanted size.
     fn object(&self, wanted: u64, channel: &str, kind: Kind) -> Result<Object, Failure> {
         let mut reader = Reader::connect(self.daemon.http)?;
         let track = if kind == Kind::AudioPart { "a0" } else { "v0" };
@@ -338,6 +390,10 @@ impl Stage {
         Ok(Object { path, file, length })
     }
 
+    /// Measures one server with one body. Servers that are not measured get no requests.
+    ///
+    /// # Errors
+    /// A response was wrong, or the server does not support the protocol.
     fn measure(
         &self,
         protocol: Protocol,
@@ -345,6 +401,7 @@ impl Stage {
         object: &Object,
         seconds: u64,
     ) -> Result<Sum, Failure> {
+        // The minimal servers serve one body, so each measurement starts another process.
         let own = match subject {
             Raw => Some(One::start("--raw-write", object, &self.certificate)?),
             Bare => Some(One::start("--bare-quic", object, &self.certificate)?),
@@ -352,6 +409,7 @@ impl Stage {
         };
         let one = own.as_ref().map(|one| (&one.server, Some(one.address)));
         let tls = protocol != Plain;
+        // TLS for all protocols but plain HTTP/1.1; HTTP/2 and HTTP/3 are on the same port.
         let address_of = |rival: &Rival| if tls { rival.tls } else { rival.plain };
         let caddy = || self.caddy.as_ref().map(|caddy| (&caddy.server, address_of(caddy)));
         let (server, address) = one
@@ -368,10 +426,12 @@ impl Stage {
         let address = address.ok_or("it does not speak this")?;
         let name = object.file.file_name().unwrap_or_default().to_string_lossy();
         let path = if subject == Streamforge { object.path.clone() } else { format!("/{name}") };
+        // The same load before the count fills caches, connections and page tables.
         self.load(protocol, address, &path, object.length, WARM_UP_S)?;
         let (before, begin) = (server.usage()?, Instant::now());
         let answers = self.load(protocol, address, &path, object.length, seconds)?;
         let (after, wall_s) = (server.usage()?, begin.elapsed().as_secs_f64());
+        // A rate of 0 would look like a slow server.
         if answers == 0 {
             return Err("nothing was answered".into());
         }
@@ -380,6 +440,9 @@ impl Stage {
     }
 
     /// Loads a server for `seconds`. Returns the number of whole responses.
+    ///
+    /// # Errors
+    /// A loader is not installed, or a response is not 200 or not whole.
     fn load(
         &self,
         protocol: Protocol,
@@ -402,6 +465,7 @@ impl Stage {
                 self.directory.path(),
             )?,
             H2 => {
+                // As many requests in progress as over HTTP/1.1, on fewer connections.
                 let streams = self.connections / MULTIPLEXED_CONNECTIONS;
                 loader::h2load(
                     &format!("https://{address}{path}"),
@@ -416,6 +480,7 @@ impl Stage {
                     streams: (self.connections / MULTIPLEXED_CONNECTIONS).max(1),
                 };
                 let tls = self.certificate.client(b"h3")?;
+                // Our loader checks each length itself, so the check below is not needed.
                 return self.runtime.block_on(async {
                     let endpoint = quic::client(tls)?;
                     let asked = quic::ask(
@@ -448,11 +513,13 @@ impl Stage {
 
 /// This program as a server of one file.
 struct One {
+    /// Its process.
     server: Server,
     address: SocketAddr,
 }
 
 impl One {
+    /// Starts this program again with `flag` and the file, and reads its address.
     fn start(flag: &str, object: &Object, certificate: &Certificate) -> Result<Self, Failure> {
         let mut server = Server::start(&std::env::current_exe()?, Some(SERVER_CORE), |command| {
             command.arg(flag).arg(&object.file);
@@ -466,6 +533,7 @@ impl One {
     }
 }
 
+/// Runs the server of [`Subject::Bare`], as a child process of this program.
 fn bare() -> Result<(), Failure> {
     let body = fs::read(option("--bare-quic", PathBuf::new())?)?;
     let (cert, key): (PathBuf, PathBuf) =
@@ -483,11 +551,14 @@ fn tell(address: SocketAddr) {
 
 /// One publisher for each of [`CHANNELS`], on a thread, until dropped.
 struct Publishers {
+    /// Set to end the threads.
     stop: Arc<AtomicBool>,
+    /// One for each channel.
     threads: Vec<thread::JoinHandle<()>>,
 }
 
 impl Publishers {
+    /// Connects the publishers and starts their threads.
     fn start(rtmp: SocketAddr) -> Result<Self, Failure> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
@@ -498,6 +569,7 @@ impl Publishers {
             let mut load = Load::publish(rtmp, [channel.name], wire)?;
             let stop = Arc::clone(&stop);
             threads.push(thread::spawn(move || {
+                // Short runs, so that the stop is noticed.
                 while !stop.load(Relaxed) {
                     if let Err(err) = load.run(Instant::now() + Duration::from_millis(500), |_| {})
                     {

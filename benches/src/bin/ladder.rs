@@ -25,7 +25,9 @@ use transcoder::protocol::{
     Encoder, Job, LENGTH_BYTES, Media, Order, Report, Tuning, VideoRendition, parse_length,
 };
 
+/// Length of the footage in seconds.
 const SECONDS: f64 = 20.0;
+/// Frames a second of the footage.
 const FRAME_RATE: u32 = 30;
 /// A mark every two seconds.
 const MARK_TICKS: i64 = 180_000;
@@ -51,6 +53,7 @@ fn main() -> Result<(), Failure> {
         worker(&source, &rungs, &preset, &out, true)?;
         return Ok(());
     }
+    // The minimum of all rounds, because other work on the machine only adds CPU time.
     let (mut ours, mut theirs) = (f64::INFINITY, f64::INFINITY);
     for round in 1..=rounds {
         let (one, other) = (
@@ -85,11 +88,15 @@ fn children_cpu_s() -> Result<f64, Failure> {
 
 /// The footage as 1080p30 of [`SECONDS`], as sent by an encoder: FLV with H.264, groups of 2 s, two
 /// B-frames.
+///
+/// # Errors
+/// ffmpeg is not installed, or cannot read the footage.
 fn source(footage: &Path, ffmpeg: &Path) -> Result<PathBuf, Failure> {
     let path = footage.with_extension("1080p30.flv");
     if path.exists() {
         return Ok(path);
     }
+    // A run that is interrupted leaves no file with the final name.
     let unfinished = footage.with_extension("unfinished.flv");
     let mut command = quiet(ffmpeg);
     command.args(["-stream_loop", "-1", "-i"]).arg(footage);
@@ -109,12 +116,14 @@ fn source(footage: &Path, ffmpeg: &Path) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
+/// An ffmpeg that prints only errors and overwrites its output.
 fn quiet(ffmpeg: &Path) -> Command {
     let mut command = Command::new(ffmpeg);
     command.args(["-hide_banner", "-nostdin", "-loglevel", "error", "-y"]);
     command
 }
 
+/// Runs a command. It fails if its exit status is not 0.
 fn succeed(command: &mut Command) -> Result<(), Failure> {
     match command.status()? {
         status if status.success() => Ok(()),
@@ -123,6 +132,9 @@ fn succeed(command: &mut Command) -> Result<(), Failure> {
 }
 
 /// CPU seconds of the worker for each media second. Its rungs are written to `out`.
+///
+/// # Errors
+/// The worker does not start, failed, or sent an invalid report.
 fn worker(
     source: &Path,
     rungs: &[(u32, u32, u32)],
@@ -136,6 +148,7 @@ fn worker(
         height,
         bitrate_bps: kbps * 1_000,
         halve_rate: false,
+        // Enough for 1080p30, the largest rung.
         level: 40,
         threads: 1,
     };
@@ -148,6 +161,7 @@ fn worker(
         encoder: Encoder::X264,
         preset: preset.into(),
         tuning: Tuning::Latency,
+        // No posters: ffmpeg makes none either.
         picture_ms: 0,
         picture_size: (640, 360),
         memory_bytes: 1 << 30,
@@ -161,11 +175,14 @@ fn worker(
     let mut writer = socket.try_clone()?;
     let sent = Arc::<Mutex<HashMap<i64, Instant>>>::default();
     let (sending, mut kept) = (Arc::clone(&sent), vec![Vec::new(); rungs.len()]);
+    // Orders are written on a separate thread: the worker reports while it reads, and would block
+    // if nobody read its reports.
     let writing = thread::spawn(move || {
         let orders = [Order::Job(Box::new(job))].into_iter().chain(units).chain([Order::End]);
         let start = Instant::now();
         for order in orders {
             if let Order::Unit { dts, pts, .. } = &order {
+                // 100/9 microseconds a tick of 90 kHz.
                 if paced {
                     let due = Duration::from_micros(u64::try_from(*dts).unwrap_or(0) * 100 / 9);
                     thread::sleep((start + due).saturating_duration_since(Instant::now()));
@@ -183,12 +200,14 @@ fn worker(
         files.push(fs::File::create(out.join(format!("worker-{index}.h264")))?);
     }
     let mut socket = std::io::BufReader::with_capacity(1 << 16, socket);
+    // The reports end with the worker's process.
     while let Some(report) = next(&mut socket)? {
         match report {
             Report::Config { rendition, record } => {
                 files[usize::from(rendition)].write_all(&headers(&record))?
             }
             Report::Unit { rendition, pts, payload, .. } => {
+                // Units are matched by presentation time, which a rendition keeps.
                 let sent = sent.lock().unwrap_or_else(PoisonError::into_inner).get(&pts).copied();
                 kept[usize::from(rendition)].extend(sent.map(|sent| sent.elapsed()));
                 files[usize::from(rendition)].write_all(&start_codes(&payload)?)?;
@@ -202,6 +221,7 @@ fn worker(
     if !status.success() {
         return Err(format!("the worker: {status}").into());
     }
+    // Only in real time: otherwise units wait in queues for most of the time.
     for (rung, kept) in rungs.iter().zip(&mut kept).filter(|_| paced) {
         kept.sort_unstable();
         let part = |per_mille: usize| {
@@ -218,6 +238,10 @@ fn worker(
     Ok((children_cpu_s()? - before) / SECONDS)
 }
 
+/// The next report; `None` when the worker has closed the socket.
+///
+/// # Errors
+/// The socket failed, or the message is invalid.
 fn next(socket: &mut impl Read) -> Result<Option<Report>, Failure> {
     let mut prefix = [0; LENGTH_BYTES];
     match socket.read_exact(&mut prefix) {
@@ -239,6 +263,8 @@ fn beside(
 ) -> Result<f64, Failure> {
     let mut command = quiet(ffmpeg);
     command.args(["-threads", "1", "-i"]).arg(source);
+    // The settings correspond to those of the worker: one thread, a buffer of one second, and IDR
+    // pictures only where they are forced.
     for (index, (width, height, kbps)) in rungs.iter().enumerate() {
         if *height != 1080 {
             command.args(["-vf", &format!("scale={width}:{height}")]);
@@ -276,6 +302,9 @@ fn beside(
 }
 
 /// SSIM of a rung compared with the source, scaled by lanczos, and its rate in kbit/s.
+///
+/// # Errors
+/// ffmpeg cannot decode the rung, or prints no SSIM.
 fn measured(
     rung: &Path,
     source: &Path,
@@ -289,7 +318,8 @@ fn measured(
         .arg("-i")
         .arg(source);
     let graph = format!(
-        "[1]settb=1/30,setpts=N,scale={width}:{height}:flags=lanczos+accurate_rnd[r];[0]settb=1/30,setpts=N[d];[d][r]ssim"
+        "[1]settb=1/30,setpts=N,scale={width}:{height}:flags=lanczos+accurate_rnd[r];\
+         [0]settb=1/30,setpts=N[d];[d][r]ssim"
     );
     let output = command.args(["-lavfi", &graph, "-f", "null", "-"]).output()?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -300,20 +330,27 @@ fn measured(
 }
 
 /// `avcC` and the units of an FLV file's video, with marks.
+///
+/// # Errors
+/// The file is not FLV, or ends within a tag.
 fn parse(flv: &[u8]) -> Result<(Vec<u8>, Vec<Order>), Failure> {
     let (mut record, mut units, mut marks) = (Vec::new(), Vec::new(), 0);
     let number = |bytes: &[u8]| bytes.iter().fold(0, |number, &byte| number << 8 | i64::from(byte));
+    // After the FLV header of 9 bytes and the first PreviousTagSize (Adobe FLV 10.1 E.2, E.3).
     let mut rest = flv.get(13..).ok_or("no FLV file")?;
     while let Some((head, body)) = rest.split_at_checked(11) {
+        // The timestamp's upper 8 bits follow its lower 24 (E.4.1).
         let dts = number(&head[4..7]) | i64::from(head[7]) << 24;
         let (tag, after) =
             body.split_at_checked(usize::try_from(number(&head[1..4]))?).ok_or("a torn tag")?;
+        // PreviousTagSize.
         rest = after.get(4..).unwrap_or_default();
         match (head[0], tag) {
             (9, [0x17, 0, _, _, _, avcc @ ..]) => record = avcc.to_vec(),
             (9, [flags, 1, a, b, c, payload @ ..]) => {
                 let pts = (dts + number(&[*a, *b, *c])) * 90;
                 let key = flags >> 4 == 1;
+                // At most one mark a second, at key frames: the footage has one each two seconds.
                 let due = key && pts >= marks;
                 marks = if due { pts + MARK_TICKS / 2 } else { marks };
                 units.push(Order::Unit {
@@ -334,6 +371,8 @@ fn parse(flv: &[u8]) -> Result<(Vec<u8>, Vec<Order>), Failure> {
 /// The parameter sets of an `avcC` with one of each, with start codes.
 fn headers(record: &[u8]) -> Vec<u8> {
     let mut stream = Vec::new();
+    // After the fixed fields and the number of sequence parameter sets (ISO/IEC 14496-15
+    // 5.3.3.1.2).
     let mut rest = record.get(6..).unwrap_or_default();
     while let Some((len, tail)) = rest.split_first_chunk() {
         let (set, tail) = tail.split_at(usize::from(u16::from_be_bytes(*len)).min(tail.len()));
@@ -347,6 +386,7 @@ fn headers(record: &[u8]) -> Vec<u8> {
     stream
 }
 
+/// A unit with start codes instead of length prefixes of 4 bytes (ITU-T H.264 Annex B).
 fn start_codes(unit: &[u8]) -> Result<Vec<u8>, Failure> {
     let (mut stream, mut rest) = (Vec::with_capacity(unit.len()), unit);
     while let Some((len, tail)) = rest.split_first_chunk() {

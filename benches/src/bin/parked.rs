@@ -36,11 +36,15 @@ use benches::{
 };
 use flate2::read::GzDecoder;
 
+/// The core of the measured server.
 const SERVER_CORE: usize = 0;
+/// The core of this process, which holds the requests.
 const LOAD_CORE: usize = 1;
+/// The publisher's channel.
 const CHANNEL: &str = "parked";
 /// `live.part_ms`, and parts in the publisher's segments.
 const PART: Duration = Duration::from_millis(200);
+/// Parts in a segment of the publisher: 2 s.
 const PARTS: u64 = 10;
 /// Number of parts after the next one that the requests are for: `--ahead`. The daemon refuses
 /// requests for more than 3 s ahead.
@@ -49,17 +53,24 @@ const AHEAD: u64 = 4;
 const STREAMS: usize = 100;
 /// Minimum time between the measurement of the waiting requests and the first response.
 const SETTLED: Duration = Duration::from_millis(10);
+/// Time limit of a response.
 const WAIT: Duration = Duration::from_secs(10);
 /// The bare loop's share of the goal: CPU time, and first to last.
 const GOALS: (f64, f64) = (2.0, 1.5);
 
+/// The measured server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Subject {
+    /// The daemon over HTTP/1.1.
     Http1,
+    /// The daemon over HTTP/2.
     Http2,
+    /// The bare loop over HTTP/1.1.
     Bare,
 }
 
+/// The subjects, their names for `--only`, and those in the results. The bare loop is first,
+/// because the others are compared with it.
 const SUBJECTS: [(Subject, &str, &str); 3] = [
     (Subject::Bare, "bare", "bare epoll loop"),
     (Subject::Http1, "http1", "streamforge, HTTP/1.1"),
@@ -71,6 +82,7 @@ const SUBJECTS: [(Subject, &str, &str); 3] = [
 struct Round {
     /// CPU seconds of the server for each request: until all wait, and for the responses.
     park_s: f64,
+    /// See `park_s`.
     answer_s: f64,
     /// From the first response to the last.
     spread: Duration,
@@ -94,6 +106,7 @@ fn main() -> Result<(), Failure> {
     let daemon =
         Daemon::start(Some(SERVER_CORE), &[("STREAMFORGE_HTTP_MAX_CONNECTIONS", "12000")])?;
     let publisher = Publisher::start(daemon.rtmp)?;
+    // Some segments must be complete before the playlist is listed.
     thread::sleep(Duration::from_secs(6));
     let answer = one_answer(daemon.http)?;
     let file = directory.path().join("answer");
@@ -105,6 +118,7 @@ fn main() -> Result<(), Failure> {
     );
     let mut all: Vec<Vec<Round>> = vec![Vec::new(); SUBJECTS.len()];
     for block in 1..=blocks {
+        // Blocks of rounds alternate, so that a change of the machine's speed affects all subjects.
         for (index, &(subject, flag, name)) in SUBJECTS.iter().enumerate() {
             if !only.is_empty() && only != flag {
                 continue;
@@ -165,6 +179,7 @@ fn figures(rounds: &[Round]) -> [(f64, f64); 3] {
     let of = |figure: fn(&Round) -> f64| {
         let mut values: Vec<f64> = rounds.iter().map(figure).collect();
         values.sort_by(f64::total_cmp);
+        // Nearest rank: the smallest value that is at least as large as `percent` of all.
         let at = |percent: usize| {
             let rank = (values.len() * percent).div_ceil(100).max(1);
             values.get(rank - 1).copied().unwrap_or(f64::NAN)
@@ -178,6 +193,10 @@ fn figures(rounds: &[Round]) -> [(f64, f64); 3] {
     ]
 }
 
+/// Measures the daemon. A round in which the machine was late is repeated.
+///
+/// # Errors
+/// A response is wrong or missing, or too many rounds are late.
 fn ours(
     daemon: &Daemon,
     protocol: Protocol,
@@ -190,12 +209,15 @@ fn ours(
     // The part exists, so the response is immediate.
     let mut hint = hint(&fleet.ask_one(&path, WAIT)?)?;
     let (mut done, mut turn, mut missed) = (Vec::new(), 0, 0);
+    // One round more than requested, because the first one is not counted.
     while turn <= rounds {
         // A playlist request that waits for a part shows when it is complete.
         let listed = fleet
             .ask_one(&format!("{path}?_HLS_msn={}&_HLS_part={}", hint.msn, hint.part), WAIT)?;
         let came = Instant::now();
         let next = self::hint(&listed)?;
+        // All segments of this publisher have equally many parts, so parts can be counted across
+        // segments.
         let ahead = next.msn * PARTS + next.part + parts_ahead;
         let target = PartId { msn: ahead / PARTS, part: ahead % PARTS };
         // The next part is complete one part duration after this one; the target after as many
@@ -205,6 +227,7 @@ fn ours(
         fleet.ask_all(&format!("{path}?_HLS_msn={}&_HLS_part={}", target.msn, target.part))?;
         // Between the previous part and the target.
         thread::sleep((due - PART / 2).saturating_duration_since(Instant::now()));
+        // The requests have been read and wait; the responses are not due yet.
         let parked = daemon.server.usage()?.scheduled_s;
         let waiting = Instant::now();
         let arrived = fleet.wait(WAIT)?;
@@ -242,6 +265,7 @@ fn ours(
     Ok(done.split_off(1))
 }
 
+/// Measures the bare loop, with the daemon's response as its body.
 fn bare(answer: &PathBuf, requests: usize, rounds: usize) -> Result<Vec<Round>, Failure> {
     let mut server = Server::start(&std::env::current_exe()?, Some(SERVER_CORE), |command| {
         command.arg("--bare").arg(answer).stdout(Stdio::piped());
@@ -252,8 +276,10 @@ fn bare(answer: &PathBuf, requests: usize, rounds: usize) -> Result<Vec<Round>, 
     let mut fleet = Fleet::open(address, Protocol::Http1, requests)?;
     let mut trigger = TcpStream::connect(address)?;
     let mut done = Vec::new();
+    // Round 0 is a warm-up.
     for round in 0..=rounds {
         let before = server.usage()?.scheduled_s;
+        // About as long as a request to the daemon.
         fleet.ask_all("/live/parked/v0.m3u8?_HLS_msn=1790000000&_HLS_part=9")?;
         thread::sleep(Duration::from_millis(300));
         let parked = server.usage()?.scheduled_s;
@@ -271,6 +297,7 @@ fn bare(answer: &PathBuf, requests: usize, rounds: usize) -> Result<Vec<Round>, 
     Ok(done)
 }
 
+/// The time from the first response to the last.
 fn spread(arrived: &[Instant]) -> Duration {
     match arrived {
         [first, .., last] => *last - *first,
@@ -291,6 +318,9 @@ fn media(body: &[u8]) -> Result<Media, Failure> {
 }
 
 /// The bytes of the daemon's response to a blocking request, head and body.
+///
+/// # Errors
+/// The daemon has closed, or a response is not 200.
 fn one_answer(server: SocketAddr) -> Result<Vec<u8>, Failure> {
     let mut socket = TcpStream::connect(server)?;
     socket.set_read_timeout(Some(WAIT))?;
@@ -309,6 +339,7 @@ fn one_answer(server: SocketAddr) -> Result<Vec<u8>, Failure> {
             let length = text.lines().find_map(|line| {
                 line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok()
             });
+            // The response is kept as it is, head included, for the bare loop.
             match head.zip(length) {
                 Some((head, length)) if answer.len() >= head + length => return Ok(answer),
                 _ if read == 0 => return Err(format!("the daemon has closed: {text}").into()),
@@ -316,6 +347,7 @@ fn one_answer(server: SocketAddr) -> Result<Vec<u8>, Failure> {
             }
         }
     };
+    // The first response has the hint of the next part; the second one is a blocking response.
     let now = ask("")?;
     let body = now.windows(4).position(|window| window == b"\r\n\r\n").ok_or("no head")? + 4;
     let next = hint(&now[body..])?;
@@ -328,11 +360,14 @@ fn one_answer(server: SocketAddr) -> Result<Vec<u8>, Failure> {
 
 /// One publisher on a thread, until dropped.
 struct Publisher {
+    /// Set to end the thread.
     stop: Arc<AtomicBool>,
+    /// Joined when this is dropped.
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Publisher {
+    /// Connects and starts the thread.
     fn start(rtmp: SocketAddr) -> Result<Self, Failure> {
         let mut load =
             Load::publish(rtmp, [CHANNEL], Arc::new(Wire::new(&Stream::new(BITRATE_BPS), 4_096)))?;

@@ -37,6 +37,7 @@ use benches::{
 const WARM_UP: Duration = Duration::from_secs(6);
 /// Time until ladders run at their full rate.
 const LADDER_WARM_UP: Duration = Duration::from_secs(10);
+/// Chunk size of the publishers.
 const CHUNK_BYTES: u32 = 4_096;
 
 /// Send time of each picture of one publisher.
@@ -84,6 +85,7 @@ fn beside_bad(daemon: &mut Daemon, publishers: usize, seconds: u64) -> Result<()
         let (admin, stop) = (daemon.admin, Arc::clone(&stop));
         thread::spawn(move || slowest_health(admin, &stop))
     };
+    // They begin before the measured publishers connect, so that these meet a server under load.
     let crowd = Crowd::publish(daemon.rtmp);
     measure(daemon, "beside bad publishers", publishers, seconds)?;
     stop.store(true, Ordering::Relaxed);
@@ -117,6 +119,9 @@ fn slowest_health(admin: SocketAddr, stop: &AtomicBool) -> Result<Duration, Fail
 }
 
 /// Publishes, reads, and prints the latencies of parts.
+///
+/// # Errors
+/// A publisher or a reader failed, or no part was listed.
 fn measure(daemon: &Daemon, what: &str, publishers: usize, seconds: u64) -> Result<(), Failure> {
     let names: Vec<String> =
         (0..publishers).map(|n| format!("{}-{n}", what.replace(' ', "-"))).collect();
@@ -143,6 +148,7 @@ fn measure(daemon: &Daemon, what: &str, publishers: usize, seconds: u64) -> Resu
         all.extend(reader.join().map_err(|_| "a reader has failed")??);
     }
     all.sort_unstable();
+    // Nearest rank: the smallest value that is at least as large as `share` of all.
     let at = |share: f64| -> f64 {
         let rank = (all.len() as f64 * share).ceil().max(1.0);
         #[expect(
@@ -179,6 +185,7 @@ struct FullHd(PathBuf);
 struct Publishing(Child);
 
 impl FullHd {
+    /// The file, made by ffmpeg if it does not exist.
     fn source() -> Result<Self, Failure> {
         let file = std::env::temp_dir().join("streamforge-bench-1080p30.flv");
         if !file.exists() {
@@ -193,6 +200,7 @@ impl FullHd {
                 "-i",
                 "testsrc2=s=1920x1080:r=30:d=10",
             ]);
+            // Noise makes the pictures as difficult to encode as those of a camera.
             command.args(["-vf", "noise=alls=12:allf=t,format=yuv420p"]);
             command.args([
                 "-c:v",
@@ -215,6 +223,7 @@ impl FullHd {
         Ok(Self(file))
     }
 
+    /// Publishes it repeatedly in real time.
     fn publish(&self, rtmp: SocketAddr, key: &str) -> Result<Publishing, Failure> {
         let mut command = Command::new("ffmpeg");
         command.args(["-v", "error", "-re", "-stream_loop", "-1", "-i"]).arg(&self.0);
@@ -232,6 +241,9 @@ impl Drop for Publishing {
 
 /// Reads one channel's video playlist part by part. Returns the latency of each part that was
 /// listed between `begin` and `end`.
+///
+/// # Errors
+/// A response is not 200, or a part was listed before its last picture was sent.
 fn read(
     http: SocketAddr,
     name: &str,
@@ -239,6 +251,7 @@ fn read(
     begin: Instant,
     end: Instant,
 ) -> Result<Vec<Duration>, Failure> {
+    // The publisher needs a moment before its channel exists.
     thread::sleep(Duration::from_secs(1));
     let mut reader = Reader::connect(http)?;
     let path = format!("/live/{name}/v0.m3u8");
@@ -246,6 +259,7 @@ fn read(
     let (mut first_msn, mut seen, mut query) = (None, None, String::new());
     loop {
         let answer = reader.get(&format!("{path}{query}"))?;
+        // The channel does not exist yet, or nothing of it is listed.
         if first_msn.is_none() && matches!(answer.status, 404 | 503) {
             thread::sleep(Duration::from_millis(200));
             continue;
@@ -258,8 +272,11 @@ fn read(
         // Nothing has been removed from the list yet: its first segment began with the first
         // picture.
         let first = *first_msn.get_or_insert(media.first_msn);
+        // Locked for the whole playlist: the publisher's thread only appends to it, and reports
+        // pictures before it sends them.
         let sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, picture) in completions(&media, first) {
+            // The first playlist lists parts that were complete before the request.
             if seen.is_some_and(|seen| id > seen) && answer.arrived >= begin {
                 let sent = usize::try_from(picture).ok().and_then(|picture| sent.get(picture));
                 let sent = sent.ok_or_else(|| {
@@ -283,6 +300,7 @@ fn read(
 fn completions(media: &Media, first_msn: u64) -> Vec<(PartId, u64)> {
     let (mut completions, mut segment, mut picture) = (Vec::new(), None, 0.0);
     for &(id, seconds) in &media.parts {
+        // Each segment is a group, because the publisher's groups have the segment's duration.
         if id.part == 0 {
             segment = Some(id.msn);
             picture = ((id.msn - first_msn) * GROUP) as f64;

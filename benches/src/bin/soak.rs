@@ -43,7 +43,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// Interval of samples.
 const SAMPLE: Duration = Duration::from_secs(10);
+/// Bits a second of the publishers' audio.
 const AUDIO_BPS: u64 = 64_000;
 /// Time after the start of a channel, or a return, in which players may find nothing.
 const COMING: Duration = Duration::from_secs(12);
@@ -59,10 +61,12 @@ const GROWTH_PERCENT: f64 = 5.0;
 struct Slot(Mutex<Option<Instant>>);
 
 impl Slot {
+    /// Sets the time since when the publisher sends, or `None` when it has stopped.
     fn set(&self, live: Option<Instant>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = live;
     }
 
+    /// The time since when it sends.
     fn live(&self) -> Option<Instant> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -76,23 +80,34 @@ impl Slot {
 /// State shared by all tasks.
 #[derive(Debug)]
 struct Stage {
+    /// The daemon's addresses and the counts of responses.
     origin: Arc<Origin>,
+    /// The address for publishers.
     rtmp: SocketAddr,
+    /// One for each publisher.
     slots: Vec<Slot>,
+    /// The messages that all publishers send.
     wire: Wire,
+    /// Players in a session.
     playing: AtomicUsize,
     /// Faults, and events that are expected when a publisher has left or just started.
     faults: Tally,
+    /// See `faults`.
     expected: Tally,
+    /// Sessions that ended without a fault, by kind.
     sessions: Tally,
 }
 
 /// One line of the CSV file.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
+    /// Time since the start.
     at: Duration,
+    /// Publishers that send.
     live: usize,
+    /// Resident memory in bytes.
     resident: u64,
+    /// Open descriptors.
     descriptors: usize,
 }
 
@@ -101,6 +116,7 @@ fn main() -> Result<ExitCode, Failure> {
     runtime.block_on(run())
 }
 
+/// Starts the daemon and its clients, samples, stops the clients and judges.
 async fn run() -> Result<ExitCode, Failure> {
     let minutes: f64 = option("--minutes", 60.0)?;
     let settle: f64 = option("--settle-minutes", 10.0)?;
@@ -130,6 +146,7 @@ async fn run() -> Result<ExitCode, Failure> {
         expected: Tally::default(),
         sessions: Tally::default(),
     });
+    // Descriptors are counted before any client, when the start is complete.
     sleep(Duration::from_secs(2)).await;
     let id = daemon.server.id();
     let before = descriptors(id)?;
@@ -149,6 +166,8 @@ async fn run() -> Result<ExitCode, Failure> {
     }
     let samples = sample(&stage, id, length, &csv).await?;
     stop.cancel();
+    // When the tasks have ended, all connections are closed, and only the daemon's own descriptors
+    // should remain.
     while tasks.join_next().await.is_some() {}
     let left = wait_until_gone(id, before.len()).await?;
     let usage = daemon.server.usage()?;
@@ -165,6 +184,7 @@ async fn run() -> Result<ExitCode, Failure> {
 /// broadcast continues) or late (a new one).
 async fn publish(stage: Arc<Stage>, slot: usize) {
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15 ^ ((slot as u64 + 1) << 20));
+    // Publishers start over 10 s, players over 20 s: not all at once.
     sleep(Duration::from_millis(noise.below(10_000))).await;
     loop {
         let (rtmp, name) = (stage.rtmp, channel(slot));
@@ -187,12 +207,16 @@ async fn publish(stage: Arc<Stage>, slot: usize) {
             Ok(()) => stage.sessions.add("publisher"),
             Err(err) => stage.faults.add(&format!("publisher: {err}")),
         }
+        // Shorter or longer than `live.reconnect_s`, which is 10 s.
         let away = if noise.below(2) == 0 { 3 } else { 15 };
         sleep(Duration::from_secs(away + noise.below(3))).await;
     }
 }
 
 /// Sends each message when it is due. `reset`: the connection is reset instead of closed.
+///
+/// # Errors
+/// The daemon has closed the connection.
 async fn send(
     wire: &Wire,
     socket: std::net::TcpStream,
@@ -200,6 +224,7 @@ async fn send(
     reset: bool,
 ) -> Result<(), Failure> {
     socket.set_nonblocking(true)?;
+    // A linger time of 0 makes `close` send a reset (socket(7), SO_LINGER).
     if reset {
         socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
     }
@@ -223,6 +248,7 @@ async fn send(
 async fn play(stage: Arc<Stage>, player: usize) {
     let mut noise = Noise(0x2545_f491_4f6c_dd1d ^ ((player as u64 + 1) << 24));
     let protocol = Protocol::ALL[player % Protocol::ALL.len()];
+    // Each combination of protocol and format has about as many players.
     let (kind, low_latency) = match player / Protocol::ALL.len() % 2 {
         0 => ("LL-HLS", true),
         _ => ("DASH", false),
@@ -260,6 +286,8 @@ async fn play(stage: Arc<Stage>, player: usize) {
     }
 }
 
+/// One player until the end of its broadcast. `migrates`: over HTTP/3 it changes its port in the
+/// middle of `length`.
 async fn session(
     origin: &Arc<Origin>,
     protocol: Protocol,
@@ -269,6 +297,7 @@ async fn session(
     migrates: bool,
 ) -> Result<(), Fault> {
     let client = Client::connect(origin, protocol).await?;
+    // A clone of the client has the same endpoint, which changes its port for all of them.
     let other = match migrates && protocol == Protocol::H3 {
         true => Some(client.another().await?),
         false => None,
@@ -291,11 +320,15 @@ async fn session(
     }
 }
 
+/// The channel of a slot.
 fn channel(slot: usize) -> String {
     format!("soak-{slot}")
 }
 
 /// Writes a line to the file at each [`SAMPLE`] until the end, and progress to stdout at times.
+///
+/// # Errors
+/// The file cannot be written, or the daemon has ended.
 async fn sample(
     stage: &Stage,
     id: u32,
@@ -329,6 +362,7 @@ async fn sample(
             stage.faults.sum(),
         )?;
         samples.push(sample);
+        // Each minute.
         if samples.len() % 6 == 0 {
             println!(
                 "{:.0} min: {} live, {} playing, {} MiB, {} descriptors, {} answers, {} faults",
@@ -363,6 +397,7 @@ async fn wait_until_gone(id: u32, before: usize) -> Result<Vec<String>, Failure>
     }
 }
 
+/// Prints the results and returns the exit status.
 fn verdict(
     stage: &Stage,
     samples: &[Sample],
@@ -378,6 +413,8 @@ fn verdict(
     let late = samples.iter().filter(|sample| sample.at > end);
     let (first, last) = (by_live(early), by_live(late));
     let (mut weighed, mut weight) = (0.0, 0.0);
+    // Memory depends on the number of live broadcasts, so only samples with equally many are
+    // compared. Numbers that occur more often weigh more.
     for (live, first) in &first {
         let Some(last) = last.get(live) else { continue };
         let (from, to) = (median(first), median(last));
@@ -390,6 +427,8 @@ fn verdict(
     let most = samples.iter().map(|sample| sample.descriptors).max().unwrap_or(0);
     println!("resident memory has grown by {growth:+.2} % (goal: below {GROWTH_PERCENT} %)");
     println!("descriptors: {} before, {most} at most, {} left", before.len(), left.len());
+    // Compared by target: a socket that replaced another one is listed too, although the number is
+    // unchanged.
     let more: Vec<_> = left.iter().filter(|what| !before.contains(what)).collect();
     for what in &more {
         println!("  left: {what}");
@@ -405,6 +444,7 @@ fn verdict(
             println!("  {times} {what}");
         }
     }
+    // A growth that is not a number, because no samples are comparable, fails too.
     let fine = growth < GROWTH_PERCENT
         && left.len() <= before.len()
         && samples.len() > 2
@@ -422,17 +462,22 @@ fn by_live<'a>(samples: impl Iterator<Item = &'a Sample>) -> BTreeMap<usize, Vec
     groups
 }
 
+/// The median of the values; not a number without any.
 fn median(values: &[u64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_unstable();
     values.get(values.len() / 2).map_or(f64::NAN, |value| *value as f64)
 }
 
+/// Bytes in MiB.
 fn mib(bytes: f64) -> f64 {
     bytes / f64::from(1 << 20)
 }
 
 /// The target of each descriptor of the process, for example `socket:[1234]`.
+///
+/// # Errors
+/// The process has ended.
 fn descriptors(id: u32) -> Result<Vec<String>, Failure> {
     let mut all = Vec::new();
     for descriptor in fs::read_dir(format!("/proc/{id}/fd"))? {

@@ -7,6 +7,7 @@ use crate::Failure;
 /// Maximum size of a head.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 
+/// The bytes of a GET request that accepts gzip, as players send it.
 pub(super) fn request(server: SocketAddr, path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nAccept-Encoding: gzip\r\n\r\n").into_bytes()
 }
@@ -14,13 +15,19 @@ pub(super) fn request(server: SocketAddr, path: &str) -> Vec<u8> {
 /// The received part of a response.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
+    /// Received bytes of the present response.
     bytes: Vec<u8>,
     /// Start of the body and end of the response, once the head is complete.
     bounds: Option<(usize, usize)>,
+    /// The body of the last response.
     body: Vec<u8>,
 }
 
 impl Reader {
+    /// Takes received bytes. Returns the number of responses that they complete: 0 or 1.
+    ///
+    /// # Errors
+    /// The response is not 200, has no length, or is followed by another one.
     pub(super) fn read(&mut self, input: &[u8]) -> Result<usize, Failure> {
         self.bytes.extend_from_slice(input);
         if self.bounds.is_none() {
@@ -42,6 +49,7 @@ impl Reader {
             let length = length.ok_or("an answer without a length")? as usize;
             self.bounds = Some((head + 4, head + 4 + length));
         }
+        // There is one request at a time, so bytes after the response are an error of the server.
         match self.bounds {
             Some((begin, end)) if self.bytes.len() == end => {
                 self.body.clear();

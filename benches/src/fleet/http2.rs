@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use crate::Failure;
 
+/// Frame types (RFC 9113 6).
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -13,13 +14,16 @@ const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
+/// Flags of frames (RFC 9113 6).
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+/// Length of a frame header (RFC 9113 4.1).
 const FRAME_HEAD_BYTES: usize = 9;
 /// SETTINGS_ENABLE_PUSH, SETTINGS_INITIAL_WINDOW_SIZE.
 const ENABLE_PUSH: u16 = 2;
 const INITIAL_WINDOW_SIZE: u16 = 4;
+/// Flow control window of a stream in bytes: larger than any body here, so it is never renewed.
 const STREAM_WINDOW: u32 = 16 << 20;
 /// Renewed when half of it is used.
 const CONNECTION_WINDOW: u32 = 1 << 30;
@@ -40,6 +44,7 @@ pub(super) fn preface() -> Vec<u8> {
     bytes
 }
 
+/// Appends a frame. Our frames are shorter than the initial limit of 16 384 bytes.
 fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
     out.extend(&length[1..]);
@@ -69,6 +74,8 @@ fn status(mut block: &[u8]) -> Option<u8> {
         if first & 0xe0 != 0x20 {
             return Some(*first);
         }
+        // An integer of more than one byte continues as long as the highest bit is set (RFC 7541
+        // 5.1).
         let more = match first & 0x1f == 0x1f {
             true => rest.iter().position(|byte| byte & 0x80 == 0)? + 1,
             false => 0,
@@ -81,7 +88,9 @@ fn status(mut block: &[u8]) -> Option<u8> {
 /// The received part of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
+    /// The beginning of an incomplete frame.
     bytes: Vec<u8>,
+    /// Frames to send: acknowledgements and window updates.
     reply: Vec<u8>,
     /// Number of opened streams.
     begun: u32,
@@ -107,6 +116,7 @@ impl Reader {
         self.body.clear();
         let mut bytes = Vec::new();
         for _ in 0..requests {
+            // Streams of clients have odd numbers (RFC 9113 5.1.1).
             let stream = self.begun * 2 + 1;
             self.begun += 1;
             frame(&mut bytes, HEADERS, END_STREAM | END_HEADERS, stream, &block);
@@ -119,10 +129,15 @@ impl Reader {
         std::mem::take(&mut self.reply)
     }
 
+    /// The bodies since the last request, concatenated.
     pub(super) fn take_body(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.body)
     }
 
+    /// Takes received bytes. Returns the number of responses that they complete.
+    ///
+    /// # Errors
+    /// A response is not 200, or the server has reset a stream or ends the connection.
     pub(super) fn read(&mut self, input: &[u8]) -> Result<usize, Failure> {
         self.bytes.extend_from_slice(input);
         let bytes = std::mem::take(&mut self.bytes);
@@ -139,7 +154,10 @@ impl Reader {
         Ok(answers)
     }
 
+    /// Handles one frame. Returns 1 if it ends a response.
     fn take(&mut self, kind: u8, flags: u8, payload: &[u8]) -> Result<usize, Failure> {
+        // A server that limits requests would reset streams or end the connection, which spoils the
+        // measurement.
         match kind {
             SETTINGS if flags & ACK == 0 => frame(&mut self.reply, SETTINGS, ACK, 0, &[]),
             PING if flags & ACK == 0 => frame(&mut self.reply, PING, ACK, 0, payload),

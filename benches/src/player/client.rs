@@ -75,17 +75,25 @@ pub struct Origin {
 
 /// A player's connection to a server; over HTTP/1.1 one more for each clone.
 pub struct Client {
+    /// The server, and the counts of all players.
     origin: Arc<Origin>,
+    /// The protocol of the connection.
     protocol: Protocol,
+    /// Sends requests on the connection.
     sender: Sender,
     /// The tasks that drive the connection; they end with the client.
     _driver: Arc<JoinSet<()>>,
+    /// The QUIC endpoint, for a change of port.
     endpoint: Option<quinn::Endpoint>,
 }
 
+/// The request side of a connection.
 enum Sender {
+    /// One request at a time.
     Http1(http1::SendRequest<Empty<Bytes>>),
+    /// A stream for each request.
     Http2(http2::SendRequest<Empty<Bytes>>),
+    /// A stream for each request.
     Http3(h3::client::SendRequest<OpenStreams, Bytes>),
 }
 
@@ -110,6 +118,7 @@ impl Client {
         })
     }
 
+    /// Connects, and spawns the tasks that drive the connection into `driver`.
     async fn sender(
         origin: &Origin,
         protocol: Protocol,
@@ -131,6 +140,7 @@ impl Client {
         let alpn: &[u8] = if protocol == Protocol::H2 { b"h2" } else { b"http/1.1" };
         let connector = TlsConnector::from(Arc::new(origin.certificate.client(alpn)?));
         let stream = connector.connect(ServerName::try_from(NAME)?, socket).await?;
+        // Without this check a player could measure HTTP/1.1 instead of HTTP/2.
         if stream.get_ref().1.alpn_protocol() != Some(alpn) {
             return Err("the server has chosen another protocol".into());
         }
@@ -192,6 +202,7 @@ impl Client {
             Sender::Http3(sender) => Self::get_h3(sender, what, &self.origin, path).await,
             sender => Self::get_tcp(sender, what, &self.origin, path).await,
         }?;
+        // The whole time counts, including the wait of a blocking request.
         if begun.elapsed() > SLOW {
             self.origin.slow.add(&format!("{}: {what}", self.protocol.name()));
         }
@@ -200,6 +211,7 @@ impl Client {
         Ok(answer)
     }
 
+    /// [`Client::get`] by hyper.
     async fn get_tcp(
         sender: &mut Sender,
         what: &str,
@@ -237,6 +249,7 @@ impl Client {
         Ok((status, all))
     }
 
+    /// [`Client::get`] by h3.
     async fn get_h3(
         sender: &mut h3::client::SendRequest<OpenStreams, Bytes>,
         what: &str,
@@ -250,6 +263,7 @@ impl Client {
         let head = within(what, stream.recv_response()).await?.map_err(fault)?;
         let mut all = Vec::new();
         while let Some(mut data) = within(what, stream.recv_data()).await?.map_err(fault)? {
+            // A buffer may consist of several slices.
             while data.has_remaining() {
                 let chunk = data.chunk();
                 all.extend_from_slice(chunk);
@@ -257,6 +271,7 @@ impl Client {
                 data.advance(length);
             }
         }
+        // hyper checks the length of a body; h3 does not.
         let length = head
             .headers()
             .get("content-length")
@@ -270,11 +285,14 @@ impl Client {
     }
 }
 
+/// The result, or a fault if it takes longer than [`STALL`].
 async fn within<T>(what: &str, coming: impl Future<Output = T>) -> Result<T, Fault> {
     let come = timeout(STALL, coming).await;
     come.map_err(|_| Fault(format!("{what}: nothing for {} s", STALL.as_secs())))
 }
 
+/// A GET request that accepts gzip. HTTP/2 and HTTP/3 have the authority in the URI, HTTP/1.1 in
+/// `Host`.
 fn request(path: &str, authority: Option<SocketAddr>) -> Result<Request<Empty<Bytes>>, Fault> {
     let request = match authority {
         Some(server) => Request::get(format!("https://{NAME}:{}{path}", server.port())),
@@ -291,6 +309,7 @@ fn kind(err: &hyper::Error) -> String {
     first_words(&format!("{err} {}", cause.unwrap_or_default()))
 }
 
+/// At most twelve words, so that faults can be counted by their text.
 fn first_words(text: &str) -> String {
     let words: Vec<_> = text.split_whitespace().take(12).collect();
     words.join(" ")

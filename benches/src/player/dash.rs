@@ -16,10 +16,13 @@ const GRACE_S: f64 = 0.3;
 struct Edge {
     /// Base address of the segments, up to the representation: `/media/ID`.
     base: String,
+    /// `startNumber`.
     first: u64,
+    /// `endNumber`: the Period is over.
     last: Option<u64>,
     /// Unix time at which the first segment is available, and the duration of a segment in seconds.
     from_s: f64,
+    /// See `from_s`.
     duration_s: f64,
 }
 
@@ -46,6 +49,7 @@ pub async fn watch(client: Client, channel: &str) -> Result<(), Fault> {
         }
         let edge = edge(&text).ok_or_else(|| Fault("manifest: not understood".to_owned()))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        // Segments become available at regular times, so the newest one follows from the clock.
         let open = ((now - GRACE_S - edge.from_s) / edge.duration_s).floor();
         #[expect(
             clippy::cast_possible_truncation,
@@ -53,6 +57,7 @@ pub async fn watch(client: Client, channel: &str) -> Result<(), Fault> {
             reason = "a number of segments"
         )]
         let number = edge.first + open.max(0.0) as u64;
+        // A player that is behind skips to the newest segment.
         let next = seen.map_or(number, |seen: u64| number.max(seen + 1));
         let due = edge.from_s + GRACE_S + (next - edge.first) as f64 * edge.duration_s;
         if edge.last.is_some_and(|last| next > last) || due > now + edge.duration_s {
@@ -64,6 +69,7 @@ pub async fn watch(client: Client, channel: &str) -> Result<(), Fault> {
             continue;
         }
         sleep(Duration::from_secs_f64((due - now).max(0.0))).await;
+        // Both tracks at the same time, each on its own connection or stream.
         let (one, other) = tokio::join!(
             segment(&mut video, format!("{}/v0/{next}.m4s", edge.base)),
             segment(&mut audio, format!("{}/a0/{next}.m4s", edge.base))
@@ -78,6 +84,9 @@ pub async fn watch(client: Client, channel: &str) -> Result<(), Fault> {
 }
 
 /// Whether it exists: there are no segments while the publisher is away.
+///
+/// # Errors
+/// The response is neither 200 nor 404, or is not MP4.
 async fn segment(client: &mut Client, path: String) -> Result<bool, Fault> {
     for _ in 0..4 {
         let (status, body) = client.get("segment", &path).await?;
@@ -97,6 +106,7 @@ async fn segment(client: &mut Client, path: String) -> Result<bool, Fault> {
     Ok(false)
 }
 
+/// Parses the newest Period. `None` if a value is missing.
 fn edge(text: &str) -> Option<Edge> {
     let start = unix_s(attribute(text, "availabilityStartTime")?)?;
     let period = &text[text.rfind("<Period ")?..];
@@ -111,12 +121,14 @@ fn edge(text: &str) -> Option<Edge> {
         base: format!("/{base}"),
         first: attribute(template, "startNumber")?.parse().ok()?,
         last: attribute(template, "endNumber").and_then(|last| last.parse().ok()),
+        // A segment is available at its end (5.3.9.5.3), or earlier by the offset because it grows.
         from_s: start + begins.parse::<f64>().ok()? + duration_s
             - number("availabilityTimeOffset")?,
         duration_s,
     })
 }
 
+/// The value of the first attribute with this name.
 fn attribute<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let at = text.find(&format!(" {name}=\""))?;
     text[at..].split('"').nth(1)

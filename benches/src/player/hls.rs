@@ -17,10 +17,13 @@ use crate::playlist::PartId;
 struct News {
     /// Parts and their addresses, oldest first; those that are gaps are left out.
     parts: Vec<(PartId, String)>,
+    /// The part of EXT-X-PRELOAD-HINT, for the next blocking request.
     hint: Option<PartId>,
     /// The newest part, gap or not.
     newest: Option<PartId>,
+    /// Path of the newest init segment.
     init: Option<String>,
+    /// EXT-X-ENDLIST: the broadcast is over.
     ended: bool,
 }
 
@@ -40,6 +43,10 @@ pub async fn watch(client: Client, channel: &str) -> Result<(), Fault> {
     video.and(audio)
 }
 
+/// Follows one media playlist until its end.
+///
+/// # Errors
+/// See [`watch`].
 async fn track(mut client: Client, channel: &str, track: &str) -> Result<(), Fault> {
     let path = format!("/live/{channel}/{track}.m3u8");
     let (mut seen, mut query): (Option<PartId>, _) = (None, String::new());
@@ -74,9 +81,12 @@ async fn track(mut client: Client, channel: &str, track: &str) -> Result<(), Fau
             return Err(Fault("stall".to_owned()));
         }
         match news.hint {
+            // A blocking request for the next part, with a delta update (RFC 8216bis 6.2.5.1,
+            // 6.2.5.2).
             Some(hint) => {
                 query = format!("?_HLS_msn={}&_HLS_part={}&_HLS_skip=YES", hint.msn, hint.part)
             }
+            // Without a hint there is nothing to wait for, for example while the publisher is away.
             None => {
                 query.clear();
                 sleep(Duration::from_millis(500)).await;
@@ -85,9 +95,14 @@ async fn track(mut client: Client, channel: &str, track: &str) -> Result<(), Fau
     }
 }
 
+/// Requests a resource, and checks that it begins like MP4.
+///
+/// # Errors
+/// The response is not 200, or is not MP4.
 async fn expect(client: &mut Client, what: &str, path: &str) -> Result<(), Fault> {
     let (status, body) = client.get(what, path).await?;
     match status {
+        // The type of the first box, after its size of 4 bytes (ISO/IEC 14496-12 4.2).
         200 if body.get(4..8).is_some_and(|kind| {
             [b"ftyp", b"styp", b"moof", b"prft"].contains(&kind.try_into().unwrap_or(b"    "))
         }) =>
@@ -111,6 +126,7 @@ fn news(text: &str, seen: Option<PartId>) -> News {
             let Some(address) = address(attributes) else { continue };
             let Some(id) = PartId::parse(&address) else { continue };
             news.newest = news.newest.max(Some(id));
+            // Everything before it was seen as well.
             if seen.is_some_and(|seen| id <= seen) {
                 break;
             }
@@ -139,7 +155,8 @@ mod tests {
     fn what_is_new_is_what_comes_after_the_part_that_was_seen() {
         let text = "#EXT-X-MAP:URI=\"../../media/x/v0/init.0.mp4\"\n\
             #EXT-X-PART:DURATION=0.2,URI=\"../../media/x/v0/7.8.m4s\"\n\
-            #EXT-X-PART:DURATION=0.2,URI=\"../../media/x/v0/7.9.m4s\"\n#EXTINF:2.0,\n../../media/x/v0/7.m4s\n\
+            #EXT-X-PART:DURATION=0.2,URI=\"../../media/x/v0/7.9.m4s\"\n#EXTINF:2.0,\n\
+            ../../media/x/v0/7.m4s\n\
             #EXT-X-PART:DURATION=0.2,URI=\"../../media/x/v0/8.0.m4s\",GAP=YES\n\
             #EXT-X-PART:DURATION=0.2,URI=\"../../media/x/v0/8.1.m4s\"\n\
             #EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"../../media/x/v0/8.2.m4s\"\n";

@@ -28,6 +28,7 @@ use crate::plan::{self, Planned, Rung};
 
 /// A worker that ran this long counts as healthy: the next one starts at once.
 const WELL_AFTER: Duration = Duration::from_secs(5);
+/// Pause after the first failure of a worker, and the longest one: it doubles each time.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 /// Minimum time between the starts of two workers if neither has failed.
@@ -45,7 +46,7 @@ pub(super) async fn run(shared: Arc<Shared>, broadcast: Arc<Broadcast>, stop: Ca
 /// The broadcast is over, or the daemon stops.
 struct Over;
 
-/// What a ladder works with, for its whole life.
+/// The environment of a ladder, which stays the same for its whole life.
 #[derive(Clone, Copy)]
 struct Site<'a> {
     shared: &'a Shared,
@@ -62,10 +63,12 @@ struct Plan {
 }
 
 impl<'a> Site<'a> {
+    /// Runs the ladder. Never returns `Ok`: a ladder ends only with its broadcast or the daemon.
     async fn climb(self) -> Result<Infallible, Over> {
         let reading = self.wait_for_video().await?;
         let (reading, plan) = self.wait_for_plan(reading).await?;
         let mut climb = Climb::new(self, &reading.source, plan);
+        // A ladder that was refused entirely waits for capacity before it reads the source.
         let mut step = match climb.rungs.any_made() {
             true => Step::Read(reading),
             false => Step::Ask,
@@ -112,6 +115,7 @@ impl<'a> Site<'a> {
         Reading::begin(self.broadcast).ok_or(Over)
     }
 
+    /// Sleeps for `wait`, but not beyond the end of the broadcast or of the daemon.
     async fn pause(self, wait: Duration) -> Result<(), Over> {
         tokio::select! {
             biased;
@@ -121,6 +125,8 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// Plans the renditions of `source`, with a stand-in in front if the source is gridded: it is
+    /// the largest one.
     fn plan(self, source: &Source) -> Plan {
         let rungs = &self.shared.config.rungs;
         let mut renditions = plan::renditions(&source.video.config, rungs, None);
@@ -169,6 +175,7 @@ impl<'a> Climb<'a> {
             rungs.note_stand_in();
         }
         let status = rungs.status();
+        // Counted here only, so that the metric counts renditions, not attempts.
         let refused = status.iter().filter(|rung| rung.state == State::Refused).count();
         shared.metrics.refused.inc_by(refused as u64);
         let climb = Self {
@@ -183,6 +190,7 @@ impl<'a> Climb<'a> {
         climb
     }
 
+    /// Executes one step. Returns the next one.
     async fn take(&mut self, step: Step) -> Result<Step, Over> {
         match step {
             Step::Ask => self.ask().await,
@@ -192,9 +200,11 @@ impl<'a> Climb<'a> {
         }
     }
 
+    /// Requests capacity, and waits for a release if none is available.
     async fn ask(&mut self) -> Result<Step, Over> {
         let Site { shared, broadcast, stop } = self.site;
         let mut released = pin!(shared.capacity.released());
+        // Enabled before the request: a release between the request and the wait is not missed.
         released.as_mut().enable();
         if self.rungs.admit().is_empty() {
             tokio::select! {
@@ -210,6 +220,7 @@ impl<'a> Climb<'a> {
         Ok(Step::Read(self.site.read_again()?))
     }
 
+    /// Reads up to the next key frame, and adapts the plan to the source at that frame.
     async fn read(&mut self, mut reading: Reading) -> Result<Step, Over> {
         let first = tokio::select! {
             first = reading.next_key() => first.ok_or(Over)?,
@@ -229,6 +240,7 @@ impl<'a> Climb<'a> {
         Ok(Step::Work(reading, first))
     }
 
+    /// Runs one worker, for as long as the source continues unchanged.
     async fn work(&mut self, mut reading: Reading, first: Frame) -> Result<Step, Over> {
         let Site { shared, broadcast, stop } = self.site;
         // A source that often has gaps or changes must not cost a process each time. Meanwhile the
@@ -241,6 +253,7 @@ impl<'a> Climb<'a> {
         }
         let started = Instant::now();
         self.started = Some(started);
+        // The audio track may have been announced after the ladder was planned.
         if let Some(name) = shared.audio_name().filter(|_| reading.source.audio.is_some()) {
             self.rungs.hear(name);
         }
@@ -254,14 +267,20 @@ impl<'a> Climb<'a> {
         };
         let (end, reached) =
             stretch::run(shared, &mut self.rungs, &mut self.shedding, feed, stop).await;
+        // A worker that crashes at the same input each time publishes nothing new, however long it
+        // runs; only progress resets the delay.
         let was_well = reached > self.resume_after && started.elapsed() >= WELL_AFTER;
         self.resume_after = reached;
         match end {
             End::Stopped | End::Over => Err(Over),
+            // The subscriber continues where the feeder stopped, so no frame between two workers is
+            // missed.
             End::Drained(config) => {
                 config.into_iter().for_each(|config| reading.source.reconfigure(config));
                 Ok(Step::Read(reading))
             }
+            // The source is read again from its newest group: the next worker decodes from there,
+            // and makes renditions from the mark on that the previous one reached.
             End::Replan => {
                 self.replan(&reading.source);
                 Ok(Step::Read(self.site.read_again()?))
@@ -281,6 +300,7 @@ impl<'a> Climb<'a> {
         self.announce();
     }
 
+    /// Counts and logs a failure, and waits before the next worker.
     async fn recover(&mut self, failure: Failure, was_well: bool) -> Result<Step, Over> {
         self.site.shared.metrics.failed(failure.label());
         self.rungs.absent();
@@ -292,6 +312,7 @@ impl<'a> Climb<'a> {
         let wait = if well { Duration::ZERO } else { self.delay };
         warn!(reason = failure.label(), retry_ms = wait.as_millis(), "worker failed");
         self.site.pause(wait).await?;
+        // The pause above replaces the minimum life of a worker.
         self.started = None;
         if !well {
             self.delay = (self.delay * 2).min(LONGEST_DELAY);
@@ -326,6 +347,7 @@ fn stand_in(broadcast: &Broadcast, source: &Source, rungs: &[Rung]) -> Option<Pl
     let video = &source.video;
     let bitrate_bps = broadcast.tracks().get(video.index.get())?.bitrate_bps;
     let bitrate_bps = u32::try_from(bitrate_bps).unwrap_or(u32::MAX);
+    // Otherwise the largest picture could get fewer bits than a smaller one.
     let rung_bps = rungs.iter().map(|rung| rung.video_kbps.saturating_mul(1_000));
     let least = rung_bps.max().unwrap_or(0);
     // Until the bit rate is measured, the usual one is the minimum, also without configured rungs.

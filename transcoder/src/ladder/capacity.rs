@@ -15,13 +15,18 @@ const BUSY: f64 = 0.7;
 #[derive(Debug, Clone)]
 pub(crate) struct Capacity(Arc<Shared>);
 
+/// The capacity and its reservations, in macroblocks encoded a second.
 #[derive(Debug)]
 struct Shared {
+    /// The capacity that can be reserved.
     whole: f64,
+    /// The capacity of one core, which limits one thread of an encoder.
     one_core: f64,
+    /// The reserved capacity.
     used: Mutex<f64>,
     /// Number of releases so far.
     releases: AtomicU64,
+    /// Wakes the ladders that wait for a release.
     released: Notify,
 }
 
@@ -56,6 +61,8 @@ impl Capacity {
         // wait for one would wake each other.
         let mut used = self.used();
         let mut reserved = *used + overhead;
+        // From the cheapest on. The first one that does not fit ends the loop, because the
+        // remaining ones are more expensive.
         for (permit, cost) in permits.iter_mut().zip(costs).rev() {
             if reserved + cost > self.0.whole {
                 break;
@@ -63,6 +70,7 @@ impl Capacity {
             reserved += cost;
             *permit = Some(self.permit(*cost));
         }
+        // Decoding alone would produce nothing.
         if permits.iter().all(Option::is_none) {
             return (None, permits);
         }
@@ -70,6 +78,7 @@ impl Capacity {
         (Some(self.permit(overhead)), permits)
     }
 
+    /// A permit for capacity that the caller adds to `used`.
     fn permit(&self, cost: f64) -> Permit {
         Permit { capacity: self.clone(), cost }
     }
@@ -87,6 +96,7 @@ impl Capacity {
     /// Number of threads that an encoder needs for `cost`: one, as long as one core suffices with a
     /// margin.
     pub(crate) fn threads(&self, cost: f64) -> u32 {
+        /// Maximum number of threads of one encoder.
         const MOST: f64 = 16.0;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 1 to 16")]
         let threads = (cost / (self.0.one_core.max(1.0) * BUSY)).ceil().clamp(1.0, MOST) as u32;
@@ -105,6 +115,7 @@ impl Capacity {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        // The lock is released at the end of this statement, before the waiters are woken.
         *self.capacity.used() -= self.cost;
         self.capacity.0.releases.fetch_add(1, Ordering::Relaxed);
         self.capacity.0.released.notify_waiters();

@@ -32,8 +32,11 @@ impl Config {
     /// Number of channels of 1080p at 30 frames a second for which encoders have capacity, if one
     /// core does `macroblocks_per_s`.
     pub fn channels(&self, encoder: Encoder, macroblocks_per_s: f64) -> f64 {
+        /// Macroblocks a second, aspect ratio and lines of 1080p30.
         const SAMPLE: (f64, f64, f64) = (120.0 * 68.0 * 30.0, 16.0 / 9.0, 1_080.0);
         let (decoded, aspect, lines) = SAMPLE;
+        // As `plan::renditions`, but with whole macroblocks not rounded up: the result is an
+        // estimate.
         let below =
             self.rungs.iter().map(|rung| f64::from(rung.height)).filter(|height| *height < lines);
         let encoded: f64 = below.map(|height| height * height * aspect / 256.0 * 30.0).sum();
@@ -48,6 +51,7 @@ impl Config {
     /// Processor cores that encoders may reserve, or the share of the device.
     pub(super) fn share(&self, encoder: Encoder) -> f64 {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        // A device is measured as a whole, so it counts as one core.
         let cores = if encoder.is_hardware() { 1 } else { cores };
         cores as f64 * f64::from(self.cpu_percent) / 100.0
     }

@@ -31,8 +31,10 @@ const TOO_LATE: Duration = Duration::from_secs(4);
 /// The sending side of one worker.
 pub(super) struct Feeder<'a> {
     pub(super) orders: Orders,
+    /// Shared with the task that reads reports. Locked only for a few instructions.
     pub(super) progress: &'a Mutex<Progress>,
     pub(super) metrics: &'a Metrics,
+    /// The video track, with the configuration of the worker's decoder.
     pub(super) video: SourceTrack<avc::Config>,
     /// The audio track that the worker gets.
     pub(super) audio: Option<SourceTrack<aac::Config>>,
@@ -40,7 +42,9 @@ pub(super) struct Feeder<'a> {
     pub(super) waits_for_audio: bool,
     /// For each rendition, whether it is wanted.
     pub(super) made: Vec<bool>,
+    /// Whether renditions are being made yet.
     pub(super) making: Making,
+    /// Whether the end of this worker has been requested.
     pub(super) leaving: Leaving,
 }
 
@@ -80,6 +84,8 @@ impl Feeder<'_> {
         mut changes: mpsc::Receiver<Order>,
     ) -> io::Result<End> {
         self.orders.send(&Order::Job(Box::new(job))).await?;
+        // A worker starts with all renditions on. The ones that are shed or refused are switched
+        // off first, and all of them while the media is only decoded.
         for index in 0..self.made.len() {
             if self.making != Making::Wanted || !self.made[index] {
                 self.orders.send(&make(index, false)).await?;
@@ -136,11 +142,14 @@ impl Feeder<'_> {
             Event::Frame { track, frame } => self.send_audio(track, frame).await.map(|()| None),
             Event::Track(TrackStart { index, config, .. })
             | Event::Config { track: index, config } => Ok(self.configure(index, &config)),
+            // The decoder's references do not span a gap, so a new worker starts at the next key
+            // frame.
             Event::Gap(_) => Ok(Some(End::Drained(None))),
             Event::Lagged { frames, .. } => {
                 self.metrics.skipped.inc_by(frames);
                 Ok(None)
             }
+            // These concern the packager. The frames have the marks already.
             Event::Absent { .. }
             | Event::GapUntil(_)
             | Event::Presence(_)
@@ -149,6 +158,8 @@ impl Feeder<'_> {
         }
     }
 
+    /// Sends a frame of the video, and the orders that must precede it. Returns [`End::Replan`]
+    /// with the first frame that is shown after the mark at which the next worker starts.
     async fn send_video(
         &mut self,
         frame: Frame,
@@ -157,16 +168,25 @@ impl Feeder<'_> {
         let now = Instant::now();
         // A worker that is too slow gets newer groups, so that renditions stay near the source.
         if now.saturating_duration_since(frame.arrived) > TOO_LATE && !frame.key {
+            // Not at a key frame: its group may be the newest one, to which an earlier skip has
+            // led.
             consumer.skip_to_newest();
         }
         let mark = frame.mark.map(|mark| mark.pts);
         let mark = self.begin_making(mark).await?;
+        // Outputs from the mark on are discarded from now on, because the next worker makes them
+        // again.
         if let (Some(pts), Leaving::AtNextMark) = (mark, self.leaving) {
             lock(self.progress).leave_at(pts.ticks());
             self.leaving = Leaving::At(pts);
         }
         // Pictures that are shown before the mark's may follow it.
-        let done = matches!(self.leaving, Leaving::At(left) if frame.pts.media_time(Timescale::VIDEO) > left);
+        let done = matches!(
+            self.leaving,
+            Leaving::At(left) if frame.pts.media_time(Timescale::VIDEO) > left
+        );
+        // Recorded before it is sent: the send may wait for room, which counts as silence, and the
+        // worker's output may arrive before the send returns.
         lock(self.progress).feed(frame.pts.get(), frame.arrived, now);
         let order = unit(Media::Video, frame, mark, Timescale::VIDEO);
         self.orders.send(&order).await?;
@@ -183,6 +203,8 @@ impl Feeder<'_> {
         if mark.is_none_or(|mark| mark <= published) {
             return Ok(None);
         }
+        // The renditions are switched on before the marked unit is sent, so that they start at this
+        // mark.
         self.making = Making::Wanted;
         for index in 0..self.made.len() {
             if self.made[index] {
@@ -192,6 +214,7 @@ impl Feeder<'_> {
         Ok(mark)
     }
 
+    /// Sends a frame of the audio track that the worker has; frames of other tracks are ignored.
     async fn send_audio(&mut self, track: TrackIndex, frame: Frame) -> io::Result<()> {
         match &self.audio {
             Some(audio) if audio.index == track => {
@@ -224,11 +247,13 @@ impl Feeder<'_> {
     }
 }
 
+/// The order to start or stop the rendition with this index.
 fn make(index: usize, on: bool) -> Order {
     let rendition = u8::try_from(index).unwrap_or(u8::MAX);
     Order::Make { rendition, on }
 }
 
+/// A source's frame as an order, with its times in 90 kHz ticks of the broadcast's timeline.
 fn unit(media: Media, frame: Frame, mark: Option<MediaTime>, timescale: Timescale) -> Order {
     Order::Unit {
         media,

@@ -36,9 +36,12 @@ pub(crate) struct Progress {
     until: Option<i64>,
 }
 
+/// A unit sent to the worker.
 #[derive(Debug)]
 struct Fed {
+    /// Presentation time in 90 kHz ticks: the key by which outputs are matched.
     pts: i64,
+    /// When the source's unit arrived at the daemon, for the latency.
     arrived: Instant,
     /// A bit for each rendition that has output it.
     out: u32,
@@ -47,6 +50,7 @@ struct Fed {
 /// One rendition.
 #[derive(Debug)]
 struct Out {
+    /// Maximum rate in bytes per second of media time: [`EXCESS`] times the configured rate.
     bytes_per_s: u64,
     /// Bytes that it may still output.
     left: u64,
@@ -78,17 +82,25 @@ impl Progress {
 
     /// Records that a unit is being sent, which arrived at `arrived`.
     pub(crate) fn feed(&mut self, pts: i64, arrived: Instant, now: Instant) {
+        // The oldest unit is forgotten: all queues together hold fewer, so no valid output refers
+        // to it.
         if self.fed.len() == MOST {
             self.fed.pop_front();
         }
         self.fed.push_back(Fed { pts, arrived, out: 0 });
+        // A leap forward counts as one second at the most: a gap in the source is no reason for
+        // more bytes. Reordered units, which are before the newest, add nothing.
         let advance = self.newest.map_or(0, |newest| pts.saturating_sub(newest).clamp(0, 90_000));
         self.newest = self.newest.max(Some(pts));
         for out in &mut self.out {
+            // The budget grows with media time, not with real time, so that a backlog that is
+            // encoded at once does not count as excess. Ten seconds are saved up at the most.
             let more = out.bytes_per_s * advance.unsigned_abs() / 90_000;
             out.left = (out.left + more).min(AT_ONCE + 10 * out.bytes_per_s);
             out.since.get_or_insert(now);
         }
+        // The wait is measured from the first unit that is owed, not from the last output: a source
+        // that pauses owes nothing.
         if self.waiting == 0 {
             self.waiting_since = Some(now);
         }
@@ -128,6 +140,7 @@ impl Progress {
         now: Instant,
     ) -> Option<Instant> {
         let left = self.is_left(pts);
+        // From the newest, because renditions are usually only a few units behind.
         let fed = self.fed.iter_mut().rev().find(|fed| fed.pts == pts)?;
         let bit = 1_u32.checked_shl(u32::try_from(rendition).ok()?)?;
         let out = self.out.get_mut(rendition).filter(|_| fed.out & bit == 0)?;
@@ -146,6 +159,7 @@ impl Progress {
     /// units.
     pub(crate) fn is_near(&self, pts: i64) -> bool {
         let oldest = self.fed.front().map(|fed| fed.pts);
+        // Also between the oldest and the newest unit, however long that span is.
         let near = |fed: i64| pts.abs_diff(fed) <= 900_000;
         oldest.is_some_and(|oldest| near(oldest) || pts >= oldest && self.newest >= Some(pts))
             || self.newest.is_some_and(near)
@@ -188,6 +202,7 @@ impl Progress {
             since.is_some_and(|since| now.saturating_duration_since(since) >= span)
         };
         let mut renditions = (0..self.out.len()).filter(|index| made(*index));
+        // If all are quiet, the decoder or the source is the reason, and `silence` decides.
         let any_well = renditions.clone().any(|index| !quiet(&index));
         renditions.find(quiet).filter(|_| any_well)
     }

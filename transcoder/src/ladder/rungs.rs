@@ -46,10 +46,13 @@ pub(super) struct Rungs {
     capacity: Capacity,
     /// The capacity reserved for decoding.
     base: Option<Permit>,
+    /// Cost of decoding the source in macroblocks encoded a second, whether reserved or not.
     overhead: f64,
     /// The source for which capacity is reserved.
     source: avc::Config,
+    /// The renditions of the video; the position is the worker's `rendition` index.
     video: Vec<Rung>,
+    /// The rendition of the audio; it reserves no capacity, because encoding it is cheap.
     audio: Option<Rung>,
     /// A rendition of the source's own size has been requested.
     stand_in_asked: bool,
@@ -57,12 +60,16 @@ pub(super) struct Rungs {
     failed: Vec<usize>,
 }
 
+/// A rendition, from its planning to the end of the broadcast.
 #[derive(Debug)]
 struct Rung {
     name: TrackName,
+    /// The planned settings; `None` for audio.
     video: Option<VideoRendition>,
+    /// Cost in macroblocks encoded a second.
     cost: f64,
     state: State,
+    /// The capacity reserved for it. A shed rendition keeps it, so that it can be restored.
     permit: Option<Permit>,
     /// The track; `None` until capacity is reserved.
     output: Option<Rendition>,
@@ -142,6 +149,7 @@ impl Rungs {
             .filter(|index| self.video[*index].state == State::Refused)
             .collect();
         let costs: Vec<_> = refused.iter().map(|index| self.video[*index].cost).collect();
+        // Decoding is reserved once for all renditions.
         let overhead = if self.base.is_some() { 0.0 } else { self.overhead };
         let (base, permits) = self.capacity.admit_all(overhead, &costs);
         let mut admitted = Vec::new();
@@ -154,6 +162,7 @@ impl Rungs {
         if self.base.is_none() {
             self.base = base;
         }
+        // An audio rendition alone is no reason to run a worker: it is made only beside the video.
         if let Some(audio) = self.audio.as_mut().filter(|audio| audio.state == State::Refused)
             && self.base.is_some()
         {
@@ -208,6 +217,7 @@ impl Rungs {
             let video = rung.video.as_ref();
             video.is_some_and(|video| lines(video) > lines(&planned.video))
         };
+        // The order decides what is shed first and what is admitted last.
         let index = self.video.iter().take_while(larger).count();
         self.video.insert(index, Rung::new(planned));
         true
@@ -222,6 +232,8 @@ impl Rungs {
             self.insert(planned);
         }
         self.overhead = plan::decoding(source);
+        // All reservations are given up first, otherwise the old and the new costs would have to
+        // fit together.
         self.base = None;
         let mut shed = Vec::new();
         for (index, rung) in self.video.iter_mut().enumerate() {
@@ -236,6 +248,7 @@ impl Rungs {
                 rung.state = State::Refused;
             }
         }
+        // A rendition that was shed stays shed: another source does not make encoders faster.
         for index in self.admit() {
             if shed.contains(&index) {
                 self.video[index].state = State::Shed;
@@ -286,6 +299,7 @@ impl Rungs {
 
     /// Sheds the most expensive rendition that is made. Returns its index.
     pub(super) fn shed(&mut self) -> Option<usize> {
+        // The most expensive one: stopping it relieves the encoders most.
         let index = self.video.iter().position(|rung| rung.state == State::Made)?;
         let rung = &mut self.video[index];
         rung.state = State::Shed;
@@ -298,6 +312,7 @@ impl Rungs {
 
     /// Makes the cheapest rendition that was shed again. Returns its index.
     pub(super) fn restore(&mut self) -> Option<usize> {
+        // The cheapest one: it is the most likely to keep up.
         let index = self.video.iter().rposition(|rung| rung.state == State::Shed)?;
         let rung = &mut self.video[index];
         rung.state = State::Made;
@@ -327,6 +342,7 @@ impl Rungs {
             Config::Avc(avc::Config::parse(record)?)
         };
         if let Some(rung) = self.rung(index) {
+            // Also kept while the rendition is not made: `push` announces it with the first unit.
             rung.config = Some(config);
             if let Some(output) = rung.output.as_mut().filter(|_| rung.state == State::Made) {
                 show(output, rung.config.as_ref(), &mut rung.state);
@@ -341,6 +357,7 @@ impl Rungs {
     pub(super) fn push(&mut self, index: usize, unit: AccessUnit) -> Option<&TrackName> {
         let rung = self.rung(index).filter(|rung| rung.state == State::Made)?;
         let output = rung.output.as_mut()?;
+        // The track is absent after a failure or shedding; its configuration announces it again.
         if !output.is_shown() {
             show(output, rung.config.as_ref(), &mut rung.state);
             self.note_failure(index);
@@ -353,11 +370,13 @@ impl Rungs {
         Some(&rung.name)
     }
 
+    /// The states of all renditions, in the order of their indices.
     pub(super) fn status(&self) -> Vec<Status> {
         let status = |rung: &Rung| Status { name: rung.name.clone(), state: rung.state };
         self.video.iter().chain(&self.audio).map(status).collect()
     }
 
+    /// The rendition with this index of the worker's. `None` for an index that the worker made up.
     fn rung(&mut self, index: usize) -> Option<&mut Rung> {
         if index == self.video.len() { self.audio.as_mut() } else { self.video.get_mut(index) }
     }
@@ -373,6 +392,7 @@ impl Rungs {
         }
     }
 
+    /// All renditions, with the audio.
     fn all(&mut self) -> impl Iterator<Item = &mut Rung> {
         self.video.iter_mut().chain(&mut self.audio)
     }

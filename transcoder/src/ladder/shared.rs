@@ -14,11 +14,17 @@ use crate::{
 /// State that all broadcasts' ladders share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// The configured rungs and limits.
     pub(super) config: Config,
+    /// The daemon's own program, which runs as a worker with a hidden subcommand.
     pub(super) program: PathBuf,
+    /// The encoder that passed its trial, for all workers.
     pub(super) encoder: Encoder,
+    /// Reservations of all ladders.
     pub(super) capacity: Capacity,
+    /// Receives the workers' posters.
     pub(super) pictures: Pictures,
+    /// Publishes the states of renditions.
     pub(super) status: Statuses,
     pub(super) metrics: Metrics,
 }

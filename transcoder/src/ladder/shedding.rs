@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 /// Lag of renditions, and its duration, after which one is stopped.
 const LATE: Duration = Duration::from_millis(1_500);
+/// How long the lag must last: a single slow group is no reason.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Time after a change for the backlog to shrink before the next decision.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -16,6 +17,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 const START: Duration = Duration::from_secs(8);
 /// Time without lag after which a rendition is started again; longer after each failed attempt.
 const CALM: Duration = Duration::from_secs(30);
+/// The limit of the doubled time: 16 minutes.
 const LONGEST_CALM: Duration = Duration::from_secs(960);
 /// A smaller delay is no lag.
 const SMALL: Duration = Duration::from_millis(600);
@@ -32,16 +34,21 @@ pub(crate) enum Change {
 /// The state of the decisions for one ladder.
 #[derive(Debug)]
 pub(crate) struct Shedding {
+    /// Since when the lag exceeds [`LATE`].
     late_since: Option<Instant>,
+    /// Since when there is no lag while a rendition is stopped.
     calm_since: Instant,
     /// No change before this time.
     settled: Instant,
     /// Whether a worker has started and has not caught up.
     starting: bool,
+    /// Time without lag before the next restart. It never decreases: a machine that was too slow
+    /// twice is likely to be so again.
     calm: Duration,
 }
 
 impl Shedding {
+    /// No lag yet, and the shortest wait before a restart.
     pub(crate) fn new(now: Instant) -> Self {
         Self { late_since: None, calm_since: now, settled: now, starting: false, calm: CALM }
     }
@@ -64,6 +71,8 @@ impl Shedding {
             // It caught up early.
             (self.starting, self.settled) = (false, now);
         }
+        // The wait counts also before `settled`, so that a rendition can be stopped as soon as
+        // changes are permitted again.
         let late = if lag > LATE {
             now.saturating_duration_since(*self.late_since.get_or_insert(now)) >= PATIENCE
         } else {
@@ -76,6 +85,7 @@ impl Shedding {
         let change = if late {
             Change::Shed
         } else if now.saturating_duration_since(self.calm_since) >= self.calm {
+            // Doubled at the start of the attempt: its failure is not observed as such.
             self.calm = (self.calm * 2).min(LONGEST_CALM);
             Change::Restore
         } else {

@@ -14,13 +14,16 @@ use media_core::{
 pub(super) struct SourceTrack<C> {
     /// Index in [`Broadcast::tracks`].
     pub(super) index: TrackIndex,
+    /// The codec's configuration in force for the next frame.
     pub(super) config: C,
 }
 
 /// The tracks that are read: the first of each kind.
 #[derive(Debug)]
 pub(super) struct Source {
+    /// The track whose frames carry the marks.
     pub(super) video: SourceTrack<avc::Config>,
+    /// `None` until the publisher has announced audio.
     pub(super) audio: Option<SourceTrack<aac::Config>>,
 }
 
@@ -44,6 +47,8 @@ impl Found {
     /// Takes the configuration of a track, unless another one of its kind was found before.
     fn take(&mut self, index: TrackIndex, config: &Config) {
         match config {
+            // Renditions are made of the first track of each kind. A track that was found before
+            // may announce another configuration, which replaces the older one.
             Config::Avc(avc) if self.video.as_ref().is_none_or(|video| video.index == index) => {
                 self.video = Some(SourceTrack { index, config: avc.clone() });
             }
@@ -84,6 +89,7 @@ impl Source {
     /// Takes another configuration of the track of its kind that is read.
     pub(super) fn reconfigure(&mut self, config: Config) {
         match (config, &mut self.audio) {
+            // The feeder reports only changes of tracks that it reads, so no index is needed.
             (Config::Avc(avc), _) => self.video.config = avc,
             (Config::Aac(aac), Some(audio)) => audio.config = aac,
             (Config::Aac(_), None) => {}

@@ -17,10 +17,12 @@ impl Statuses {
         self.0.get(&broadcast).map(|status| status.clone()).unwrap_or_default()
     }
 
+    /// Replaces the states of a broadcast.
     pub(super) fn set(&self, broadcast: BroadcastId, status: Vec<Status>) {
         self.0.insert(broadcast, status);
     }
 
+    /// Removes a broadcast that is over. Without this the map would grow with each broadcast.
     pub(super) fn forget(&self, broadcast: BroadcastId) {
         self.0.remove(&broadcast);
     }

@@ -51,9 +51,11 @@ const LEFT_BEHIND: Duration = Duration::from_secs(20);
 /// Maximum number of configurations that a worker may report, and of reports other than units in a
 /// second.
 const MOST_CONFIGS: u32 = 64;
+/// Reports other than units in a second: an honest worker sends a few.
 const MOST_OTHERS: usize = 100;
 /// The shortest duration of an audio unit (90 kHz), and its largest size.
 const LEAST_SOUND: i64 = 450;
+/// In bytes. An AAC frame of two channels has at most 1536 bytes (6144 bits for each channel).
 const MOST_SOUND_BYTES: usize = 8 << 10;
 /// The largest distance of a rendition's decode time from its presentation time: 10 s.
 const MAX_COMPOSITION: i64 = 900_000;
@@ -62,10 +64,13 @@ const NAME: &str = "ladder";
 
 /// The input: the source from a key frame on.
 pub(super) struct Feed<'a> {
+    /// The broadcast to which the renditions' tracks belong.
     pub(super) broadcast: &'a Arc<Broadcast>,
+    /// The subscriber, which has just returned `first`.
     pub(super) consumer: &'a mut Consumer,
     /// The source's tracks.
     pub(super) video: SourceTrack<avc::Config>,
+    /// `None` if the publisher has not announced audio.
     pub(super) audio: Option<SourceTrack<aac::Config>>,
     /// The key frame.
     pub(super) first: Frame,
@@ -146,7 +151,9 @@ struct Life<'a> {
     rungs: &'a mut Rungs,
     shedding: &'a mut Shedding,
     progress: &'a Mutex<Progress>,
+    /// The worker's newest totals, from which the next increments are computed.
     figures: Figures,
+    /// Forwards the worker's log messages within limits.
     talk: Talk,
     /// Releases of capacity before the last attempt to start refused renditions.
     releases: u64,
@@ -154,6 +161,7 @@ struct Life<'a> {
     replans: bool,
     /// The newest time of the audio rendition.
     sound: Option<i64>,
+    /// Number of configurations reported so far; at most [`MOST_CONFIGS`].
     configs: u32,
     /// Times of the reports other than units in the last second.
     others: Vec<Instant>,
@@ -161,6 +169,7 @@ struct Life<'a> {
 
 /// The end of a worker's feeder.
 struct Fed {
+    /// Why the feeder ended; an error if the worker has closed the socket.
     end: io::Result<End>,
     /// Time limit for the worker's last reports.
     limit: Instant,
@@ -189,11 +198,15 @@ impl<'a> Life<'a> {
         let feeder = self.feeder(&feed, orders, &job);
         let mut feeding = pin!(feeder.run(job, feed.first, feed.consumer, changed));
         let mut fed: Option<Fed> = None;
+        // Reading a report is not cancel-safe, so the future is kept across iterations and replaced
+        // only when it is complete.
         let mut reading = Box::pin(read(reports));
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                // Each report is handled before the next one is read: a worker that is faster than
+                // the daemon blocks on its socket.
                 (reports, report) = &mut reading => {
                     match report {
                         Ok(Some(report)) => {
@@ -218,6 +231,8 @@ impl<'a> Life<'a> {
                 }
                 _ = ticks.tick() => {
                     let now = Instant::now();
+                    // A worker that was sent the last order is only given time to finish. Lag and
+                    // shedding are not evaluated any more, because it gets no further orders.
                     match fed.take_if(|fed| now >= fed.limit) {
                         Some(fed) => return self.cut_off(fed),
                         None if fed.is_some() => {}
@@ -239,6 +254,7 @@ impl<'a> Life<'a> {
         fed.end()
     }
 
+    /// The feeder of this worker. It makes the renditions at once if none was published before.
     fn feeder(&self, feed: &Feed<'_>, orders: Orders, job: &Job) -> Feeder<'a> {
         let settings = &self.shared.config;
         Feeder {
@@ -254,6 +270,7 @@ impl<'a> Life<'a> {
         }
     }
 
+    /// The worker's job. Without a configured audio bit rate, players use the source's audio.
     fn job(&self, feed: &Feed<'_>) -> Job {
         let settings = &self.shared.config;
         let video = &feed.video.config;
@@ -291,6 +308,7 @@ impl<'a> Life<'a> {
                 let unit = AccessUnit { dts, pts, key, independent: key, arrived: now, payload };
                 return self.take_unit(usize::from(rendition), unit);
             }
+            // The times of pictures are not checked: a poster has none.
             Report::Picture { jpeg, .. } => self.shared.pictures.keep(self.broadcast, jpeg, now),
             Report::Log { level, text } => match level {
                 Level::Warn => self.talk.warn(&text),
@@ -311,6 +329,8 @@ impl<'a> Life<'a> {
         }
     }
 
+    /// Takes a rendition's configuration. The number of them is limited, because each one may start
+    /// a new init segment.
     fn take_config(&mut self, index: usize, record: &[u8]) -> Result<(), Failure> {
         self.configs += 1;
         if self.configs > MOST_CONFIGS {
@@ -325,6 +345,7 @@ impl<'a> Life<'a> {
     /// Publishes a unit. One that no encoder makes of the source is the worker's fault.
     fn take_unit(&mut self, index: usize, unit: AccessUnit) -> Result<(), Failure> {
         let (dts, pts, bytes, now) = (unit.dts, unit.pts, unit.payload.len(), unit.arrived);
+        // Limits that hold for any encoder; `Progress` compares the unit with the source.
         if dts > pts || pts.saturating_sub(dts) > MAX_COMPOSITION || bytes == 0 {
             return Err(Failure::Unit);
         }
@@ -339,6 +360,7 @@ impl<'a> Life<'a> {
                 return Ok(());
             }
         } else {
+            // A unit every 5 ms at the most, whatever the times: this bounds the number of units.
             let follows = self.sound.is_none_or(|newest| pts.saturating_sub(newest) >= LEAST_SOUND);
             if !follows || bytes > MOST_SOUND_BYTES || !lock(self.progress).is_near(pts) {
                 return Err(Failure::Unit);
@@ -357,10 +379,12 @@ impl<'a> Life<'a> {
 
     /// Adds a worker's stats, which are its totals, to the metrics.
     fn take_figures(&mut self, figures: Figures, now: Instant) {
+        // Totals that decrease are the worker's error; they add nothing.
         let spent = figures.cpu_us.saturating_sub(self.figures.cpu_us);
         self.shared.metrics.cpu.inc_by(spent as f64 / 1e6);
         let broken = figures.broken.saturating_sub(self.figures.broken);
         self.shared.metrics.broken.inc_by(broken);
+        // The decoder works, although encoders may not have output anything yet.
         if figures.decoded > self.figures.decoded {
             lock(self.progress).decodes(now);
         }
@@ -381,6 +405,8 @@ impl<'a> Life<'a> {
             self.talk.warn("an encoder outputs nothing");
             return Some(End::Failed(Failure::Stuck));
         }
+        // The worker would otherwise encode units that are dropped; the capacity is already
+        // released.
         for index in self.rungs.newly_failed() {
             self.set_made(changes, index, false);
         }
@@ -402,18 +428,22 @@ impl<'a> Life<'a> {
                 self.set_made(changes, index, on);
             }
         }
+        // Admission is attempted only after a release, because nothing else makes refused
+        // renditions fit. This avoids work in each tick.
         let releases = self.shared.capacity.releases();
         if std::mem::replace(&mut self.releases, releases) != releases {
             for index in self.rungs.admit() {
                 self.set_made(changes, index, true);
             }
         }
+        // A worker's list of renditions is fixed, so an additional one needs another worker.
         if !self.replans && self.rungs.wants_stand_in(self.broadcast.is_gridded()) {
             self.replans = changes.try_send(Order::End).is_ok();
         }
         None
     }
 
+    /// Sends the worker the order to start or stop a rendition, and publishes the states.
     fn set_made(&self, changes: &mpsc::Sender<Order>, index: usize, on: bool) {
         if on {
             lock(self.progress).begin(index, Instant::now());
@@ -425,6 +455,7 @@ impl<'a> Life<'a> {
     }
 }
 
+/// Reads a report, and returns the socket with it, so that the future owns its state.
 async fn read(mut reports: Reports) -> (Reports, Result<Option<Report>, process::Error>) {
     let report = reports.next().await;
     (reports, report)

@@ -31,6 +31,7 @@ pub(super) type Started = (Audio, [JoinHandle<()>; 2]);
 
 /// The input.
 pub(super) struct Audio {
+    /// The decoder's input.
     units: AppSrc,
     owed: Arc<Owed>,
     config: aac::Config,
@@ -96,9 +97,12 @@ struct Owed {
     state: Mutex<State>,
 }
 
+/// The two queues, under one lock.
 #[derive(Debug, Default)]
 struct State {
+    /// Units in the decoder, in order of their numbers.
     units: VecDeque<Unit>,
+    /// Blocks in the encoder, in order of their samples.
     blocks: VecDeque<Block>,
 }
 
@@ -120,6 +124,7 @@ struct Block {
 }
 
 impl Owed {
+    /// Records a unit that goes into the decoder.
     fn enter(&self, number: u64, pts: i64) {
         push(&mut self.lock().units, Unit { number, pts });
     }
@@ -131,6 +136,7 @@ impl Owed {
         if due { units.pop_front() } else { None }
     }
 
+    /// Records a block that goes into the encoder.
     fn encode(&self, start: u64, pts: i64) {
         push(&mut self.lock().blocks, Block { start, pts });
     }
@@ -138,6 +144,8 @@ impl Owed {
     /// The time of the sample with this number.
     fn time_of(&self, sample: u64, rate: u64) -> Option<i64> {
         let blocks = &mut self.lock().blocks;
+        // Times are requested in increasing order, so blocks before the one with this sample are
+        // not needed any more.
         while blocks.get(1).is_some_and(|next| next.start <= sample) {
             blocks.pop_front();
         }
@@ -151,6 +159,8 @@ impl Owed {
     }
 }
 
+/// Appends an item. The oldest one is dropped at the limit, so that a faulty element cannot make
+/// the queue grow.
 fn push<T>(queue: &mut VecDeque<T>, item: T) {
     if queue.len() == MAX_OWED {
         queue.pop_front();
@@ -183,6 +193,7 @@ struct Blocks {
     /// The format of the first one. It is fixed: if a decoder changes its format, its output is
     /// replaced by silence.
     shape: Shape,
+    /// Number of blocks so far, which gives the next one its time.
     count: u64,
 }
 
@@ -194,6 +205,8 @@ impl Filler {
             };
             let Some(pts) = buffer.pts() else { continue };
             let number = self.number(pts);
+            // The encoder gets the format of the first decoded block, which is not always that of
+            // the configuration: with SBR the rate is doubled.
             if self.blocks.is_none() {
                 self.blocks = shape(&self.config, caps).map(|shape| Blocks { shape, count: 0 });
                 self.samples.set_caps(Some(&caps.to_owned()));
@@ -208,6 +221,7 @@ impl Filler {
                 self.block(pts, Some(buffer))?;
             }
         }
+        // The decoder has ended: the units that it still owes will not follow.
         while let Some(Unit { pts, .. }) = self.owed.unit(u64::MAX) {
             self.block(pts, None)?;
         }
@@ -227,6 +241,8 @@ impl Filler {
         let Some(Blocks { shape, count }) = &mut self.blocks else {
             return Ok(());
         };
+        // A block of another size would shift the times of all later ones, so silence takes its
+        // place.
         let mut buffer = match buffer.filter(|buffer| buffer.size() == shape.bytes) {
             Some(buffer) => buffer,
             None => gst::Buffer::from_mut_slice(vec![0; shape.bytes]),
@@ -236,6 +252,8 @@ impl Filler {
         let buffer_ref = buffer.make_mut();
         buffer_ref.set_pts(time(start, shape.rate));
         buffer_ref.set_duration(time(shape.samples, shape.rate));
+        // A decoder marks the buffer after an error. The marks are removed, because the blocks
+        // continue without a hole.
         buffer_ref.unset_flags(gst::BufferFlags::DISCONT | gst::BufferFlags::RESYNC);
         self.owed.encode(start, pts);
         chain::push(&self.samples, buffer)
@@ -246,11 +264,14 @@ impl Filler {
 struct Taker {
     shared: Arc<Shared>,
     owed: Arc<Owed>,
+    /// Index of the audio rendition in reports.
     index: u8,
 }
 
 impl Taker {
     fn run(&self, encoded: &AppSink) -> Result<(), Error> {
+        // The configuration that was reported last, its sampling rate, and the number of units so
+        // far.
         let (mut sent, mut rate, mut frames) = (Bytes::new(), 0, 0_u64);
         while let Ok(sample) = encoded.pull_sample() {
             let rendition = self.index;
@@ -334,6 +355,7 @@ fn add_encoder(pipeline: &gst::Pipeline, bitrate_bps: u32) -> Result<(AppSrc, Ap
 /// counts.
 fn shape(config: &aac::Config, caps: &gst::CapsRef) -> Option<Shape> {
     let structure = caps.structure(0)?;
+    // A caps field that is missing or negative leaves the format unknown.
     let field = |name| u64::try_from(structure.get::<i32>(name).ok()?).ok();
     let (rate, channels) = (field("rate")?, field("channels")?);
     let samples = u64::from(config.frame_samples) * rate / u64::from(config.timescale.hz().max(1));
@@ -345,6 +367,7 @@ fn time_of(config: &aac::Config, number: u64) -> Option<gst::ClockTime> {
     time(number.checked_mul(u64::from(config.frame_samples))?, u64::from(config.timescale.hz()))
 }
 
+/// The time of a number of samples; `None` if it is too large.
 fn time(samples: u64, rate: u64) -> Option<gst::ClockTime> {
     gst::ClockTime::SECOND.mul_div_round(samples, rate)
 }

@@ -15,6 +15,7 @@ pub(crate) fn source(caps: &gst::Caps, max_buffers: u64) -> AppSrc {
         .format(gst::Format::Time)
         .block(true)
         .max_buffers(max_buffers)
+        // The limit is the number of buffers, because their sizes vary with the picture.
         .max_bytes(0)
         .build()
 }
@@ -22,6 +23,8 @@ pub(crate) fn source(caps: &gst::Caps, max_buffers: u64) -> AppSrc {
 /// The output, which does not synchronise to a clock.
 pub(crate) fn sink(max_buffers: u32) -> AppSink {
     AppSink::builder()
+        // The output is read as fast as possible. The pipeline neither waits for a preroll nor
+        // keeps the last sample, which would hold a picture in memory.
         .sync(false)
         .async_(false)
         .qos(false)

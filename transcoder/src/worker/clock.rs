@@ -14,6 +14,7 @@ const MARGIN_TICKS: i64 = 60 * 90_000;
 /// Converts ticks to GStreamer's time and back. The first unit fixes its zero.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
+    /// Ticks at GStreamer's zero: a minute before the first unit, for units that are earlier.
     zero: OnceLock<i64>,
 }
 
@@ -22,6 +23,7 @@ impl Clock {
     pub(super) fn time(&self, ticks: i64) -> Option<gst::ClockTime> {
         let zero = *self.zero.get_or_init(|| ticks.saturating_sub(MARGIN_TICKS));
         let since = i128::from(ticks) - i128::from(zero);
+        // 100 000 / 9 nanoseconds a tick, rounded to the nearest.
         let nanos = u64::try_from((since * 100_000 + 4) / 9).ok()?;
         // An encoder's own offset (x264enc: a thousand hours) must fit as well.
         (nanos < u64::MAX / 4).then(|| gst::ClockTime::from_nseconds(nanos))
@@ -39,6 +41,8 @@ impl Clock {
             gst::Signed::Positive(time) => i128::from(time.nseconds()),
             gst::Signed::Negative(time) => -i128::from(time.nseconds()),
         };
+        // The inverse of `time`, rounded to the nearest tick. Euclidean division rounds negative
+        // times in the same direction.
         let since = (nanos * 9 + 50_000).div_euclid(100_000);
         i64::try_from(since + i128::from(*self.zero.get()?)).ok()
     }

@@ -19,15 +19,23 @@ const MAX_KBPS: u32 = 2_000 * 1_024;
 /// The settings of one encoder.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Settings {
+    /// The element to use.
     pub(crate) encoder: Encoder,
+    /// x264's preset; the other encoders have none.
     pub(crate) preset: String,
+    /// Whether pictures may be reordered.
     pub(crate) tuning: Tuning,
+    /// Width of its input in luma samples; even.
     pub(crate) width: u32,
+    /// Height of its input in luma samples; even.
     pub(crate) height: u32,
     /// Of its input.
     pub(crate) frame_rate: f64,
+    /// Bits a second: the mean, and the maximum over a second.
     pub(crate) bitrate_bps: u32,
+    /// H.264 level times ten. Only x264 is set to it.
     pub(crate) level: u8,
+    /// Threads of an encoder in software.
     pub(crate) threads: u32,
     /// Written into the stream, equal to the source's.
     pub(crate) colorimetry: VideoColorimetry,
@@ -71,7 +79,9 @@ impl Settings {
         Ok(elements)
     }
 
+    /// Caps that fix the stream format, and with it the profile.
     fn filter(&self, format: &str) -> Result<gst::Element, Error> {
+        // Constrained baseline is the profile that each version of OpenH264 encodes.
         let profile = match self.encoder {
             Encoder::OpenH264 => "constrained-baseline",
             Encoder::X264 | Encoder::Nvenc | Encoder::Va => "high",
@@ -80,21 +90,25 @@ impl Settings {
             .field("stream-format", format)
             .field("alignment", "au")
             .field("profile", profile);
+        // Only x264 is restricted to the planned level; the other encoders choose theirs.
         if self.encoder == Encoder::X264 {
             caps = caps.field("level", level(self.level));
         }
         chain::filter(caps.build())
     }
 
+    /// x264: no scene cuts, since key frames elsewhere than at marks would start no segment.
     fn x264(&self) -> Result<gst::Element, Error> {
         let make = gst::ElementFactory::make("x264enc")
             .property_from_str("speed-preset", &self.preset)
             .property("bitrate", kbps(self.bitrate_bps))
+            // In milliseconds: the rate is constant over one second.
             .property("vbv-buf-capacity", 1_000_u32)
             .property("key-int-max", NEVER)
             .property("threads", self.threads)
             .property("aud", false)
             .property("option-string", "scenecut=0:open-gop=0");
+        // A fixed pattern of B pictures and a short look-ahead bound the delay.
         let make = match self.tuning {
             Tuning::Latency => make.property_from_str("tune", "zerolatency"),
             Tuning::Quality => make
@@ -106,6 +120,7 @@ impl Settings {
         Ok(make.build()?)
     }
 
+    /// OpenH264: no skipped pictures, because each one would be a hole in the rendition.
     fn openh264(&self) -> Result<gst::Element, Error> {
         let element = gst::ElementFactory::make("openh264enc")
             .property("bitrate", self.bitrate_bps)
@@ -119,6 +134,7 @@ impl Settings {
         Ok(element)
     }
 
+    /// NVENC: a group of infinite length, key frames on request.
     fn nvenc(&self) -> Result<gst::Element, Error> {
         let element = gst::ElementFactory::make("nvh264enc")
             .property("bitrate", kbps(self.bitrate_bps))
@@ -133,6 +149,7 @@ impl Settings {
         Ok(element)
     }
 
+    /// VA-API, by the element for this machine.
     fn va(&self) -> Result<gst::Element, Error> {
         let name = va_name().ok_or_else(|| gst::glib::bool_error!("no H.264 encoder of VA-API"))?;
         let element = gst::ElementFactory::make(name)
@@ -172,6 +189,7 @@ pub(crate) fn key_frame() -> gst::Event {
     gst_video::DownstreamForceKeyUnitEvent::builder().all_headers(true).build()
 }
 
+/// Bits a second as kbit/s, at least 1, because encoders refuse 0 or take it as a default.
 fn kbps(bitrate_bps: u32) -> u32 {
     (bitrate_bps / 1_000).max(1)
 }
@@ -188,6 +206,7 @@ fn level(tenths: u8) -> String {
 fn fraction(frame_rate: f64) -> gst::Fraction {
     #[expect(clippy::cast_possible_truncation, reason = "a rate is at most some hundreds")]
     let whole = |rate: f64| rate.clamp(1.0, 1_000_000.0).round() as i32;
+    // Rates such as 29.97 are rounded in sources; the exact fraction avoids drift.
     let film = whole(frame_rate * 1.001);
     if (frame_rate * 1.001 - f64::from(film)).abs() < 0.005
         && (frame_rate - frame_rate.round()).abs() > 0.01

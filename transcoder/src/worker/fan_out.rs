@@ -20,7 +20,9 @@ use crate::{Error, protocol::VideoRendition};
 /// Reads the decoder's output, and waits for the slowest rendition: it drops nothing.
 pub(super) struct FanOut {
     shared: Arc<Shared>,
+    /// A lane for each rendition of the job, running or not.
     lanes: Vec<Lane>,
+    /// The encoder of posters, if the job has them.
     pictures: Option<Pictures>,
 }
 
@@ -59,10 +61,13 @@ impl FanOut {
         let Some(pts) = self.shared.clock.ticks(sample.segment(), buffer.pts()) else {
             return Ok(());
         };
+        // Pictures without a unit are dropped: a rendition has at most one for each unit of the
+        // source, and the daemon checks that.
         let Some(due) = self.shared.owed.leave(pts) else {
             return Ok(());
         };
         let info = VideoInfo::from_caps(caps)?;
+        // Mapped once and shared, so that the renditions read the same memory.
         let frame = VideoFrame::from_buffer_readable(buffer, &info).map_err(|_| Error::Scale)?;
         let picture = Picture { frame: Arc::new(frame), pts, marked: due.mark.is_some() };
         if let Some(pictures) = &mut self.pictures {
@@ -77,11 +82,13 @@ impl FanOut {
 
 /// The queue of pictures to one rendition.
 struct Lane {
+    /// Index of the rendition in the job.
     index: usize,
     rendition: VideoRendition,
     /// The number of the mark from which it is made; 0 for the first picture on, [`OFF`] for not at
     /// all.
     from: Arc<AtomicU64>,
+    /// Encoder and threads, while it is made.
     made: Option<Rendition>,
     /// Whether the last picture was dropped, for half the rate.
     left_out: bool,
@@ -107,6 +114,8 @@ impl Lane {
             self.made = Some(self.start(shared, picture)?);
             self.left_out = true;
         }
+        // With half the rate every second picture is dropped, but never a marked one: every
+        // rendition needs it as a key frame.
         self.left_out = self.rendition.halve_rate && !self.left_out && !picture.marked;
         match &self.made {
             Some(made) if !self.left_out => made.push(picture.clone()),
@@ -114,6 +123,8 @@ impl Lane {
         }
     }
 
+    /// Starts the encoder. Colorimetry is the decoded picture's, so that the rendition has the
+    /// source's colours.
     fn start(&self, shared: &Arc<Shared>, picture: &Picture) -> Result<Rendition, Error> {
         let (job, rendition) = (&shared.job, &self.rendition);
         let settings = encoder::Settings {
@@ -136,6 +147,7 @@ impl Lane {
         Rendition::start(shared, index, &settings, &self.from)
     }
 
+    /// Ends the encoder, waiting for its last units. Does nothing if it is not running.
     fn stop(&mut self, shared: &Shared) -> Result<(), Error> {
         match self.made.take() {
             Some(made) => made.finish(shared),

@@ -39,6 +39,8 @@ impl Meter {
 
     fn resident(&self) -> Option<u64> {
         let mut text = [0; 128];
+        // One read of a file that is kept open: a confined process cannot open it again. The second
+        // field is the number of resident pages (proc_pid_statm(5)).
         let len = self.memory.as_ref()?.read_at(&mut text, 0).ok()?;
         let pages: u64 =
             std::str::from_utf8(text.get(..len)?).ok()?.split(' ').nth(1)?.parse().ok()?;

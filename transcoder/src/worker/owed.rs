@@ -39,6 +39,7 @@ struct State {
 struct Silent {
     /// Decode time of the first, 90 kHz.
     since: i64,
+    /// Number of them.
     units: u64,
 }
 
@@ -72,6 +73,7 @@ impl Owed {
     pub(super) fn enter(&self, dts: i64, pts: i64, mark: Option<i64>) -> Silence {
         let mut state = self.lock();
         if let Some(mark) = mark {
+            // Marks without pictures, for example while the decoder fails, must not accumulate.
             if state.marks.len() == MAX_MARKS {
                 state.marks.pop_front();
             }
@@ -82,6 +84,7 @@ impl Owed {
             // Of two units with the same time, only one picture can be identified.
             state.counts.broken += 1;
         }
+        // The decoder has dropped it without a picture.
         if state.units.len() > MAX_OWED {
             state.units.pop_first();
             state.counts.broken += 1;
@@ -106,11 +109,15 @@ impl Owed {
         }
         // Pictures are output in order of presentation, so earlier ones that are still missing will
         // not follow.
+        // `split_off` keeps the earlier units in place, which are counted and replaced by the later
+        // ones.
         let later = state.units.split_off(&pts);
         state.counts.broken += state.units.len() as u64;
         state.units = later;
         state.counts.decoded += 1;
         let mut mark = None;
+        // Several marks may be due at one picture after a hole in the source. The last one counts:
+        // renditions that wait for an earlier one start too.
         while state.marks.front().is_some_and(|&mark| pts >= mark.saturating_sub(TOLERANCE_TICKS)) {
             state.marks.pop_front();
             mark = Some(state.newest_mark - state.marks.len() as u64);

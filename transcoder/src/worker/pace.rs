@@ -14,7 +14,9 @@ const TOLERANCE: f64 = 0.05;
 
 /// Keeps one encoder's rate correct.
 pub(super) struct Pace {
+    /// The settings with which the encoder was started.
     settings: encoder::Settings,
+    /// The running encoder.
     element: Option<gst::Element>,
     counter: Counter,
 }
@@ -34,6 +36,7 @@ impl Pace {
 
 /// Counts pictures between marks.
 struct Counter {
+    /// The frame rate in the settings, in pictures a second.
     stated: f64,
     /// The last reported factor.
     times: f64,
@@ -45,6 +48,7 @@ struct Counter {
 struct Counted {
     /// Presentation time of the first, 90 kHz.
     start: i64,
+    /// Number of pictures, the first included.
     pictures: u32,
 }
 
@@ -67,6 +71,7 @@ impl Counter {
             return None;
         }
         self.counted = Some(Counted { start: pts, pictures: 1 });
+        // A time that decreased or a hole measures nothing; the count starts again at this picture.
         if !(SPAN..LONGEST).contains(&span) {
             return None;
         }

@@ -21,7 +21,9 @@ const QUALITY: i32 = 80;
 /// The queue to the thread that encodes pictures.
 pub(super) struct Pictures {
     pictures: SyncSender<rendition::Picture>,
+    /// Media time between two pictures, in 90 kHz ticks.
     every: i64,
+    /// Presentation time of the last encoded picture.
     last: Option<i64>,
 }
 
@@ -35,6 +37,8 @@ impl Pictures {
             return Ok(None);
         }
         let (source, sink) = add(&shared.pipeline, shared.job.picture_size)?;
+        // One waiting picture at the most: posters must not delay the renditions or hold the
+        // decoder's buffers.
         let (pictures, waiting) = sync_channel(1);
         let maker = Maker { shared: Arc::clone(shared), source, sink };
         let thread = shared.spawn("picture".into(), move || maker.run(&waiting))?;
@@ -76,6 +80,7 @@ impl Maker {
         for picture in pictures {
             let mut buffer = picture.frame.buffer().copy();
             buffer.get_mut().ok_or(Error::Scale)?.set_pts(self.shared.clock.time(picture.pts));
+            // The format is the decoded picture's, which may change within a stream.
             self.source.set_caps(Some(&picture.frame.info().to_caps()?));
             chain::push(&self.source, buffer)?;
             let Ok(sample) = self.sink.pull_sample() else { break };
@@ -105,6 +110,8 @@ fn add(pipeline: &gst::Pipeline, (width, height): (u32, u32)) -> Result<(AppSrc,
             .field("width", i32::try_from(width).unwrap_or(i32::MAX))
             .field("height", i32::try_from(height).unwrap_or(i32::MAX))
             .field("pixel-aspect-ratio", gst::Fraction::new(1, 1))
+            // Full range, BT.601 matrix; the transfer function and the primaries are unspecified
+            // (JFIF).
             .field("colorimetry", "1:4:0:0")
             .build(),
     )?;

@@ -19,6 +19,7 @@ pub(super) struct Filter {
     down: Axis,
     /// Along the rows.
     along: Axis,
+    /// `None` if the processor has no AVX2, or a plane is narrower than a vector.
     #[cfg(target_arch = "x86_64")]
     avx2: Option<avx2::Filter>,
     /// A row between the passes.
@@ -46,8 +47,10 @@ impl Filter {
         self.scale_plainly(from, to);
     }
 
+    /// The reference for `avx2`, and the only version on other processors.
     fn scale_plainly(&mut self, from: &Plane<&[u8]>, to: &mut Plane<&mut [u8]>) {
         for (number, scaled) in to.samples.chunks_mut(to.stride).take(to.height).enumerate() {
+            // First pass: a row of the source's width, as the weighted sum of the source's rows.
             self.row.fill(0);
             for (source, coefficient) in self.down.of(number) {
                 let samples = &from.samples[source * from.stride..][..from.width];
@@ -55,7 +58,9 @@ impl Filter {
                     *sum = sum.wrapping_add(product(i16::from(sample) << FRACTION, coefficient));
                 }
             }
+            // Second pass: each sample of the result, as the weighted sum of that row's samples.
             for (column, scaled) in scaled.iter_mut().take(to.width).enumerate() {
+                // Sums wrap as those of vectors do. They fit anyway: see `FRACTION`.
                 let products = self
                     .along
                     .of(column)

@@ -37,6 +37,7 @@ const MAX_UNITS: u32 = 4;
 /// A decoded picture, shared by all renditions.
 #[derive(Debug, Clone)]
 pub(super) struct Picture {
+    /// The decoder's buffer, mapped for reading.
     pub(super) frame: Arc<VideoFrame<Readable>>,
     /// Presentation time in the broadcast's ticks.
     pub(super) pts: i64,
@@ -47,8 +48,11 @@ pub(super) struct Picture {
 /// A running rendition.
 #[derive(Debug)]
 pub(super) struct Rendition {
+    /// The queue to the scaling thread. Dropping it ends the rendition.
     pictures: SyncSender<Picture>,
+    /// The scaling thread and the one that reads units.
     threads: Vec<JoinHandle<()>>,
+    /// The elements in the worker's pipeline, from source to sink.
     elements: Vec<gst::Element>,
 }
 
@@ -117,11 +121,15 @@ impl Rendition {
 /// Scales, and feeds the encoder.
 struct Feed {
     shared: Arc<Shared>,
+    /// The format of scaled pictures.
     info: VideoInfo,
+    /// Buffers for scaled pictures, reused when the encoder releases them.
     pool: gst::BufferPool,
     scaler: Scaler,
     source: AppSrc,
+    /// Corrects the encoder's frame rate.
     pace: Pace,
+    /// [`OFF`] when the pictures in the queue are not wanted any more.
     from: Arc<AtomicU64>,
 }
 
@@ -129,6 +137,8 @@ impl Feed {
     fn run(&mut self, pictures: &Receiver<Picture>) -> Result<(), Error> {
         let mut first = true;
         for picture in pictures {
+            // A rendition that is shed drops its waiting pictures, so that the encoders of the
+            // others get the processor at once.
             if self.from.load(Ordering::Relaxed) == OFF {
                 continue;
             }
@@ -147,8 +157,10 @@ impl Feed {
         Ok(())
     }
 
+    /// The picture in this rendition's size, with its presentation time only.
     fn scaled(&mut self, picture: &Picture) -> Result<gst::Buffer, Error> {
         let frame = &picture.frame;
+        // A stand-in has the source's size, so the decoder's memory is shared instead of copied.
         let mut buffer =
             if (frame.width(), frame.height()) == (self.info.width(), self.info.height()) {
                 frame.buffer().copy()
@@ -162,6 +174,7 @@ impl Feed {
         }
         let buffer_ref = buffer.get_mut().ok_or(Error::Scale)?;
         buffer_ref.set_pts(self.shared.clock.time(picture.pts));
+        // Decode times and durations of the source do not apply: the encoder sets its own order.
         buffer_ref.set_dts(None);
         buffer_ref.set_duration(None);
         Ok(buffer)
@@ -171,7 +184,9 @@ impl Feed {
 /// Reads the encoder's output.
 struct Take {
     shared: Arc<Shared>,
+    /// Index of the rendition in reports.
     rendition: u8,
+    /// The configuration that was reported last.
     record: Bytes,
 }
 
@@ -187,6 +202,7 @@ impl Take {
             let Some(buffer) = sample.buffer_owned() else { continue };
             let pts = self.shared.clock.ticks(sample.segment(), buffer.pts());
             let pts = pts.ok_or(Error::Unstamped)?;
+            // Encoders without reordering may set no decode time.
             let dts = self.shared.clock.ticks(sample.segment(), buffer.dts()).unwrap_or(pts);
             self.shared.reports.send(&Report::Unit {
                 rendition: self.rendition,

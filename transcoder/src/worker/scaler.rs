@@ -32,6 +32,8 @@ impl Scaler {
         for plane in 0..PLANES {
             let from = shape(from, plane)?.with(from.plane_data(plane)?);
             let mut to = shape(to, plane)?.with(to.plane_data_mut(plane)?);
+            // Checked here, because a plane that is shorter than its size would make the filter
+            // panic.
             if !from.is_whole() || !to.is_whole() {
                 return Err(Error::Scale);
             }
@@ -41,6 +43,7 @@ impl Scaler {
         Ok(())
     }
 
+    /// The filter for a plane. Its coefficients depend only on the sizes, so it is kept.
     fn filter(&mut self, plane: u32, sizes: (Size, Size)) -> &mut Filter {
         let number = plane as usize;
         if self.filters.get(number).is_none_or(|(made_for, _)| *made_for != sizes) {

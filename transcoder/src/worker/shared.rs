@@ -19,16 +19,22 @@ pub(super) const OFF: u64 = u64::MAX;
 
 /// State shared by the threads.
 pub(super) struct Shared {
+    /// The daemon's order.
     pub(super) job: Job,
     /// From the job, or a likely value.
     pub(super) frame_rate: f64,
+    /// Holds the elements of all chains, so that one bus has all messages.
     pub(super) pipeline: gst::Pipeline,
+    /// Converts the broadcast's ticks.
     pub(super) clock: Clock,
+    /// Units that the video decoder has not output.
     pub(super) owed: Owed,
+    /// The socket to the daemon.
     pub(super) reports: Reports,
     /// For each rendition, the number of the mark from which it is made; 0 for the first picture
     /// on, [`OFF`] for not at all.
     pub(super) from: Vec<Arc<AtomicU64>>,
+    /// The results of threads, for the main thread.
     ends: SyncSender<Result<(), Error>>,
 }
 
@@ -37,6 +43,8 @@ impl Shared {
     pub(super) fn new(job: Job, reports: Reports) -> (Arc<Self>, Receiver<Result<(), Error>>) {
         let (ends, ended) = sync_channel(16);
         let shared = Self {
+            // A declared rate outside of this range is an error in the source; `pace` measures the
+            // true one.
             frame_rate: Some(job.frame_rate)
                 .filter(|rate| (1.0..=300.0).contains(rate))
                 .unwrap_or(30.0),
@@ -58,6 +66,7 @@ impl Shared {
         name: String,
         body: impl FnOnce() -> Result<(), Error> + Send + 'static,
     ) -> Result<JoinHandle<()>, Error> {
+        // Reports the result when it is dropped, which also happens if `body` panics.
         struct Ending {
             name: String,
             ends: SyncSender<Result<(), Error>>,

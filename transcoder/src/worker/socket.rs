@@ -39,10 +39,12 @@ impl Orders {
             Err(err) => return Err(Error::Socket(err)),
         }
         let len = parse_length(prefix)?;
+        // The daemon is trusted, so its length is allocated at once.
         let mut message = Vec::with_capacity(len);
         let read = Read::take(&mut self.socket, len as u64)
             .read_to_end(&mut message)
             .map_err(Error::Socket)?;
+        // The daemon ended within a message: it needs no more reports.
         if read < len {
             return Ok(Order::End);
         }
@@ -73,6 +75,8 @@ impl Reports {
             Some(socket) => write(socket, &report.write()),
             None => Err(io::ErrorKind::BrokenPipe.into()),
         };
+        // Part of the report may have been written, and the daemon could not parse anything after
+        // it.
         written.map_err(|err| {
             *socket = None;
             Error::Socket(err)
@@ -89,8 +93,10 @@ impl Reports {
     }
 }
 
+/// Writes head and payload without joining them.
 fn write(socket: &mut UnixStream, Written { head, payload }: &Written) -> io::Result<()> {
     let mut parts = [IoSlice::new(head), IoSlice::new(payload)];
+    // A socket may accept a part of both slices, so the rest is written until nothing is left.
     let mut rest = &mut parts[..];
     while rest.iter().any(|part| !part.is_empty()) {
         match socket.write_vectored(rest) {

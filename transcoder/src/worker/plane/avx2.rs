@@ -24,9 +24,12 @@ use super::{
 
 /// Samples of a vector.
 const LANES: usize = 16;
+/// [`FRACTION`] as the instructions want it.
 const SHIFT: i32 = FRACTION as i32;
 
+/// A vector in memory.
 type Lanes = [i16; LANES];
+/// Sixteen vectors: 16x16 samples.
 type Block = [__m256i; LANES];
 
 /// Can only be created on a processor with AVX2.
@@ -40,6 +43,7 @@ pub(super) struct Filter {
 
 impl Filter {
     pub(super) fn new(from: (usize, usize), to: (usize, usize)) -> Option<Self> {
+        // Narrower planes, such as those of tiny pictures, are left to the plain version.
         let fits = from.0 >= LANES && to.0 >= LANES;
         (fits && is_x86_feature_detected!("avx2"))
             .then(|| Self { columns: vec![[0; LANES]; from.1], turned: vec![[0; LANES]; from.0] })
@@ -56,6 +60,7 @@ impl Filter {
         unsafe { self.scale_all(down, along, from, to) }
     }
 
+    /// Scales a plane, sixteen rows of the result at a time.
     #[target_feature(enable = "avx2")]
     fn scale_all(
         &mut self,
@@ -64,6 +69,7 @@ impl Filter {
         from: &Plane<&[u8]>,
         to: &mut Plane<&mut [u8]>,
     ) {
+        // `turned` holds sixteen rows, so these pass through both filters before the next sixteen.
         for top in (0..to.height).step_by(LANES) {
             let rows = LANES.min(to.height - top);
             for left in blocks(from.width) {
@@ -119,6 +125,8 @@ impl Filter {
         transpose(&mut block);
         let mut at = top * to.stride + left;
         for (number, two) in block.chunks_exact(2).enumerate() {
+            // Packing works within the halves of a vector, so the quarters are put in order after
+            // it.
             let packed =
                 _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi16(two[0], two[1]));
             let halves = [_mm256_castsi256_si128(packed), _mm256_extracti128_si256::<1>(packed)];
@@ -141,6 +149,8 @@ fn blocks(width: usize) -> impl Iterator<Item = usize> {
     (0..width).step_by(LANES).map(move |left| left.min(width - LANES))
 }
 
+/// The weighted sum of vectors, one for each coefficient. `pmulhrsw` multiplies in 32 768ths and
+/// rounds.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn weigh(samples: &[Lanes], coefficients: &[i16]) -> __m256i {
@@ -168,6 +178,7 @@ fn store(lanes: &mut Lanes, vector: __m256i) {
     unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), vector) }
 }
 
+/// Sixteen bytes as 16-bit samples.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn widen(bytes: &[u8; LANES]) -> __m256i {
@@ -175,6 +186,7 @@ fn widen(bytes: &[u8; LANES]) -> __m256i {
     _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
 }
 
+/// Writes sixteen bytes.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn narrow(bytes: &mut [u8; LANES], vector: __m128i) {

@@ -21,6 +21,7 @@ impl Axis {
         let step = from as f64 / to as f64;
         // The filter passes no higher frequencies than the result can represent.
         let scale = step.max(1.0);
+        // The cubic filter is four samples wide in the coarser of the two grids.
         let wide = (4.0 * scale).ceil() as isize;
         let taps = (wide as usize).min(from);
         let mut axis = Self {
@@ -29,8 +30,12 @@ impl Axis {
             coefficients: Vec::with_capacity(to * taps),
         };
         for number in 0..to {
+            // Sample positions are centres: the edges of both pictures coincide, not their first
+            // samples.
             let centre = (number as f64 + 0.5) * step - 0.5;
             let first = (centre - wide as f64 / 2.0).floor() as isize + 1;
+            // All taps read samples within the picture; weights beyond the edge are added to the
+            // outermost.
             let start = first.clamp(0, (from - taps) as isize);
             let mut weights = vec![0.0; taps];
             for tap in first..first + wide {
@@ -72,6 +77,8 @@ fn cubic(x: f64) -> f64 {
 fn fixed(weights: &[f64]) -> Vec<i16> {
     let sum: f64 = weights.iter().sum();
     let (mut exact, mut emitted) = (0.0, 0.0);
+    // The coefficients must add up to one exactly, otherwise flat areas would change their
+    // brightness.
     let rounded = weights.iter().map(|weight| {
         exact += weight / sum * ONE;
         // The remainder that a coefficient cannot represent is carried to the next.
