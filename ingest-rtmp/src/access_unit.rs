@@ -26,8 +26,9 @@ use crate::{metrics::Drop, payload};
 const WAIT: Duration = Duration::from_millis(200);
 /// Maximum size of the separate units in front of a picture, in bytes.
 const MAX_PREFIX_BYTES: usize = 64 << 10;
-/// Maximum size of an assembled picture, in bytes: that of the largest message.
-const MAX_PICTURE_BYTES: usize = 16 << 20;
+/// Maximum size of an assembled picture, in bytes: with the five bytes of its video tag it fits into
+/// one message, whose length has 24 bits (RTMP 5.3.1.2.1).
+const MAX_PICTURE_BYTES: usize = 0x00ff_ffff - 5;
 /// Number of pictures whose units are searched for start codes. If one has them, all later ones are
 /// searched.
 const SEARCHED: u8 = 64;
@@ -192,6 +193,11 @@ impl Assembler {
         let has_sets = has_sets | std::mem::take(&mut self.prefix_has_sets);
         let payload = match &mut self.prefix {
             prefix if prefix.is_empty() => Payload::Whole(payload),
+            // A picture without its prefix is better than none.
+            prefix if prefix.len() + payload.len() > MAX_PICTURE_BYTES => {
+                prefix.clear();
+                Payload::Whole(payload)
+            }
             prefix => {
                 let mut joined = std::mem::take(prefix);
                 joined.extend_from_slice(&payload);

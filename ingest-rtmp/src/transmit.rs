@@ -26,6 +26,8 @@ const AUDIO_CSID: u8 = 4;
 const VIDEO_CSID: u8 = 5;
 /// Size of an allocation for headers of media messages, each of some 20 bytes.
 const HEADER_BLOCK: usize = 2_048;
+/// The largest length of a message, which has 24 bits (RTMP 5.3.1.2.1).
+const MAX_MESSAGE_BYTES: usize = 0x00ff_ffff;
 /// Most bytes of a header: 12, an extended timestamp of 4, and a tag of 5; rounded up.
 const LONGEST_HEADER: usize = 32;
 
@@ -191,10 +193,15 @@ impl Transmit {
         // messages. Audio and video have chunk streams of their own, as in other implementations.
         let csid = if kind == kind::VIDEO { VIDEO_CSID } else { AUDIO_CSID };
         let extended = timestamp >= 0x00ff_ffff;
-        let len = u32::try_from(tag.len() + payload.len()).unwrap_or(u32::MAX);
+        // A picture that grew beyond a message's length as its start codes were replaced is left
+        // out: a length that is cut off would make the player lose the stream (RTMP 5.3.1.2.1).
+        let len = tag.len() + payload.len();
+        if len > MAX_MESSAGE_BYTES {
+            return;
+        }
         self.headers.put_u8(csid);
         self.headers.put_uint(u64::from(timestamp.min(0x00ff_ffff)), 3);
-        self.headers.put_uint(u64::from(len), 3);
+        self.headers.put_uint(len as u64, 3);
         self.headers.put_u8(kind);
         self.headers.put_u32_le(stream_id);
         if extended {
@@ -279,6 +286,16 @@ mod tests {
         assert_eq!((message.timestamp, message.kind, message.stream_id), (0x0100_0000, 9, 1));
         assert_eq!(message.payload[5..], payload[..]);
         assert!(input.is_empty());
+    }
+
+    #[test]
+    fn a_message_that_is_longer_than_a_header_can_state_is_left_out() {
+        let (mut transmit, tag) = (Transmit::new(), [0x17, 1, 0, 0, 0]);
+        let payload = Bytes::from(vec![0; MAX_MESSAGE_BYTES - tag.len() + 1]);
+        transmit.media(kind::VIDEO, 1, 40, &tag, &payload);
+        assert!(transmit.is_empty());
+        transmit.media(kind::VIDEO, 1, 40, &tag, &payload.slice(1..));
+        assert_eq!(written(&transmit)[4..7], hex!("ffffff"));
     }
 
     #[test]

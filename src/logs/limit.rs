@@ -18,11 +18,12 @@ pub(super) const WINDOW: Duration = Duration::from_secs(60);
 const OF_LIBRARIES: u64 = 5;
 const OF_OURS: u64 = 1_000;
 /// Our crates, as in a message's target.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     "control_api",
     "http_server",
     "ingest_rtmp",
     "media_core",
+    "net_core",
     "origin_http",
     "packager",
     "streamforge",
@@ -151,6 +152,17 @@ mod tests {
             .with(fmt::layer().with_writer(move || writer.clone()));
         tracing::subscriber::with_default(subscriber, speak);
         (limit, written)
+    }
+
+    #[test]
+    fn every_crate_of_the_daemon_is_ours() {
+        let workspace: toml::Table = include_str!("../../Cargo.toml").parse().unwrap();
+        let members = workspace["workspace"]["members"].as_array().unwrap().iter();
+        let members = members.map(|member| member.as_str().unwrap().replace('-', "_"));
+        let mut crates: Vec<_> = members.filter(|member| member != "benches").collect();
+        crates.push("streamforge".to_owned());
+        crates.sort();
+        assert_eq!(crates, OURS);
     }
 
     #[test]

@@ -139,6 +139,7 @@ impl Ladder {
 async fn try_encoders(program: &Path, config: &Config) -> Result<(Encoder, Trial), Error> {
     // One process for each encoder, so that a driver that crashes does not affect the next trial.
     // The first success ends the search, because candidates are in order of preference.
+    let mut hung = false;
     for encoder in config.candidates() {
         let output = Command::new(program)
             .arg0(process::NAME)
@@ -149,10 +150,14 @@ async fn try_encoders(program: &Path, config: &Config) -> Result<(Encoder, Trial
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .output();
-        let output = timeout(TRIAL_LIMIT, output)
-            .await
-            .map_err(|_| Error::TrialTooSlow)?
-            .map_err(Error::Trial)?;
+        // A driver that hangs must not keep the machine from the encoders after it.
+        let Ok(output) = timeout(TRIAL_LIMIT, output).await else {
+            let limit_s = TRIAL_LIMIT.as_secs();
+            warn!(encoder = encoder.name(), limit_s, "encoder trial took too long");
+            hung = true;
+            continue;
+        };
+        let output = output.map_err(Error::Trial)?;
         // An encoder whose driver crashes the process does not work either.
         match serde_json::from_slice::<Trial>(&output.stdout) {
             Ok(trial) if trial.works => return Ok((encoder, trial)),
@@ -162,5 +167,8 @@ async fn try_encoders(program: &Path, config: &Config) -> Result<(Encoder, Trial
             }
         }
     }
-    Err(config.encoder.map_or(Error::NoEncoder, Error::NotThisEncoder))
+    match hung {
+        true => Err(Error::TrialTooSlow),
+        false => Err(config.encoder.map_or(Error::NoEncoder, Error::NotThisEncoder)),
+    }
 }
