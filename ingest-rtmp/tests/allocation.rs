@@ -1,4 +1,5 @@
 //! Allocations of the data plane: a counting allocator around the chunk reader and the tag parser.
+//! The allocator is unsafe code, because `GlobalAlloc` is an unsafe trait.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

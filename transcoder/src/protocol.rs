@@ -122,7 +122,10 @@ impl Encoder {
 
     /// Whether a device encodes, not the processor.
     pub fn is_hardware(self) -> bool {
-        matches!(self, Self::Nvenc | Self::Va)
+        match self {
+            Self::Nvenc | Self::Va => true,
+            Self::X264 | Self::OpenH264 => false,
+        }
     }
 }
 

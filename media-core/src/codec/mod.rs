@@ -58,7 +58,10 @@ impl Config {
 
     /// Whether it is video.
     pub fn is_video(&self) -> bool {
-        matches!(self, Self::Avc(_))
+        match self {
+            Self::Avc(_) => true,
+            Self::Aac(_) => false,
+        }
     }
 
     /// Memory of the configuration, in bytes.
