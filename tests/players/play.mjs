@@ -107,12 +107,14 @@ async function play() {
   const throttle = options.throttle === undefined ? null : await Throttle.to(options.url);
   const url = throttle?.through(options.url) ?? options.url;
   const browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium-headless-shell',
     headless: true,
     timeout: START_DEADLINE_MS,
     args: [
       '--no-sandbox',
+      // Pictures are painted by the processor: without these by its imitation of a graphics card.
       '--disable-gpu',
+      '--disable-software-rasterizer',
       '--no-first-run',
       '--disable-background-networking',
       '--disable-component-update',
@@ -124,7 +126,7 @@ async function play() {
     ],
   });
   try {
-    const page = await browser.newPage({ viewport: { width: 960, height: 540 } });
+    const page = await browser.newPage({ viewport: { width: 480, height: 270 } });
     const requests = new Requests(page, url);
     const pageErrors = [];
     page.on('pageerror', (error) => pageErrors.push({ source: 'page', message: String(error) }));
