@@ -1,9 +1,15 @@
 // Faults that a viewer would notice, as texts. An empty list is a clean playback. Stalls are
-// reported if they last more than `stallMs` in all.
+// reported if they last more than `atMostMs` in all, and longer than the machine was busy.
 
-export function faultsOf(report, seconds, stallMs = 0) {
+// Errors of hls.js that are not fatal, and report a stall, or a buffer that is slow.
+const OF_A_STALL = /bufferStalledError|bufferSeekOverHole|bufferNudgeOnStall|still processing an 'appendBuffer'/;
+
+export function faultsOf(report, seconds, atMostMs = 0) {
+  const busy = report.busy_ms > 0;
+  const stallMs = atMostMs + report.busy_ms;
+  const errors = report.errors.filter(({ fatal, message }) => !(busy && fatal === false && OF_A_STALL.test(message)));
   if (report.startup_ms === null) return ['playback never started', ...report.errors.map(errorText), ...refused(report)];
-  const faults = [...report.errors.map(errorText), ...refused(report)];
+  const faults = [...errors.map(errorText), ...refused(report)];
   for (const { url, reason } of report.requests.failed) faults.push(`${reason}: ${url}`);
   const { stalls, jumps, played_s: played, pictures, numbers } = report;
   if (stalls.total_ms > stallMs) faults.push(`${stalls.count} stalls after start-up, ${Math.round(stalls.total_ms)} ms in all`);

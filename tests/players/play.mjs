@@ -10,6 +10,9 @@
 // own HLS player; `page` opens URL itself and observes its video element. All but `page` run in a
 // page from another origin, as players do.
 //
+// A standstill is a fault as far as it is longer than the time for which the machine was busy
+// (`busy_ms`).
+//
 // It stops after `--seconds` of playback, or three seconds after the media have ended.
 //
 // - `--latency` reads the encoder's clock from the strip at the top of the picture (clock.mjs
@@ -41,6 +44,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
 import { faultsOf, leastPlayed } from './faults.mjs';
+import { Machine } from './machine.mjs';
 import { protocolsOf, Requests } from './requests.mjs';
 import { heightOf, parseSchedule, rateOf, secondsOf } from './schedule.mjs';
 import { servePage } from './server.mjs';
@@ -157,6 +161,7 @@ async function play() {
       .waitForFunction(() => window.probe.started(), null, { polling: POLLING_MS, timeout: START_DEADLINE_MS })
       .then(() => true, () => false);
     const screenshots = [];
+    const machine = new Machine();
     if (started && until) {
       const passed = await page
         .waitForFunction((states) => window.probe.passed(states), until, { polling: POLLING_MS, timeout: seconds * 1000 })
@@ -168,6 +173,7 @@ async function play() {
       await Promise.race([watch(page, throttle, screenshots), over]);
     }
     const { resources, ...seen } = await page.evaluate(() => window.probe.report());
+    const busyMs = machine.stop();
     const settled = requests.report();
     await screenshot(page, 'end', screenshots);
 
@@ -178,6 +184,7 @@ async function play() {
       errors: [...seen.errors, ...pageErrors],
       requests: settled,
       protocols: protocolsOf(resources, url),
+      busy_ms: busyMs,
       screenshots,
     };
     return { ...report, faults: faultsOf(report, seconds, stallMs) };

@@ -7,15 +7,15 @@
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// Shares in all. One is about a tenth of a core, so that two cores are busy for 60 % with them.
-/// The rest is for other tests, and for browsers that start.
+/// Shares in all, for two cores. Browsers use a fifth of a core each while they play, and most of
+/// one while they start.
 pub(crate) const ALL: u32 = 12;
-/// A browser that plays.
-pub(crate) const BROWSER: u32 = 2;
+/// A browser whose playback must not stand still.
+pub(crate) const BROWSER: u32 = 3;
 /// A browser whose playback may stand still for a moment.
-pub(crate) const PATIENT_BROWSER: u32 = 1;
-/// A worker that encodes small renditions, and its source.
-pub(crate) const ENCODER: u32 = 3;
+pub(crate) const PATIENT_BROWSER: u32 = 2;
+/// A worker that encodes small renditions.
+pub(crate) const ENCODER: u32 = 2;
 /// A browser that plays such renditions.
 pub(crate) const BROWSER_AND_ENCODER: u32 = 4;
 
