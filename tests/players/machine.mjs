@@ -27,9 +27,9 @@ export class Machine {
 }
 
 // Ticks of all processors since the machine's start (proc_stat(5)): user, nice, system, idle, iowait,
-// irq, softirq, steal. Stolen time is not idle.
+// irq, softirq, steal. Work of low priority gives way to players, and stolen time is not idle.
 function ticks() {
   const [first] = readFileSync('/proc/stat', 'utf8').split('\n', 1);
-  const counts = first.trim().split(/\s+/).slice(1, 9).map(Number);
-  return { idle: counts[3] + counts[4], all: counts.reduce((sum, count) => sum + count, 0) };
+  const [user, nice, system, idle, iowait, irq, softirq, steal] = first.trim().split(/\s+/).slice(1, 9).map(Number);
+  return { idle: idle + iowait + nice, all: user + nice + system + idle + iowait + irq + softirq + steal };
 }
