@@ -190,7 +190,8 @@ impl Assembler {
         };
         // From here on the message starts a picture, which ends the one before it.
         let before = self.finish(config);
-        let has_sets = has_sets | std::mem::take(&mut self.prefix_has_sets);
+        let mut has_sets = has_sets;
+        let prefix_has_sets = std::mem::take(&mut self.prefix_has_sets);
         let payload = match &mut self.prefix {
             prefix if prefix.is_empty() => Payload::Whole(payload),
             // A picture without its prefix is better than none.
@@ -199,6 +200,7 @@ impl Assembler {
                 Payload::Whole(payload)
             }
             prefix => {
+                has_sets |= prefix_has_sets;
                 let mut joined = std::mem::take(prefix);
                 joined.extend_from_slice(&payload);
                 Payload::Joined(joined)

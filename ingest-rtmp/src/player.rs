@@ -136,7 +136,6 @@ impl Player {
         if track.waits_for_key && !frame.key {
             return;
         }
-        track.waits_for_key = false;
         let timescale = track.config.timescale();
         let dts = frame.dts.media_time(timescale).ticks();
         let origin = *self.origin.get_or_insert(dts);
@@ -154,10 +153,14 @@ impl Player {
                 let composition = i32::try_from(composition).unwrap_or(0).to_be_bytes();
                 let first = if frame.key { 0x17 } else { 0x27 };
                 let tag = [first, 1, composition[1], composition[2], composition[3]];
-                transmit.media(kind::VIDEO, self.stream_id, timestamp, &tag, &frame.payload);
+                let (stream_id, payload) = (self.stream_id, &frame.payload);
+                // The frames after one that is left out need it.
+                track.waits_for_key =
+                    !transmit.media(kind::VIDEO, stream_id, timestamp, &tag, payload);
             }
             Config::Aac(_) => {
-                transmit.media(kind::AUDIO, self.stream_id, timestamp, &[0xaf, 1], &frame.payload)
+                let (stream_id, payload) = (self.stream_id, &frame.payload);
+                transmit.media(kind::AUDIO, stream_id, timestamp, &[0xaf, 1], payload);
             }
         }
     }
@@ -173,7 +176,7 @@ impl Player {
             Config::Aac(_) => {
                 transmit.media(kind::AUDIO, self.stream_id, timestamp, &[0xaf, 0], record)
             }
-        }
+        };
     }
 }
 

@@ -180,7 +180,7 @@ impl Transmit {
     }
 
     /// Queues an audio or video message whose body is `tag` (at most 5 bytes) and `payload`. The
-    /// payload is not copied.
+    /// payload is not copied. Returns `false` if it is too large for a message, and left out.
     pub(crate) fn media(
         &mut self,
         kind: u8,
@@ -188,7 +188,7 @@ impl Transmit {
         timestamp: u32,
         tag: &[u8],
         payload: &Bytes,
-    ) {
+    ) -> bool {
         // A full header, format 0, for each message: a few bytes more, but no state of earlier
         // messages. Audio and video have chunk streams of their own, as in other implementations.
         let csid = if kind == kind::VIDEO { VIDEO_CSID } else { AUDIO_CSID };
@@ -197,7 +197,7 @@ impl Transmit {
         // out: a length that is cut off would make the player lose the stream (RTMP 5.3.1.2.1).
         let len = tag.len() + payload.len();
         if len > MAX_MESSAGE_BYTES {
-            return;
+            return false;
         }
         self.headers.put_u8(csid);
         self.headers.put_uint(u64::from(timestamp.min(0x00ff_ffff)), 3);
@@ -228,6 +228,7 @@ impl Transmit {
             room = self.chunk_bytes;
         }
         self.reserve_header();
+        true
     }
 
     /// Makes room for the next header. Many headers share an allocation, which lives as long as the

@@ -33,7 +33,10 @@ use std::{
 };
 
 use media_core::Hub;
-use tokio::{process::Command, time::timeout};
+use tokio::{
+    process::Command,
+    time::{Instant, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, info, warn};
 
@@ -51,6 +54,9 @@ pub use statuses::Statuses;
 pub const TRIAL_SUBCOMMAND: &str = "encoder-trial";
 /// Time limit of a trial.
 const TRIAL_LIMIT: Duration = Duration::from_secs(20);
+/// Maximum time for all trials. Listeners open after them, and a service manager and the process
+/// before this one wait 60 s for that.
+const SEARCH_LIMIT: Duration = Duration::from_secs(40);
 
 /// Why there is no ladder.
 #[derive(Debug, thiserror::Error)]
@@ -139,7 +145,8 @@ impl Ladder {
 async fn try_encoders(program: &Path, config: &Config) -> Result<(Encoder, Trial), Error> {
     // One process for each encoder, so that a driver that crashes does not affect the next trial.
     // The first success ends the search, because candidates are in order of preference.
-    let mut hung = false;
+    let deadline = Instant::now() + SEARCH_LIMIT;
+    let (mut tried, mut hung) = (0, 0);
     for encoder in config.candidates() {
         let output = Command::new(program)
             .arg0(process::NAME)
@@ -151,10 +158,15 @@ async fn try_encoders(program: &Path, config: &Config) -> Result<(Encoder, Trial
             .kill_on_drop(true)
             .output();
         // A driver that hangs must not keep the machine from the encoders after it.
-        let Ok(output) = timeout(TRIAL_LIMIT, output).await else {
-            let limit_s = TRIAL_LIMIT.as_secs();
-            warn!(encoder = encoder.name(), limit_s, "encoder trial took too long");
-            hung = true;
+        let limit = TRIAL_LIMIT.min(deadline.saturating_duration_since(Instant::now()));
+        tried += 1;
+        let Ok(output) = timeout(limit, output).await else {
+            warn!(
+                encoder = encoder.name(),
+                limit_s = limit.as_secs(),
+                "encoder trial took too long"
+            );
+            hung += 1;
             continue;
         };
         let output = output.map_err(Error::Trial)?;
@@ -167,7 +179,8 @@ async fn try_encoders(program: &Path, config: &Config) -> Result<(Encoder, Trial
             }
         }
     }
-    match hung {
+    // If others ended, the operator's remedy is theirs: the log names those that hung.
+    match hung == tried {
         true => Err(Error::TrialTooSlow),
         false => Err(config.encoder.map_or(Error::NoEncoder, Error::NotThisEncoder)),
     }

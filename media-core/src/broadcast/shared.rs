@@ -36,6 +36,8 @@ pub struct Broadcast {
     pub(super) changed: Notify,
     /// Notified once, at the end.
     over: Notify,
+    /// Notified when a track is added, and when it ends.
+    added: Notify,
 }
 
 /// The size of a broadcast's log.
@@ -133,6 +135,7 @@ impl Broadcast {
             health: Mutex::default(),
             changed: Notify::new(),
             over: Notify::new(),
+            added: Notify::new(),
         })
     }
 
@@ -254,6 +257,16 @@ impl Broadcast {
         }
     }
 
+    /// Waits until there are more than `known` tracks, or the broadcast has ended. Frames wake
+    /// nobody who waits here. Cancel-safe.
+    pub async fn more_tracks(&self, known: usize) {
+        let mut added = pin!(self.added.notified());
+        added.as_mut().enable();
+        if self.tracks().len() <= known && self.presence() != Presence::Ended {
+            added.await;
+        }
+    }
+
     /// Applies the passage of time: declares gaps while no frames arrive, and publishes the open
     /// one up to `now`. Returns how long the publisher has been away, if it is away.
     pub(crate) fn advance(&self, now: Instant) -> Option<Duration> {
@@ -364,6 +377,7 @@ impl Broadcast {
         let index = state.add(name, config, self.anchor.instant);
         drop(state);
         self.changed.notify_waiters();
+        self.added.notify_waiters();
         Ok(index)
     }
 
@@ -379,6 +393,7 @@ impl Broadcast {
         state.change_presence(Presence::Ended, self.anchor.instant);
         drop(state);
         self.changed.notify_waiters();
+        self.added.notify_waiters();
         self.over.notify_waiters();
     }
 

@@ -8,7 +8,7 @@ use crate::support::{
     follow::{self, Followed},
     fragment::{self, Chunk},
     http,
-    machine::{self, Share},
+    machine::{self, Kind, Share},
     playlist::resolve,
     proc, wait_for,
 };
@@ -47,13 +47,14 @@ impl Stage {
         Self::on(machine::ENCODER, settings)
     }
 
-    /// Runs beside fewer other tests: for a test that depends on the machine's speed.
-    pub(crate) fn at_ease(settings: &Settings) -> Self {
-        Self::on(machine::ALL / 2, settings)
+    /// Runs while no other test encodes: for tests that use the whole machine, or depend on its
+    /// speed.
+    pub(crate) fn alone(settings: &Settings) -> Self {
+        Self::on(machine::ALL, settings)
     }
 
     fn on(share: u32, settings: &Settings) -> Self {
-        let share = Share::take(share);
+        let share = Share::take(Kind::Encoders, share);
         Self { daemon: Daemon::start(settings), _share: share }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use media_core::{
     Broadcast, Frame, TrackIndex,
-    broadcast::{Consumer, Event, TrackStart},
+    broadcast::{Consumer, Event, Presence, TrackStart},
     codec::{Config, aac, avc},
 };
 
@@ -115,6 +115,17 @@ impl Reading {
     /// Reads the source once it has video: a camera may be switched on later than the microphone.
     /// `None`: the broadcast is over, and had none. Cancel-safe.
     pub(super) async fn with_video(broadcast: &Arc<Broadcast>) -> Option<Self> {
+        // A subscriber would be woken by each frame of the audio, for as long as there is no video.
+        loop {
+            let tracks = broadcast.tracks();
+            if tracks.iter().any(|track| track.config.is_video()) {
+                break;
+            }
+            if broadcast.presence() == Presence::Ended {
+                return None;
+            }
+            broadcast.more_tracks(tracks.len()).await;
+        }
         let mut consumer = broadcast.subscribe();
         let mut found = Found::at_start(&consumer);
         loop {
