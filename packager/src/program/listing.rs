@@ -147,28 +147,9 @@ impl Listing {
         };
         let inits: Vec<_> =
             self.shown.iter().map(|&index| expected(&tracks[index.get()])).collect();
-        if inits.is_empty() {
-            return;
+        if !inits.is_empty() {
+            self.periods.open(&opening(cut, &inits, interrupted));
         }
-        let mut opening = opening(cut, &inits, interrupted);
-        opening.gap |= cut.gridded && self.lacks_renditions(tracks, &inits);
-        self.periods.open(&opening);
-    }
-
-    /// Whether a Period with `inits` has none of the renditions of the video that are listed. No
-    /// browser can start in a gridded source, and players switch to it in such a Period and fail:
-    /// without its renditions there is no Period, as while the publisher is away.
-    fn lacks_renditions(&self, tracks: &[Track], inits: &[Option<u32>]) -> bool {
-        let mut renditions = self
-            .shown
-            .iter()
-            .zip(inits)
-            .filter(|(index, _)| {
-                let output = &tracks[index.get()].output;
-                output.rendition && output.config.is_video()
-            })
-            .peekable();
-        renditions.peek().is_some() && renditions.all(|(_, init)| init.is_none())
     }
 
     /// Segment `msn` of the master is complete, and `duration` (90 kHz) long.

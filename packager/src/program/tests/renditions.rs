@@ -276,31 +276,6 @@ fn a_gridded_source_has_renditions_that_are_not() {
     assert!(!text.contains("v0.m3u8") && text.contains("v720.m3u8"), "{text}");
 }
 
-/// The source alone would end players with a decode error.
-#[test]
-fn while_a_gridded_source_lacks_its_rendition_there_is_no_period() {
-    let mut bench = Bench::with_rungs(&[("v720", 150)]);
-    bench.open_gop = true;
-    bench.act(8_900, |bench| bench.rungs[0].kill());
-    bench.act(13_000, |bench| bench.rungs[0].restart());
-    bench.run(30.0, 60, true, Some(48_000.0), 0.0..20.0, 0.0);
-    let presentation = bench.end(20_000);
-    assert_sound(presentation);
-    assert_eq!(kinds(named(presentation, "v720")), "mmmmgggmmm");
-    assert_eq!(kinds(&presentation.tracks[0]), "mmmmmmmmmm");
-    let index = presentation.tracks.iter().position(|track| track.rendition).unwrap();
-    let gridded: Vec<_> = presentation
-        .periods
-        .iter()
-        .filter(|period| period.gridded)
-        .map(|period| {
-            let last = period.last.map(|last| last.msn);
-            (period.first, last, period.init(TrackIndex::new(index)).is_some())
-        })
-        .collect();
-    assert_eq!(gridded, [(1_001, Some(1_004), true), (1_007, None, true)]);
-}
-
 #[test]
 fn segments_that_start_at_recovery_points_are_not_listed_as_independent() {
     let mut bench = Bench::with_rungs(&[("v720", 150)]);
