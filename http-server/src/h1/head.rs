@@ -20,6 +20,8 @@ use crate::body::Body;
 /// Limit of header lines in a plain request; players send about ten. A request with more is left to
 /// hyper, which applies `Config::max_headers`.
 const LINES: usize = 64;
+/// Limit of the bytes of empty lines before a plain request: two lines with carriage returns.
+const EMPTY_BYTES: usize = 4;
 
 /// The beginning of a connection's bytes.
 #[derive(Debug)]
@@ -84,16 +86,19 @@ pub(crate) fn take(
     max_bytes: usize,
     max_lines: usize,
 ) -> Option<Head> {
+    // Empty lines may precede the request line (RFC 9112 2.2); they do not end a head.
+    let begin = input.iter().take(EMPTY_BYTES + 1);
+    let begin = begin.take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    if begin > EMPTY_BYTES {
+        return Some(Head::Other);
+    }
     // The end of a head may lie across the bytes examined before and the new ones.
     let from = from.saturating_sub(3);
     let rest = &input[from..];
     let Some(end) = rest.windows(4).position(|window| window == b"\r\n\r\n") else {
-        // Lines may end without a carriage return, and empty lines may precede the request line
-        // (RFC 9112 2.2); those do not end a head.
-        let begin = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        // Lines may end without a carriage return (RFC 9112 2.2). Such a head is complete here, but
+        // not for a reader that insists on CRLF, so it is left to hyper.
         let rest = input.get(from.max(begin)..).unwrap_or_default();
-        // Such a head is complete here, but not for a reader that insists on CRLF, so it is left to
-        // hyper.
         let bare = rest.windows(2).any(|window| window == b"\n\n")
             || rest.windows(3).any(|window| window == b"\n\r\n");
         let other = bare || input.len() > max_bytes || (from == 0 && is_none(input));

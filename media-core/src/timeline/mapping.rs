@@ -322,8 +322,7 @@ impl Timeline {
                 offset.saturating_add(by)
             }
         };
-        // Offsets change only here, after the last possible refusal. A refused frame has applied the
-        // passage of time (drift, outage), and the shift of a late clock.
+        // The frame is placed: no refusal follows.
         let follows = follows && notice != Some(Notice::Jumped);
         let behind = matches!(verdict, Verdict::Behind);
         self.follow(track, Mapped { offset, stamp, arrived }, follows, behind);
