@@ -8,7 +8,7 @@
 # CONGESTION: the TCP congestion control of the server (sysctl
 # net.ipv4.tcp_allowed_congestion_control lists those that a namespace may set).
 # OUT: a directory for the reports, the daemon's log and its access log.
-# Needs root, target/release/streamforge (or DAEMON), ffmpeg, chromium-headless-shell, openssl, iproute2, and `npm ci`
+# Needs root, target/release/streamforge (or DAEMON), ffmpeg, chromium, openssl, iproute2, and `npm ci`
 # in tests/players. All processes that it starts end with it.
 set -eu
 

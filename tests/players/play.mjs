@@ -111,7 +111,7 @@ async function play() {
   const throttle = options.throttle === undefined ? null : await Throttle.to(options.url);
   const url = throttle?.through(options.url) ?? options.url;
   const browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium-headless-shell',
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     headless: true,
     timeout: START_DEADLINE_MS,
     args: [
