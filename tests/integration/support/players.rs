@@ -153,6 +153,11 @@ impl Browser {
         Self { _share: Share::take(Kind::Players, machine::BROWSER_AND_ENCODER) }
     }
 
+    /// Waits until no other test holds a share: for tests that start daemons while a player plays.
+    pub(crate) fn alone() -> Self {
+        Self { _share: Share::take(Kind::Players, machine::ALL) }
+    }
+
     /// Plays `url` for `seconds` after start-up.
     #[track_caller]
     pub(crate) fn play(&self, player: &str, url: &str, seconds: u32) -> Report {
