@@ -34,7 +34,7 @@ help:
 run: packages
 	cargo run --release --locked -- serve --config conf/dev.toml
 
-# One pass compiles and lints: clippy's driver is the compiler with its lints, which are errors here.
+# One pass compiles and lints: clippy's driver is the compiler with lints, which are errors here.
 test: export RUSTC_WORKSPACE_WRAPPER := clippy-driver
 test: export CLIPPY_ARGS := -D__CLIPPY_HACKERY__warnings
 test: test-packages $(PLAYERS) $(AIOQUIC)

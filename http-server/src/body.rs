@@ -199,8 +199,8 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Data>, BoxError>>> {
-        // Content is fetched before the turn is awaited: a body without bytes must not hold a turn
-        // that another one could use.
+        // Content is fetched before the turn is awaited: a body without bytes must not
+        // keep other bodies waiting.
         let this = &mut *self;
         if this.staged.is_none() {
             // Each way without bytes passes the turn on, so that a body that waits for media, fails

@@ -67,9 +67,8 @@ struct Connection<'a, S, T> {
     usage: &'a Arc<Usage>,
 }
 
-/// Serves plain requests of `peer`, over TLS if `secure`. Returns the socket when a request arrives
-/// that is not plain: hyper then reads that request and those after it. `None`: the connection has
-/// ended.
+/// Serves plain requests of `peer`, over TLS if `secure`. Returns the socket at the first
+/// request that is not plain: hyper reads it, and all later ones. `None`: the connection has ended.
 ///
 /// Responses are written in the order of the requests (RFC 9112 9.3.2). The connection ends after a
 /// response with `Connection: close`, after `Config::idle` without a request, at shutdown, and if

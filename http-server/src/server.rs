@@ -77,8 +77,8 @@ impl<S> fmt::Debug for Server<S> {
 
 impl<S: Service> Server<S> {
     /// Creates a server of `service` on `sockets`; call it inside a tokio runtime. TLS listeners
-    /// present a certificate of `certificates`. Nothing is accepted before [`Self::serve`], except
-    /// that the kernel queues connections.
+    /// present a certificate of `certificates`. [`Self::serve`] accepts connections; until
+    /// then they wait in the kernel's queue.
     ///
     /// # Errors
     /// A socket cannot be used; `InvalidInput` if there is a socket for TLS or HTTP/3 but no

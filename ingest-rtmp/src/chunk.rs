@@ -269,8 +269,8 @@ impl Reader {
             return Ok(());
         };
         let needed = partial.len() + bytes.len();
-        // The allocation follows the bytes that have arrived, not the declared length alone: a peer
-        // that declares large messages and sends little must not make us hold them.
+        // The allocation follows the bytes that have arrived, not the declared length alone.
+        // Otherwise a peer could declare large messages, send little, and hold our memory.
         if needed > partial.capacity() {
             let credit = FIRST_ALLOCATION.max(2 * self.largest);
             let capacity = needed.max(2 * partial.capacity()).max(credit).min(len);

@@ -2,7 +2,8 @@
 // reported if they last more than `atMostMs` in all, and longer than the machine was busy.
 
 // Errors of hls.js that are not fatal, and report a stall, or a buffer that is slow.
-const OF_A_STALL = /bufferStalledError|bufferSeekOverHole|bufferNudgeOnStall|still processing an 'appendBuffer'/;
+const OF_A_STALL =
+  /bufferStalledError|bufferSeekOverHole|bufferNudgeOnStall|still processing an 'appendBuffer'/;
 
 export function faultsOf(report, seconds, atMostMs = 0) {
   const busy = report.busy_ms > 0;

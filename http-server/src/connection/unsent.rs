@@ -5,8 +5,8 @@ use std::sync::Arc;
 use net_core::Usage;
 use tokio::time::Instant;
 
-/// Written bytes that the peer has not accepted. They count as an exchange of the connection, so
-/// that its permit is not given to another one before the response has left.
+/// Written bytes that the peer has not accepted. They count as an exchange of the connection,
+/// which therefore keeps its permit until the response has left.
 pub(super) struct Unsent<'a> {
     usage: &'a Arc<Usage>,
     /// Whether `usage` counts the exchange.

@@ -225,7 +225,7 @@ async fn the_end_is_said_both_ways_and_one_may_end_before_the_other() {
     client.write_all(b"question").await.unwrap();
     client.shutdown().await.unwrap();
     let mut question = Vec::new();
-    stream.read_to_end(&mut question).await.expect("the peer has said that it is done");
+    stream.read_to_end(&mut question).await.expect("the peer closes its side");
     assert_eq!(question, b"question");
     stream.write_all(b"answer").await.unwrap();
     stream.shutdown().await.unwrap();
