@@ -42,6 +42,7 @@ pub(crate) struct Ladder {
     cpu_percent: Within<1, 1_000>,
     shedding: bool,
     worker_memory_mb: Within<128, 65_536>,
+    nice: Within<0, 19>,
     poster_s: Within<1, 600>,
 }
 
@@ -82,6 +83,7 @@ impl Default for Ladder {
             cpu_percent: Within::new(80),
             shedding: true,
             worker_memory_mb: Within::new(1_024),
+            nice: Within::new(10),
             poster_s: Within::new(5),
         }
     }
@@ -116,7 +118,13 @@ impl Ladder {
             cpu_percent: number(self.cpu_percent.get()),
             shedding: self.shedding,
             memory_bytes: self.worker_memory_mb.get() << 20,
+            nice: self.nice(),
         }
+    }
+
+    /// Niceness of workers.
+    pub(crate) fn nice(&self) -> u8 {
+        u8::try_from(self.nice.get()).unwrap_or(u8::MAX)
     }
 
     /// Time for which a poster is fresh.

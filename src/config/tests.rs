@@ -179,6 +179,8 @@ fn a_ladder_that_cannot_be_is_refused() {
     assert!(refusal("[ladder]\npreset = \"quick\"\n").contains("veryfast"));
     assert!(refusal("[ladder]\naudio_kbps = 8\n").contains("16 to 512"));
     assert!(refusal("[ladder]\ntuning = \"film\"\n").contains("film"));
+    assert!(refusal("[ladder]\nnice = 20\n").contains("0 to 19"));
+    assert_eq!(read("[ladder]\nnice = 0\n").unwrap().ladder.transcoder().nice, 0);
     let stands_in = read("[ladder]\nenabled = false\nstand_in = true\n").unwrap().ladder;
     assert!(stands_in.encodes() && stands_in.transcoder().rungs.is_empty());
     assert!(!read("[ladder]\nenabled = false\n").unwrap().ladder.encodes());

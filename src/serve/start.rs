@@ -353,7 +353,7 @@ async fn prepare_ladder(
     // The running program, even if another version has been installed in its place, because a
     // worker must have the daemon's protocol version.
     let program = PathBuf::from("/proc/self/exe");
-    let pictures = Pictures::new(program.clone(), config.ladder.poster());
+    let pictures = Pictures::new(program.clone(), config.ladder.poster(), config.ladder.nice());
     let metrics = transcoder::Metrics::default();
     metrics.register(registry);
     if !config.ladder.encodes() {

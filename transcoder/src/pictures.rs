@@ -58,6 +58,8 @@ struct Shared {
     program: PathBuf,
     /// Time for which a picture is fresh.
     every: Duration,
+    /// Niceness of the workers that make pictures on demand.
+    nice: u8,
     /// The pictures, by broadcast. An entry of an ended broadcast is removed when another begins.
     of: DashMap<BroadcastId, Entry>,
     /// Permits of the workers that make pictures on demand.
@@ -78,12 +80,13 @@ struct Entry {
 }
 
 impl Pictures {
-    /// An empty store. `program` is the daemon's own program, which makes pictures; a picture is
-    /// fresh for `every`.
-    pub fn new(program: PathBuf, every: Duration) -> Self {
+    /// An empty store. `program` is the daemon's own program, which makes pictures with niceness
+    /// `nice`, 0 to 19; a picture is fresh for `every`.
+    pub fn new(program: PathBuf, every: Duration, nice: u8) -> Self {
         Self(Arc::new(Shared {
             program,
             every,
+            nice,
             of: DashMap::new(),
             places: Semaphore::new(PLACES),
         }))
@@ -168,6 +171,7 @@ impl Pictures {
             picture_ms: 1,
             picture_size: plan::picture_size(config, HEIGHT),
             memory_bytes: MEMORY_BYTES,
+            nice: self.0.nice,
         };
         let unit = Order::Unit {
             media: Media::Video,

@@ -61,6 +61,8 @@ pub struct Job {
     pub picture_size: (u32, u32),
     /// Limit of the worker's private memory, in bytes.
     pub memory_bytes: u64,
+    /// Niceness of the worker, 0 to 19. It stays that of the daemon if that is higher.
+    pub nice: u8,
 }
 
 /// One rendition of the video. Its samples are square.

@@ -98,7 +98,8 @@ pub fn run_for_parent() -> Result<(), Error> {
     }
     let meter = Meter::open();
     // The last step before untrusted bytes: plugins are loaded, and no other thread runs yet.
-    let confinement = confine(&limits(job.encoder, job.memory_bytes))?;
+    let limits = Limits { nice: job.nice.into(), ..limits(job.encoder, job.memory_bytes) };
+    let confinement = confine(&limits)?;
     reports.log(Level::Debug, confinement.to_string())?;
     if let Some(warning) = confinement.warning() {
         reports.log(Level::Warn, warning)?;

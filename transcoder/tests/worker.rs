@@ -72,6 +72,7 @@ fn tests(args: &[String]) -> ExitCode {
         test!(audio_that_cannot_be_decoded_is_silence_and_stays_in_step),
         test!(pictures_are_taken_of_the_source_now_and_then),
         test!(a_worker_tells_how_it_does_once_a_second),
+        test!(a_worker_has_the_niceness_of_its_job),
     ];
     if args.iter().any(|arg| arg == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
@@ -114,6 +115,7 @@ fn job(recipe: &Recipe, source: &Source, renditions: &[VideoRendition]) -> Job {
         picture_ms: 0,
         picture_size: (160, 90),
         memory_bytes: 1 << 30,
+        nice: 10,
     }
 }
 
@@ -733,4 +735,17 @@ fn a_worker_tells_how_it_does_once_a_second() {
     let figures = figures.unwrap();
     assert!(figures.decoded > 30 && figures.broken == 0, "{figures:?}");
     assert!(figures.cpu_us > 10_000 && figures.resident_bytes > 10 << 20, "{figures:?}");
+}
+
+fn a_worker_has_the_niceness_of_its_job() {
+    let source = PLAIN.source(0);
+    for nice in [12, 17] {
+        let job = Job { nice, ..job(&PLAIN, &source, &[rendition(160, 90)]) };
+        let said = made(job, marked(&source));
+        let confined = said.reports.iter().find_map(|report| match report {
+            transcoder::protocol::Report::Log { text, .. } => Some(text),
+            _ => None,
+        });
+        assert!(confined.is_some_and(|text| text.ends_with(&format!(", nice {nice}"))), "{said:?}");
+    }
 }

@@ -14,7 +14,7 @@ use crate::{
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
@@ -158,4 +158,22 @@ fn a_daemon_that_is_told_to_stop_ends_its_workers() {
     assert!(stage.process.wait(Duration::from_secs(20)).success());
     assert_eq!(proc::command_line(workers[0]), Vec::<String>::new());
     drop(push);
+}
+
+/// The niceness of a process, the 19th field of its stat. The second is its name in parentheses.
+fn niceness(pid: u32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after) = stat.rsplit_once(')')?;
+    after.split_whitespace().nth(16)?.parse().ok()
+}
+
+#[test]
+fn workers_have_the_niceness_that_is_configured() {
+    let env = vec![("STREAMFORGE_LADDER_NICE".into(), "15".into())];
+    let stage = Stage::with(&Settings { ladder: RUNGS.into(), env, ..Settings::default() });
+    let tags = push::first(&rtmp::tags(&PLAIN.flv()), 20);
+    let _push = Push::start(stage.rtmp, "one", tags);
+    let worker = stage.worker(&[]);
+    // It starts with the daemon's, and changes it once its plugins are loaded.
+    wait_for("niceness", LIMIT, || (niceness(worker)? == 15).then_some(()));
 }

@@ -52,7 +52,7 @@ impl Settings {
             text,
             "[https]\nlisten = \"\"\n[publish]\npolicy = \"open\"\n[demo]\nenabled = false\n\
              [live]\npart_ms = {}\nsegment_ms = {}\nwindow_s = {}\nreconnect_s = {}\n\
-             [ladder]\n{}\n{}",
+             [ladder]\nnice = 0\n{}\n{}",
             self.part_ms, self.segment_ms, self.window_s, self.reconnect_s, self.ladder, self.extra
         );
         text

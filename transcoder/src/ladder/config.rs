@@ -26,6 +26,8 @@ pub struct Config {
     pub shedding: bool,
     /// Private memory of each worker, in bytes.
     pub memory_bytes: u64,
+    /// Niceness of workers, 0 to 19.
+    pub nice: u8,
 }
 
 impl Config {

@@ -288,6 +288,7 @@ impl<'a> Life<'a> {
             picture_ms: u32::try_from(self.shared.pictures.every().as_millis()).unwrap_or(u32::MAX),
             picture_size: plan::picture_size(video, pictures::HEIGHT),
             memory_bytes: settings.memory_bytes,
+            nice: settings.nice,
         }
     }
 

@@ -23,6 +23,7 @@ fn job() -> Job {
         picture_ms: 5_000,
         picture_size: (640, 360),
         memory_bytes: 1 << 30,
+        nice: 10,
     }
 }
 
