@@ -25,7 +25,10 @@ AIOQUIC := tests/players/.venv/.requirements.txt
 
 # The tests of the daemon mostly wait for real time to pass, so more of them run at once than there
 # are cores (tests/integration/support/machine.rs).
-export RUST_TEST_THREADS ?= 14
+export RUST_TEST_THREADS ?= 20
+
+# The crates whose files have no circle of imports.
+CRATES := benches control-api http-server ingest-rtmp media-core net-core origin-http packager transcoder
 
 .PHONY: help run test deb test-package packages test-packages tree-packages
 help:
@@ -40,6 +43,7 @@ test: export CLIPPY_ARGS := -D__CLIPPY_HACKERY__warnings
 test: test-packages $(PLAYERS) $(AIOQUIC)
 	cargo fmt --all --check
 	@scripts/language || true # a report: it never fails the build
+	@scripts/circles $(CRATES)
 	cargo test --workspace --all-targets --locked --no-run
 	cargo test --workspace --locked
 

@@ -228,7 +228,7 @@ const TOKEN: &str = "a-token-0123456789";
 /// refused.
 #[track_caller]
 fn plays_to_the_end(player: &str, name: &str, end: End) {
-    let browser = Browser::patient();
+    let browser = Browser::take();
     // The window holds all media that can be published: positions count from the first segment,
     // whenever the player starts.
     let daemon = Daemon::start(&Settings {

@@ -147,7 +147,7 @@ fn plays_through_two_upgrades(
     url: &str,
     options: &[&str],
 ) -> (Vec<u32>, Process, Report) {
-    let browser = Browser::alone();
+    let browser = Browser::with_daemons();
     let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"));
     daemon.wait_until_live("show");
     let (http, rtmp) = (daemon.http, daemon.rtmp);
@@ -375,7 +375,7 @@ fn an_administrator_s_word_reaches_what_the_old_process_has() {
 #[test]
 fn a_publisher_that_loses_the_old_process_comes_back_to_the_new_one_and_hls_js_goes_on() {
     let mut daemon = start();
-    let browser = Browser::alone();
+    let browser = Browser::with_daemons();
     let mut before = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"));
     daemon.wait_until_live("show");
     let (url, started) = (daemon.url("/live/show/master.m3u8"), AtomicBool::new(false));

@@ -113,7 +113,7 @@ fn shaka_plays_hls_in_low_latency_mode() {
 /// that there are none (CLOSED-CAPTIONS=NONE). It may stop until the second segment is listed.
 #[test]
 fn shaka_plays_hls_from_the_first_seconds_of_a_broadcast_on() {
-    let browser = Browser::patient();
+    let browser = Browser::take();
     let daemon = Daemon::start(&Settings::default());
     let _publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"));
     daemon.wait_until_live("show");

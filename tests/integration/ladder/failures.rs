@@ -188,7 +188,7 @@ fn give_up(stage: &Stage, worker: u32, rendition: &str) {
 
 #[test]
 fn the_dearest_rung_of_a_worker_that_falls_behind_is_given_up_and_tried_again() {
-    let stage = Stage::alone(&Settings {
+    let stage = Stage::with(&Settings {
         ladder: RUNGS.replace("shedding = false", "shedding = true"),
         ..stage::lasting()
     });

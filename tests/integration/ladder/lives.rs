@@ -87,7 +87,7 @@ fn broadcasts(stage: &Stage, tags: &[Tag], channels: usize, at_once: usize) {
 #[test]
 fn two_hundred_starts_and_stops_leave_no_process_descriptor_thread_or_memory_behind() {
     const CHANNELS: usize = 200;
-    let stage = Stage::alone(&Settings {
+    let stage = Stage::busy(&Settings {
         segment_ms: 1000,
         window_s: 6,
         reconnect_s: 0,

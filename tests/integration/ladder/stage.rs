@@ -8,7 +8,7 @@ use crate::support::{
     follow::{self, Followed},
     fragment::{self, Chunk},
     http,
-    machine::{self, Kind, Share},
+    machine::{self, Share},
     playlist::resolve,
     proc, wait_for,
 };
@@ -47,14 +47,13 @@ impl Stage {
         Self::on(machine::ENCODER, settings)
     }
 
-    /// Runs while no other test encodes: for tests that use the whole machine, or depend on its
-    /// speed.
-    pub(crate) fn alone(settings: &Settings) -> Self {
-        Self::on(machine::ALL, settings)
+    /// For tests that start one worker after the other.
+    pub(crate) fn busy(settings: &Settings) -> Self {
+        Self::on(machine::CORE, settings)
     }
 
     fn on(share: u32, settings: &Settings) -> Self {
-        let share = Share::take(Kind::Encoders, share);
+        let share = Share::take(share);
         Self { daemon: Daemon::start(settings), _share: share }
     }
 }

@@ -1,6 +1,6 @@
 //! Real players in headless Chromium, through tests/players/play.mjs.
 
-use crate::support::machine::{self, Kind, Share};
+use crate::support::machine::{self, Share};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -140,22 +140,17 @@ pub(crate) struct Browser {
 impl Browser {
     /// Waits until there is room for a browser whose playback must not stand still.
     pub(crate) fn take() -> Self {
-        Self { _share: Share::take(Kind::Players, machine::BROWSER) }
-    }
-
-    /// Waits until there is room for a browser whose playback may stand still for a moment.
-    pub(crate) fn patient() -> Self {
-        Self { _share: Share::take(Kind::Players, machine::PATIENT_BROWSER) }
+        Self { _share: Share::take(machine::BROWSER) }
     }
 
     /// Waits until there is room for a browser and for a worker that encodes beside it.
     pub(crate) fn with_encoder() -> Self {
-        Self { _share: Share::take(Kind::Players, machine::BROWSER_AND_ENCODER) }
+        Self { _share: Share::take(machine::BROWSER_AND_ENCODER) }
     }
 
-    /// Waits until no other test holds a share: for tests that start daemons while a player plays.
-    pub(crate) fn alone() -> Self {
-        Self { _share: Share::take(Kind::Players, machine::ALL) }
+    /// Waits until there is room for a browser that plays while daemons start.
+    pub(crate) fn with_daemons() -> Self {
+        Self { _share: Share::take(machine::CORE) }
     }
 
     /// Plays `url` for `seconds` after start-up.
