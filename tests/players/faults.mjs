@@ -1,14 +1,14 @@
 // Faults that a viewer would notice, as texts. An empty list is a clean playback. Stalls are
-// reported if they last more than `atMostMs` in all, and longer than the machine was busy. On a machine
-// that is always busy, half of the time must still be played.
+// reported if they last more than `atMostMs` in all, and longer than the browser was starved. However
+// starved it was, it must play half of the time.
 
 // Errors of hls.js that are not fatal, and report a stall, or a buffer that is slow.
 const OF_A_STALL = /bufferStalledError|bufferNudgeOnStall|still processing an 'appendBuffer'/;
 
 export function faultsOf(report, seconds, atMostMs = 0) {
-  const busy = report.busy_ms > 0;
-  const stallMs = atMostMs + Math.min(report.busy_ms, seconds * 500);
-  const errors = report.errors.filter(({ fatal, message }) => !(busy && fatal === false && OF_A_STALL.test(message)));
+  const starvedMs = Math.min(report.starved_ms, seconds * 500);
+  const stallMs = atMostMs + starvedMs;
+  const errors = report.errors.filter(({ fatal, message }) => !(starvedMs > 0 && fatal === false && OF_A_STALL.test(message)));
   if (report.startup_ms === null) return ['playback never started', ...report.errors.map(errorText), ...refused(report)];
   const faults = [...errors.map(errorText), ...refused(report)];
   for (const { url, reason } of report.requests.failed) faults.push(`${reason}: ${url}`);
@@ -18,9 +18,10 @@ export function faultsOf(report, seconds, atMostMs = 0) {
   if (played < leastPlayed(seconds, stallMs)) faults.push(`played ${played.toFixed(1)} s of ${seconds} s`);
   // Players that catch up play up to 5 % faster or slower. Shaka sets the rate to 0 in a stall.
   for (const { at_s: at, rate } of report.states) if (rate > 0 && rate < 0.9) faults.push(`played at a rate of ${rate}, ${at} s in`);
-  // Five pictures a second are sampled, fewer on a busy machine; half of them must differ from all
-  // others.
-  if (pictures.sampled === 0 || pictures.distinct < pictures.sampled / 2) faults.push(`${pictures.distinct} distinct pictures of ${pictures.sampled}`);
+  // Five pictures a second are sampled. Half of them must differ from all others, and at least a
+  // quarter in a browser that is starved, which leaves pictures out.
+  const least = (pictures.sampled / 2) * (1 - starvedMs / (seconds * 1000));
+  if (pictures.sampled === 0 || pictures.distinct < least) faults.push(`${pictures.distinct} distinct pictures of ${pictures.sampled}`);
   for (const { from, to, at_s: at } of numbers?.back ?? []) faults.push(`picture ${to} after ${from}, ${at.toFixed(1)} s in`);
   return faults;
 }

@@ -10,8 +10,8 @@
 // own HLS player; `page` opens URL itself and observes its video element. All but `page` run in a
 // page from another origin, as players do.
 //
-// A standstill is a fault as far as it is longer than the time for which the machine was busy
-// (`busy_ms`).
+// A standstill is a fault as far as it is longer than the time for which the browser waited for a
+// processor (`starved_ms`).
 //
 // It stops after `--seconds` of playback, or three seconds after the media have ended.
 //
@@ -44,10 +44,10 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
 import { faultsOf, leastPlayed } from './faults.mjs';
-import { Machine } from './machine.mjs';
 import { protocolsOf, Requests } from './requests.mjs';
 import { heightOf, parseSchedule, rateOf, secondsOf } from './schedule.mjs';
 import { servePage } from './server.mjs';
+import { Starvation } from './starvation.mjs';
 import { Throttle } from './throttle.mjs';
 
 const PLAYERS = ['hls', 'dash', 'shaka', 'native', 'page'];
@@ -161,7 +161,7 @@ async function play() {
       .waitForFunction(() => window.probe.started(), null, { polling: POLLING_MS, timeout: START_DEADLINE_MS })
       .then(() => true, () => false);
     const screenshots = [];
-    const machine = new Machine();
+    const starvation = new Starvation();
     if (started && until) {
       const passed = await page
         .waitForFunction((states) => window.probe.passed(states), until, { polling: POLLING_MS, timeout: seconds * 1000 })
@@ -173,7 +173,7 @@ async function play() {
       await Promise.race([watch(page, throttle, screenshots), over]);
     }
     const { resources, ...seen } = await page.evaluate(() => window.probe.report());
-    const busyMs = machine.stop();
+    const starvedMs = starvation.stop();
     const settled = requests.report();
     await screenshot(page, 'end', screenshots);
 
@@ -184,7 +184,7 @@ async function play() {
       errors: [...seen.errors, ...pageErrors],
       requests: settled,
       protocols: protocolsOf(resources, url),
-      busy_ms: busyMs,
+      starved_ms: starvedMs,
       screenshots,
     };
     return { ...report, faults: faultsOf(report, seconds, stallMs) };
