@@ -30,7 +30,7 @@ export RUST_TEST_THREADS ?= 20
 # The crates whose files have no circle of imports.
 CRATES := benches control-api http-server ingest-rtmp media-core net-core origin-http packager transcoder
 
-.PHONY: help run test deb test-package packages test-packages tree-packages
+.PHONY: help run test test-daemon test-crates deb test-package packages test-packages tree-packages
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
@@ -45,7 +45,14 @@ test: test-packages $(PLAYERS) $(AIOQUIC)
 	@scripts/language || true # a report: it never fails the build
 	@scripts/circles $(CRATES)
 	cargo test --workspace --all-targets --locked --no-run
-	cargo test --workspace --locked
+	@$(MAKE) --no-print-directory --jobs=2 test-daemon test-crates
+
+# The two sets of programs run side by side: the tests of the daemon mostly wait.
+test-daemon:
+	cargo test --workspace --locked --test integration
+# All other programs. Their lower priority keeps them from disturbing players.
+test-crates:
+	nice -n 5 cargo test --workspace --locked --lib --bins --test '[!i]*'
 
 deb: packages $(CARGO_DEB)
 	scripts/third-party-notices >target/third-party-notices
