@@ -23,6 +23,8 @@ mod shedding;
 mod source;
 mod statuses;
 mod stretch;
+#[cfg(test)]
+mod testing;
 
 use std::{
     io,

@@ -118,6 +118,12 @@ impl Process {
 }
 
 impl Orders {
+    /// Orders to the reader of the other end of `socket`.
+    #[cfg(test)]
+    pub(crate) fn to(socket: UnixStream) -> Self {
+        Self(socket.into_split().1)
+    }
+
     /// Sends an order, waiting for room. Not cancel-safe: half a message may have been sent.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use media_core::{
     broadcast::{Consumer, Event, TrackStart},
     codec::{Config, aac, avc},
 };
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 
 use super::{
     end::End,
@@ -28,6 +28,18 @@ use crate::{
 /// Frames that have waited longer are skipped if there is a newer group.
 const TOO_LATE: Duration = Duration::from_secs(4);
 
+/// The list of renditions that a running worker should make.
+///
+/// The feeder gets it as a state, not as a queue of orders: while a full socket blocks the feeder,
+/// a later list replaces an earlier one, and none is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// For each rendition, whether it is made.
+    pub(super) made: Vec<bool>,
+    /// Whether the next worker takes over at the next mark, for another list of renditions.
+    pub(super) replan: bool,
+}
+
 /// The sending side of one worker.
 pub(super) struct Feeder<'a> {
     pub(super) orders: Orders,
@@ -40,7 +52,7 @@ pub(super) struct Feeder<'a> {
     pub(super) audio: Option<SourceTrack<aac::Config>>,
     /// Whether a late audio track ends this worker at the next mark, so that the next one gets it.
     pub(super) waits_for_audio: bool,
-    /// For each rendition, whether it is wanted.
+    /// For each rendition, whether it is wanted; as in the newest [`Wanted`] that was read.
     pub(super) made: Vec<bool>,
     /// Whether renditions are being made yet.
     pub(super) making: Making,
@@ -71,8 +83,8 @@ pub(super) enum Leaving {
 }
 
 impl Feeder<'_> {
-    /// Sends `job`, then the source from the key frame `first` on, and the `changes` to the list of
-    /// wanted renditions. Returns why it ended. Waits only for the worker.
+    /// Sends `job`, then the source from the key frame `first` on, and the changes of `wanted`.
+    /// Returns why it ended. Waits only for the worker.
     ///
     /// # Errors
     /// The worker has closed the socket.
@@ -81,7 +93,7 @@ impl Feeder<'_> {
         job: Job,
         first: Frame,
         consumer: &mut Consumer,
-        mut changes: mpsc::Receiver<Order>,
+        mut wanted: watch::Receiver<Wanted>,
     ) -> io::Result<End> {
         self.orders.send(&Order::Job(Box::new(job))).await?;
         // A worker starts with all renditions on. The ones that are shed or refused are switched
@@ -96,7 +108,10 @@ impl Feeder<'_> {
             // A change goes first, so that it is in force at the next mark.
             end = tokio::select! {
                 biased;
-                Some(change) = changes.recv() => self.change(change).await.map(|()| None)?,
+                Ok(()) = wanted.changed() => {
+                    let newest = wanted.borrow_and_update().clone();
+                    self.change(&newest).await.map(|()| None)?
+                }
                 event = consumer.next() => match event {
                     Some(event) => self.apply(event, consumer).await?,
                     None => Some(End::Over),
@@ -107,21 +122,17 @@ impl Feeder<'_> {
         Ok(end.unwrap_or(End::Over))
     }
 
-    /// Applies a change to the list of wanted renditions.
-    async fn change(&mut self, change: Order) -> io::Result<()> {
-        match change {
-            Order::End => self.leave(),
-            Order::Make { rendition, on } => {
-                if let Some(made) = self.made.get_mut(usize::from(rendition)) {
-                    *made = on;
-                }
-                // While the worker makes nothing, changes are only recorded: `begin_making` sends
-                // the list.
-                if self.making == Making::Wanted {
-                    self.orders.send(&change).await?;
-                }
+    /// Applies another list of wanted renditions.
+    async fn change(&mut self, wanted: &Wanted) -> io::Result<()> {
+        if wanted.replan {
+            self.leave();
+        }
+        for (index, &on) in wanted.made.iter().enumerate() {
+            // While the worker makes nothing, changes are only recorded: `begin_making` sends the
+            // list.
+            if std::mem::replace(&mut self.made[index], on) != on && self.making == Making::Wanted {
+                self.orders.send(&make(index, on)).await?;
             }
-            Order::Job(_) | Order::Unit { .. } => {}
         }
         Ok(())
     }
@@ -264,3 +275,6 @@ fn unit(media: Media, frame: Frame, mark: Option<MediaTime>, timescale: Timescal
         payload: frame.payload,
     }
 }
+
+#[cfg(test)]
+mod tests;

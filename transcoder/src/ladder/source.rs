@@ -162,57 +162,13 @@ impl Reading {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        pin::pin,
-        time::{Duration, Instant, SystemTime},
-    };
+    use std::{pin::pin, time::Duration};
 
-    use bytes::Bytes;
-    use hex_literal::hex;
-    use media_core::{
-        AccessUnit, Hub, TrackName,
-        broadcast::Limits,
-        hub::{Producer, Settings},
-    };
+    use media_core::TrackName;
     use tokio::time::timeout;
 
     use super::*;
-
-    /// `avcC`: 640x360, level 3.0; `AudioSpecificConfig`: AAC-LC, 48 kHz, stereo.
-    const RECORD: &[u8] = &hex!(
-        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006"
-        "68ebe3cb22c0 fdf8f800"
-    );
-    const SOUND: &[u8] = &hex!("1190");
-
-    /// A broadcast that has only audio so far.
-    fn audio_only() -> Producer {
-        let hub = Hub::new(Settings {
-            broadcast: Limits {
-                bytes: 1 << 20,
-                age: Duration::from_secs(10),
-                segment: Duration::from_secs(2),
-                stall: Duration::from_secs(2),
-            },
-            reconnect: Duration::from_secs(10),
-            max_channels: 1,
-        });
-        let sound = Config::Aac(aac::Config::parse(SOUND).unwrap());
-        let claim = hub.claim("demo".parse().unwrap()).unwrap();
-        let tracks = vec![(TrackName::source_audio(), sound)];
-        claim.start(tracks, Instant::now(), SystemTime::now()).unwrap()
-    }
-
-    fn unit(dts: i64, key: bool) -> AccessUnit {
-        AccessUnit {
-            dts,
-            pts: dts,
-            key,
-            independent: key,
-            arrived: Instant::now(),
-            payload: Bytes::from_static(&[0; 8]),
-        }
-    }
+    use crate::ladder::testing::{audio_only, unit, video};
 
     #[tokio::test]
     async fn a_source_is_read_from_the_first_key_frame_of_a_video_track_that_appears_later() {
@@ -223,7 +179,7 @@ mod tests {
             producer.push(TrackIndex::FIRST, unit(n * 1_920, true)).unwrap();
             assert!(timeout(Duration::from_millis(1), &mut waiting).await.is_err(), "{n}");
         }
-        let video = Config::Avc(avc::Config::parse(RECORD).unwrap());
+        let video = Config::Avc(video());
         let index = producer.add(TrackName::source_video(), video).unwrap();
         producer.push(index, unit(5_760, true)).unwrap();
         let mut reading = waiting.await.unwrap();

@@ -15,7 +15,7 @@ use media_core::{
     codec::{aac, avc},
 };
 use tokio::{
-    sync::mpsc,
+    sync::watch,
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 
 use super::{
     end::{End, Failure},
-    feeder::{Feeder, Leaving, Making},
+    feeder::{Feeder, Leaving, Making, Wanted},
     progress::{Progress, lock},
     rungs::Rungs,
     shared::Shared,
@@ -33,7 +33,7 @@ use super::{
 use crate::{
     pictures, plan,
     process::{self, Orders, Reports, SUBCOMMAND},
-    protocol::{AudioRendition, Figures, Job, Level, Order, Report},
+    protocol::{AudioRendition, Figures, Job, Level, Report},
     supervisor::Talk,
 };
 
@@ -109,7 +109,6 @@ pub(super) async fn run(
         figures: Figures::default(),
         talk: Talk::new(NAME),
         releases: 0,
-        replans: false,
         sound: None,
         configs: 0,
         others: Vec::new(),
@@ -157,8 +156,6 @@ struct Life<'a> {
     talk: Talk,
     /// Releases of capacity before the last attempt to start refused renditions.
     releases: u64,
-    /// Whether the worker was asked to end, for another list of renditions.
-    replans: bool,
     /// The newest time of the audio rendition.
     sound: Option<i64>,
     /// Number of configurations reported so far; at most [`MOST_CONFIGS`].
@@ -184,8 +181,7 @@ impl Fed {
 
 impl<'a> Life<'a> {
     /// Runs three activities: feeding, which may block on a full socket; reading reports; and a
-    /// tick for time limits. Only this task may end the worker. Orders are few and small; a worker
-    /// that does not read them is stuck, and is ended.
+    /// tick for time limits. Only this task may end the worker.
     async fn live(
         &mut self,
         feed: Feed<'_>,
@@ -193,10 +189,10 @@ impl<'a> Life<'a> {
         reports: Reports,
         stop: &CancellationToken,
     ) -> End {
-        let (changes, changed) = mpsc::channel(16);
         let job = self.job(&feed);
         let feeder = self.feeder(&feed, orders, &job);
-        let mut feeding = pin!(feeder.run(job, feed.first, feed.consumer, changed));
+        let (wanted, changes) = watch::channel(Wanted { made: feeder.made.clone(), replan: false });
+        let mut feeding = pin!(feeder.run(job, feed.first, feed.consumer, changes));
         let mut fed: Option<Fed> = None;
         // Reading a report is not cancel-safe, so the future is kept across iterations and replaced
         // only when it is complete.
@@ -236,7 +232,7 @@ impl<'a> Life<'a> {
                     match fed.take_if(|fed| now >= fed.limit) {
                         Some(fed) => return self.cut_off(fed),
                         None if fed.is_some() => {}
-                        None => if let Some(end) = self.watch(&changes, now) {
+                        None => if let Some(end) = self.watch(&wanted, now) {
                             return end;
                         }
                     }
@@ -264,10 +260,15 @@ impl<'a> Life<'a> {
             video: feed.video.clone(),
             audio: feed.audio.clone().filter(|_| job.audio.is_some()),
             waits_for_audio: feed.audio.is_none() && settings.audio_kbps > 0,
-            made: (0..self.rungs.len()).map(|index| self.rungs.is_made(index)).collect(),
+            made: self.made(),
             making: feed.resume_after.map_or(Making::Wanted, Making::After),
             leaving: Leaving::No,
         }
+    }
+
+    /// For each video rendition, whether it is made.
+    fn made(&self) -> Vec<bool> {
+        (0..self.rungs.len()).map(|index| self.rungs.is_made(index)).collect()
     }
 
     /// The worker's job. Without a configured audio bit rate, players use the source's audio.
@@ -393,7 +394,7 @@ impl<'a> Life<'a> {
     }
 
     /// Handles the passage of time.
-    fn watch(&mut self, changes: &mpsc::Sender<Order>, now: Instant) -> Option<End> {
+    fn watch(&mut self, wanted: &watch::Sender<Wanted>, now: Instant) -> Option<End> {
         let progress = lock(self.progress);
         let silence = progress.silence(now);
         // Without any running rendition there is no lag, and one can be started.
@@ -409,7 +410,7 @@ impl<'a> Life<'a> {
         // The worker would otherwise encode units that are dropped; the capacity is already
         // released.
         for index in self.rungs.newly_failed() {
-            self.set_made(changes, index, false);
+            self.set_made(wanted, index, false);
         }
         if silence >= STUCK {
             self.talk.warn("the worker gets units and outputs nothing");
@@ -426,7 +427,7 @@ impl<'a> Life<'a> {
                 Change::Restore => self.rungs.restore().map(|index| (index, true)),
             });
             if let Some((index, on)) = change {
-                self.set_made(changes, index, on);
+                self.set_made(wanted, index, on);
             }
         }
         // Admission is attempted only after a release, because nothing else makes refused
@@ -434,24 +435,23 @@ impl<'a> Life<'a> {
         let releases = self.shared.capacity.releases();
         if std::mem::replace(&mut self.releases, releases) != releases {
             for index in self.rungs.admit() {
-                self.set_made(changes, index, true);
+                self.set_made(wanted, index, true);
             }
         }
         // A worker's list of renditions is fixed, so an additional one needs another worker.
-        if !self.replans && self.rungs.wants_stand_in(self.broadcast.is_gridded()) {
-            self.replans = changes.try_send(Order::End).is_ok();
+        if !wanted.borrow().replan && self.rungs.wants_stand_in(self.broadcast.is_gridded()) {
+            wanted.send_modify(|wanted| wanted.replan = true);
         }
         None
     }
 
-    /// Sends the worker the order to start or stop a rendition, and publishes the states.
-    fn set_made(&self, changes: &mpsc::Sender<Order>, index: usize, on: bool) {
+    /// Lets the feeder start or stop the rendition whose state has changed, and publishes the
+    /// states.
+    fn set_made(&self, wanted: &watch::Sender<Wanted>, index: usize, on: bool) {
         if on {
             lock(self.progress).begin(index, Instant::now());
         }
-        let rendition = u8::try_from(index).unwrap_or(u8::MAX);
-        // A worker that does not read orders is stuck, and will be ended.
-        let _ = changes.try_send(Order::Make { rendition, on });
+        wanted.send_modify(|wanted| wanted.made = self.made());
         self.shared.status.set(self.broadcast.id(), self.rungs.status());
     }
 }

@@ -1,22 +1,14 @@
-use std::time::{Duration, Instant, SystemTime};
-
-use bytes::Bytes;
-use hex_literal::hex;
 use media_core::{
-    Hub, TrackIndex,
-    broadcast::{Consumer, Event, Limits},
-    hub::{Producer, Settings},
+    TrackIndex,
+    broadcast::{Consumer, Event},
+    hub::Producer,
 };
 
 use super::*;
-use crate::plan::Rung as Configured;
-
-/// `avcC`: 640x360, level 3.0; `AudioSpecificConfig`: AAC-LC, 48 kHz, stereo.
-const RECORD: &[u8] = &hex!(
-    "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 \
-     fdf8f800"
-);
-const SOUND: &[u8] = &hex!("1190");
+use crate::{
+    ladder::testing::{self, RECORD, SOUND, video, video_only},
+    plan::Rung as Configured,
+};
 
 struct Stage {
     _producer: Producer,
@@ -26,20 +18,7 @@ struct Stage {
 }
 
 fn stage() -> Stage {
-    let hub = Hub::new(Settings {
-        broadcast: Limits {
-            bytes: 1 << 20,
-            age: Duration::from_secs(10),
-            segment: Duration::from_secs(2),
-            stall: Duration::from_secs(2),
-        },
-        reconnect: Duration::from_secs(10),
-        max_channels: 1,
-    });
-    let source = avc::Config::parse(RECORD).unwrap();
-    let tracks = vec![(TrackName::source_video(), Config::Avc(source.clone()))];
-    let claim = hub.claim("demo".parse().unwrap()).unwrap();
-    let producer = claim.start(tracks, Instant::now(), SystemTime::now()).unwrap();
+    let (producer, source) = (video_only(), video());
     let broadcast = Arc::clone(producer.broadcast());
     producer.push(TrackIndex::new(0), unit(0)).unwrap();
     let mut packager = broadcast.subscribe_from_oldest();
@@ -57,14 +36,7 @@ fn rungs(stage: &Stage, macroblocks_per_s: f64) -> Rungs {
 }
 
 fn unit(dts: i64) -> AccessUnit {
-    AccessUnit {
-        dts,
-        pts: dts,
-        key: true,
-        independent: true,
-        arrived: Instant::now(),
-        payload: Bytes::from_static(b"unit"),
-    }
+    testing::unit(dts, true)
 }
 
 fn states(rungs: &Rungs) -> Vec<String> {
