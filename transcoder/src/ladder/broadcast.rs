@@ -68,11 +68,7 @@ impl<'a> Site<'a> {
         let reading = self.wait_for_video().await?;
         let (reading, plan) = self.wait_for_plan(reading).await?;
         let mut climb = Climb::new(self, &reading.source, plan);
-        // A ladder that was refused entirely waits for capacity before it reads the source.
-        let mut step = match climb.rungs.any_made() {
-            true => Step::Read(reading),
-            false => Step::Ask,
-        };
+        let mut step = climb.begin(reading);
         loop {
             step = climb.take(step).await?;
         }
@@ -88,10 +84,16 @@ impl<'a> Site<'a> {
 
     /// Waits until at least one rendition is planned: the source may become larger, or may later
     /// need a rendition of its own size.
-    async fn wait_for_plan(self, mut reading: Reading) -> Result<(Reading, Plan), Over> {
-        let mut plan = self.plan(&reading.source);
-        if plan.renditions.is_empty() && !self.shared.config.rungs.is_empty() {
-            let video = &reading.source.video.config;
+    async fn wait_for_plan(self, reading: Reading) -> Result<(Reading, Plan), Over> {
+        let plan = self.plan(&reading.source);
+        if !plan.renditions.is_empty() {
+            return Ok((reading, plan));
+        }
+        // Only the source is kept during the wait, which may last as long as the broadcast: the
+        // subscriber may hold frames that have left the hub's log.
+        let mut source = reading.into_source();
+        if !self.shared.config.rungs.is_empty() {
+            let video = &source.video.config;
             info!(
                 width = video.width,
                 height = video.height,
@@ -99,15 +101,20 @@ impl<'a> Site<'a> {
             );
         }
         // Not by events: the source's events include each frame, and a broadcast that never needs a
-        // rendition would cost a wake-up for each.
-        while plan.renditions.is_empty() {
+        // rendition would cost a wake-up for each. An event for changes alone would not suffice:
+        // after a change, the newest group still has the previous configuration until the next key
+        // frame.
+        loop {
             self.pause(ASK_AGAIN).await?;
-            if self.broadcast.is_gridded() || !reading.source.is_current(self.broadcast) {
-                reading = self.read_again()?;
-                plan = self.plan(&reading.source);
+            if self.broadcast.is_gridded() || !source.is_current(self.broadcast) {
+                let reading = self.read_again()?;
+                let plan = self.plan(&reading.source);
+                if !plan.renditions.is_empty() {
+                    return Ok((reading, plan));
+                }
+                source = reading.into_source();
             }
         }
-        Ok((reading, plan))
     }
 
     /// Reads the source from its newest group.
@@ -188,6 +195,15 @@ impl<'a> Climb<'a> {
         };
         climb.announce();
         climb
+    }
+
+    /// The first step. A ladder that was refused entirely waits for capacity before it reads the
+    /// source; its subscriber ends, because it may hold frames that have left the hub's log.
+    fn begin(&self, reading: Reading) -> Step {
+        match self.rungs.any_made() {
+            true => Step::Read(reading),
+            false => Step::Ask,
+        }
     }
 
     /// Executes one step. Returns the next one.
@@ -357,3 +373,6 @@ fn stand_in(broadcast: &Broadcast, source: &Source, rungs: &[Rung]) -> Option<Pl
     };
     plan::renditions(&video.config, rungs, Some(bitrate_bps.max(least))).into_iter().next()
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,6 +141,11 @@ impl Reading {
         }
     }
 
+    /// The source alone. The subscriber ends.
+    pub(super) fn into_source(self) -> Source {
+        self.source
+    }
+
     /// The next key frame of the video. `None`: the broadcast is over. Cancel-safe.
     pub(super) async fn next_key(&mut self) -> Option<Frame> {
         loop {
