@@ -476,6 +476,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let publisher = Publisher::new(claim, context.metrics.clone(), context.session.idle, now);
         self.permit.set_active();
         self.role = Role::Publisher { publisher, hold, revoked };
+        // It was not read during the decision, so it was not silent.
+        self.session.excuse_silence(now);
         self.session.accept().map(Ok)
     }
 

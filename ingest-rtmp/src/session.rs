@@ -67,7 +67,7 @@ pub struct Session {
     acknowledged: u32,
     /// Bytes after which the peer expects an acknowledgement (RTMP 5.4.4).
     window: u32,
-    /// Time at which the newest input was handled, for [`Settings::idle`].
+    /// Time at which input was used up last, for [`Settings::idle`].
     last_input: Instant,
     /// Whether a publisher is asked to reconnect.
     sends_away: bool,
@@ -123,9 +123,7 @@ impl Session {
         input: &mut BytesMut,
         now: Instant,
     ) -> Result<Option<Event>, Error> {
-        if !input.is_empty() {
-            self.last_input = now;
-        } else if !self.reader.has_message() {
+        if input.is_empty() && !self.reader.has_message() {
             return Ok(None);
         }
         // The handshake is not framed in chunks, so its bytes are taken before the reader sees the
@@ -151,6 +149,11 @@ impl Session {
         let taken = input.len() - rest.len();
         input.advance(taken);
         self.count(taken)?;
+        // An incomplete header stays in the input, and must not count again at each call: a peer
+        // that sends nothing after it is silent.
+        if taken > 0 {
+            self.last_input = now;
+        }
         // Nothing that the peer sends has an effect any more, so it is not held.
         if let State::Closing = self.state {
             input.clear();

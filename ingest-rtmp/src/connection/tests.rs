@@ -136,6 +136,17 @@ async fn a_publisher_waits_until_its_right_is_decided() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_publisher_is_not_silent_while_its_right_is_decided() {
+    let bench = Bench::new(|config| config.idle_ms = 1_000);
+    let peer = bench.publisher("slow").await;
+    sleep(Duration::from_millis(900)).await;
+    assert_eq!(closed(&bench, Cause::Timeout), 0);
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(closed(&bench, Cause::Timeout), 1, "it is silent now");
+    drop(peer);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_publisher_about_whom_nothing_is_decided_is_refused() {
     let bench = Bench::new(|_| ());
     let (mut peer, task) = bench.connect(1 << 20);

@@ -202,7 +202,14 @@ fn a_connected_peer_must_ask_for_something_and_a_publisher_must_not_be_silent() 
     pair.client.audio(7, audio_frame());
     assert!(pair.run().unwrap().is_some());
     assert_eq!(pair.session.poll_timeout(), Some(pair.now + Duration::from_secs(10)));
+    // An incomplete header is not input again at each wake-up.
     let late = pair.now + Duration::from_secs(10);
+    pair.input.extend_from_slice(&[10, 0, 0]);
+    for _ in 0..10 {
+        pair.now += Duration::from_secs(1);
+        assert_eq!(pair.run().unwrap(), None);
+    }
+    assert_eq!(pair.session.poll_timeout(), Some(late));
     assert!(matches!(pair.session.handle_timeout(late), Err(Error::TimedOut { what: "idle", .. })));
 }
 
