@@ -69,8 +69,14 @@ pub(crate) struct Picture {
     pub(crate) config: Option<avc::Config>,
 }
 
-/// The pictures that one message completes: the previous one, its own, both or none.
-pub(crate) type Completed = [Option<Picture>; 2];
+/// The result of one message that is not dropped itself.
+#[derive(Debug, Default)]
+pub(crate) struct Completed {
+    /// The pictures that it completes: the previous one, its own, both or none.
+    pub(crate) pictures: [Option<Picture>; 2],
+    /// Why units in front of a picture were dropped, if they were.
+    pub(crate) dropped: Option<Drop>,
+}
 
 /// Assembles pictures; see the module's documentation.
 #[derive(Debug, Default)]
@@ -159,11 +165,8 @@ impl Assembler {
             nal::Picture::None => {
                 // These units precede a picture, so the previous one is complete.
                 let before = self.finish(config);
-                let kept = self.keep_prefix(&payload, has_sets);
-                return match kept {
-                    Err(reason) if before.is_none() => Err(reason),
-                    _ => Ok([before, None]),
-                };
+                let dropped = self.keep_prefix(&payload, has_sets).err();
+                return Ok(Completed { pictures: [before, None], dropped });
             }
             nal::Picture::Continues => {
                 if let Some(open) = self.open.as_mut().filter(|open| is_close(open.last_ms, ms)) {
@@ -174,7 +177,7 @@ impl Assembler {
                     open.payload.append(&payload);
                     open.has_sets |= has_sets;
                     (open.arrived, open.last_ms) = (now, ms);
-                    return Ok([None, None]);
+                    return Ok(Completed::default());
                 }
                 let follows = self.newest_ms.is_some_and(|newest| is_close(newest, ms));
                 if follows && self.open.is_none() {
@@ -190,13 +193,14 @@ impl Assembler {
         };
         // From here on the message starts a picture, which ends the one before it.
         let before = self.finish(config);
-        let mut has_sets = has_sets;
+        let (mut has_sets, mut dropped) = (has_sets, None);
         let prefix_has_sets = std::mem::take(&mut self.prefix_has_sets);
         let payload = match &mut self.prefix {
             prefix if prefix.is_empty() => Payload::Whole(payload),
             // A picture without its prefix is better than none.
             prefix if prefix.len() + payload.len() > MAX_PICTURE_BYTES => {
                 prefix.clear();
+                dropped = Some(Drop::Malformed);
                 Payload::Whole(payload)
             }
             prefix => {
@@ -221,10 +225,8 @@ impl Assembler {
         // picture by one, so it ends after a long run of whole pictures.
         self.joins &= self.whole <= WHOLE;
         let waits = self.joins || self.newest_ms.is_none();
-        Ok(match (before, waits) {
-            (before, true) => [before, None],
-            (before, false) => [before, self.finish(config)],
-        })
+        let own = if waits { None } else { self.finish(config) };
+        Ok(Completed { pictures: [before, own], dropped })
     }
 
     /// The time of the next [`Assembler::handle_timeout`].

@@ -122,7 +122,8 @@ fn pictures(payload: &Bytes, mut config: Option<avc::Config>) {
             payload: payload.clone(),
             message_bytes: payload.len(),
         };
-        seen.extend(assembler.push(message, config.as_ref(), now).into_iter().flatten().flatten());
+        let completed = assembler.push(message, config.as_ref(), now);
+        seen.extend(completed.into_iter().flat_map(|completed| completed.pictures).flatten());
         seen.extend(assembler.finish(config.as_ref()));
         for picture in seen.drain(..) {
             config = picture.config.or(config);

@@ -28,7 +28,7 @@ use self::{
     tracks::{Kind, Tracks},
 };
 use crate::{
-    access_unit::{Assembler, Message, Picture},
+    access_unit::{Assembler, Completed, Message, Picture},
     amf0::Value,
     auth::{Reason, Refusal},
     flv::{self, Tag},
@@ -270,15 +270,20 @@ impl Publisher {
     /// Disconnect the peer with this refusal.
     fn video_frame(&mut self, message: Message, now: Instant) -> Result<(), Refusal> {
         let config = self.media.next.as_ref().or(self.output.tracks.avc());
-        match self.media.assembler.push(message, config, now) {
-            Ok([None, None]) if self.media.assembler.poll_timeout().is_none() => {
-                // Units for the next picture. If no picture follows, nothing is published.
-                self.output.advise_if_dropped(Kind::Video, Drop::NoPicture, now)
-            }
-            Ok(pictures) => {
-                pictures.into_iter().flatten().try_for_each(|picture| self.picture(picture, now))
-            }
-            Err(reason) => self.output.dropped(Kind::Video, reason, now),
+        let completed = self.media.assembler.push(message, config, now);
+        let Completed { pictures, dropped } = match completed {
+            Ok(completed) => completed,
+            Err(reason) => return self.output.dropped(Kind::Video, reason, now),
+        };
+        let waits = self.media.assembler.poll_timeout().is_some();
+        if pictures.iter().all(Option::is_none) && dropped.is_none() && !waits {
+            // Units for the next picture. If no picture follows, nothing is published.
+            return self.output.advise_if_dropped(Kind::Video, Drop::NoPicture, now);
+        }
+        pictures.into_iter().flatten().try_for_each(|picture| self.picture(picture, now))?;
+        match dropped {
+            Some(reason) => self.output.dropped(Kind::Video, reason, now),
+            None => Ok(()),
         }
     }
 

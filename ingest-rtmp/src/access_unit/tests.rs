@@ -43,12 +43,17 @@ impl Feed {
         self.start + Duration::from_millis(u64::try_from(ms + 1_000).unwrap())
     }
 
-    fn try_push(&mut self, ms: i64, payload: impl Into<Bytes>) -> Result<Vec<Picture>, Drop> {
+    fn message(&mut self, ms: i64, payload: impl Into<Bytes>) -> Result<Completed, Drop> {
         let payload = payload.into();
         let message = Message { ms, composition_ms: 67, message_bytes: payload.len(), payload };
         let now = self.at(ms);
-        let pictures = self.assembler.push(message, self.config.as_ref(), now)?;
-        Ok(pictures.into_iter().flatten().collect())
+        self.assembler.push(message, self.config.as_ref(), now)
+    }
+
+    /// The pictures that a message completes, if nothing is dropped.
+    fn try_push(&mut self, ms: i64, payload: impl Into<Bytes>) -> Result<Vec<Picture>, Drop> {
+        let Completed { pictures, dropped } = self.message(ms, payload)?;
+        dropped.map_or_else(|| Ok(pictures.into_iter().flatten().collect()), Err)
     }
 
     /// Timestamp and payload of the pictures that a message completes.
@@ -299,6 +304,28 @@ fn what_waits_for_a_picture_and_a_picture_itself_are_bounded() {
     let results: Vec<_> = (0..5).map(|_| feed.try_push(0, lengths(&[&large])).is_ok()).collect();
     assert_eq!(results, [true, true, true, false, false]);
     assert!(feed.finish().unwrap().payload.len() <= MAX_PICTURE_BYTES);
+}
+
+#[test]
+fn units_that_are_dropped_in_front_of_a_picture_are_named_beside_the_pictures() {
+    let sei = |bytes: usize| [&[6, 4][..], &vec![1; bytes]].concat();
+    // Too many of them, after a picture that has waited for them.
+    let mut feed = Feed::new();
+    feed.push(0, lengths(&[IDR]));
+    let Completed { pictures: [before, own], dropped } =
+        feed.message(40, lengths(&[&sei(MAX_PREFIX_BYTES)])).unwrap();
+    assert_eq!(before.map(|picture| picture.ms), Some(0));
+    assert_eq!((own, dropped), (None, Some(Drop::NoPicture)));
+
+    // A picture that leaves no room for them.
+    let mut feed = Feed::begun();
+    feed.push(0, lengths(&[&sei(60_000)]));
+    let large = [SLICE, &vec![0x80; MAX_PICTURE_BYTES - 50_000]].concat();
+    let Completed { pictures: [before, own], dropped } =
+        feed.message(0, lengths(&[&large])).unwrap();
+    assert_eq!(before, None);
+    assert_eq!(own.map(|picture| picture.payload.len()), Some(4 + large.len()));
+    assert_eq!(dropped, Some(Drop::Malformed));
 }
 
 proptest! {

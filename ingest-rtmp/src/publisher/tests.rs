@@ -327,6 +327,16 @@ fn lengths_that_do_not_add_up_cost_the_frame_alone() {
 }
 
 #[test]
+fn units_that_are_dropped_after_a_picture_that_waited_for_them_are_counted() {
+    let mut feed = Feed::of_video();
+    let sei = [&hex!("00011170 0604")[..], &[1; 69_998]].concat();
+    feed.publisher.video(0, video_frame(IDR), feed.start).unwrap();
+    feed.publisher.video(40, video_frame(&sei), feed.start).unwrap();
+    assert_eq!(feed.frames(), [(0, 0, true)]);
+    assert_eq!(feed.metrics.dropped(Drop::NoPicture), 1);
+}
+
+#[test]
 fn a_codec_that_is_not_carried_is_refused_by_name() {
     let mut feed = Feed::new();
     let refusal = feed.video(0, Bytes::from_static(b"\x90hvc1\x01")).unwrap_err();
