@@ -1,26 +1,26 @@
-//! One connection's life: reads feed the session, its events go to a publisher or a player, and
-//! `writes` sends its output. Generic over the byte stream, so that RTMPS only passes another
-//! stream. All waits have a limit.
+//! One connection's life: reads feed the session, its events go to a publisher or a player
+//! (`role`), and `writes` sends its output. `right` decides requests to publish. Generic over the
+//! byte stream, so that RTMPS only passes another stream. All waits have a limit.
 
+mod right;
+mod role;
 mod writes;
 
 use std::{
-    future::{Future, pending},
+    future::Future,
     io,
     net::SocketAddr,
-    pin::Pin,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
-    time::Duration,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
-use media_core::{ChannelName, Error as HubError, Hub, broadcast, hub::Hold};
-use net_core::{Dormant, Permit, Quota, Share, Usage};
+use media_core::{ChannelName, Hub};
+use net_core::{Dormant, Permit, Quota, Share};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
-    time::{Sleep, sleep_until, timeout},
+    time::{Sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -32,10 +32,12 @@ use crate::{
     metrics::{Cause, Metrics},
     pace::Pace,
     player::Player,
-    publisher::{self, Publisher},
+    publisher::Publisher,
     reports::Reports,
     session::{self, Event, Session},
 };
+use right::{decided, going_down, revoked, unclaimed};
+use role::{Role, Wake, signalled};
 use writes::{Writer, linger, stopped};
 
 /// Read buffer of publishers: one wake-up reads everything that the kernel holds. Reused.
@@ -62,43 +64,6 @@ pub(crate) struct Context {
     pub(crate) session: session::Settings,
     /// Time within which a peer must accept some of the bytes sent to it.
     pub(crate) write_limit: Duration,
-}
-
-/// The role of the peer.
-enum Role {
-    /// It neither publishes nor plays: before its request, and after its stream was closed.
-    Nobody,
-    /// It has requested to publish, and waits for the decision.
-    Authorizing(Dormant<dyn Future<Output = Result<Grant, Refusal>> + Send>),
-    /// It has the right to publish its channel.
-    Publisher {
-        publisher: Publisher,
-        /// The right to the name, at which its activity is recorded.
-        hold: Hold,
-        /// Resolves when the right to publish is revoked.
-        revoked: Dormant<dyn Future<Output = Refusal> + Send>,
-    },
-    /// It plays a broadcast.
-    Player(Player),
-}
-
-/// The cause of a wake-up.
-enum Wake {
-    /// Number of bytes read, 0 at the end of the input.
-    Read(io::Result<usize>),
-    /// The timer fired, which may be earlier than a deadline.
-    Timer,
-    /// An event of the hub for the player; `None` when the broadcast has ended.
-    Play(Option<broadcast::Event>),
-    /// The decision about a request to publish.
-    Authorized(Result<Grant, Refusal>),
-    Revoked(Refusal),
-    /// This process hands over to another one.
-    Retire,
-    /// The server stops.
-    Shutdown,
-    /// Its permit is needed for another connection.
-    Evicted,
 }
 
 /// One connection and the state of its peer.
@@ -431,16 +396,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     fn authorize(&mut self, request: PublishRequest, verbatim: Option<StreamKey>) {
         let (authorize, limit) = (Arc::clone(&self.context.authorize), self.context.session.setup);
         let decision: Pin<Box<dyn Future<Output = Result<Grant, Refusal>> + Send>> =
-            Box::pin(async move {
-                // The peer is not read meanwhile, so the session's own limits do not apply.
-                match timeout(limit, authorized(authorize, request, verbatim)).await {
-                    Ok(decision) => decision,
-                    Err(_) => Err(Refusal::new(
-                        Reason::Failed,
-                        "the server could not check this stream key in time: try again in a moment",
-                    )),
-                }
-            });
+            Box::pin(decided(authorize, request, verbatim, limit));
         self.role = Role::Authorizing(Dormant::new(decision));
     }
 
@@ -564,86 +520,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             true => self.input.reserve(room.saturating_sub(held).max(1)),
             false => self.input.reserve(READ_BYTES),
         }
-    }
-}
-
-impl Role {
-    /// Waits for events of this role besides those of the peer. Cancel-safe.
-    async fn wake(&mut self) -> Wake {
-        match self {
-            Self::Nobody => pending().await,
-            Self::Authorizing(decision) => Wake::Authorized(decision.await),
-            Self::Publisher { revoked, .. } => Wake::Revoked(revoked.await),
-            Self::Player(player) => Wake::Play(player.next().await),
-        }
-    }
-}
-
-/// Waits for a signal to the connection: the end of its publishing (`retire`), of the server, or
-/// its own.
-async fn signalled(
-    usage: &Usage,
-    shutdown: &CancellationToken,
-    retire: Option<&CancellationToken>,
-) -> Wake {
-    let retire = async {
-        match retire {
-            Some(retire) => retire.cancelled().await,
-            None => pending().await,
-        }
-    };
-    tokio::select! {
-        () = retire => Wake::Retire,
-        () = shutdown.cancelled() => Wake::Shutdown,
-        () = usage.closed() => Wake::Evicted,
-    }
-}
-
-/// Waits for the decision about a request to publish. A key that is valid exactly as sent is
-/// accepted, before its surroundings are stripped. If both forms are refused, that counts as one
-/// refusal: it is one request, and twice as many attempts do not make a key guessable.
-async fn authorized(
-    authorize: Arc<dyn Authorize>,
-    request: PublishRequest,
-    verbatim: Option<StreamKey>,
-) -> Result<Grant, Refusal> {
-    if let Some(key) = verbatim {
-        let request = PublishRequest { key, ..request.clone() };
-        if let Ok(grant) = authorize.authorize(&request).await {
-            return Ok(grant);
-        }
-    }
-    authorize.authorize(&request).await
-}
-
-/// Waits until the right to publish is revoked. Returns the cause.
-async fn revoked(hold: Hold, withdrawn: CancellationToken) -> Refusal {
-    tokio::select! {
-        cause = hold.revocation().revoked() => publisher::ended(Some(&cause)),
-        () = withdrawn.cancelled() => Refusal::new(
-            Reason::Withdrawn,
-            "this stream key has been withdrawn: ask the server's operator for another",
-        ),
-    }
-}
-
-/// The refusal of all peers at shutdown.
-fn going_down() -> Refusal {
-    Refusal::new(Reason::Shutdown, "the server is shutting down, try again in a moment")
-}
-
-/// Why a name could not be claimed, as a text for the streamer.
-fn unclaimed(err: &HubError) -> Refusal {
-    match err {
-        HubError::Busy { name } => Refusal::new(
-            Reason::Name,
-            format!(
-                "{name} is live already: stop the other encoder first; if it is gone, try again in \
-                 a second"
-            ),
-        ),
-        HubError::Closed => going_down(),
-        other => Refusal::new(Reason::Busy, other.to_string()),
     }
 }
 

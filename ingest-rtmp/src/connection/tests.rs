@@ -1,6 +1,8 @@
 //! Connections over in-memory pipes, with a paused clock.
 
-use media_core::broadcast::Presence;
+use std::future::pending;
+
+use media_core::broadcast::{self, Presence};
 use net_core::ConnectionLimit;
 use rml_rtmp::sessions::ClientSessionEvent as Seen;
 use tokio::{
