@@ -131,7 +131,7 @@ pub(crate) fn fault(video: bool, reason: Drop) -> &'static str {
             "the timestamps are faster than real time: restart the stream, and let the encoder use \
              its clock for timestamps"
         }
-        (Drop::BeforeKey | Drop::Replaced, _) => {
+        (Drop::BeforeKey | Drop::Replaced | Drop::NeverLive, _) => {
             "the headers change before any picture can be shown: restart the encoder"
         }
     }

@@ -240,6 +240,7 @@ mod tests {
             Drop::TooFarAhead,
             Drop::AfterOutage,
             Drop::Replaced,
+            Drop::NeverLive,
         ];
         for reason in reasons {
             for video in [true, false] {

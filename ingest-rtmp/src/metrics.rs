@@ -75,6 +75,8 @@ pub(crate) enum Drop {
     AfterOutage,
     /// Its sequence header was replaced before the broadcast began.
     Replaced,
+    /// Its publisher left, or was refused, before the broadcast began.
+    NeverLive,
 }
 
 /// Why a connection ended.
@@ -327,6 +329,7 @@ impl EncodeLabelValue for Drop {
             Self::TooFarAhead => "too_far_ahead",
             Self::AfterOutage => "after_outage",
             Self::Replaced => "replaced",
+            Self::NeverLive => "never_live",
         };
         EncodeLabelValue::encode(&label, encoder)
     }

@@ -183,10 +183,14 @@ impl Publisher {
     pub(crate) fn leave(mut self, now: Instant) {
         // It is leaving, so a refusal is irrelevant.
         let _ = self.finish_picture(now);
-        if let State::Live(Live { producer, .. }) = self.output.state {
-            let broadcast = producer.broadcast();
-            info!(channel = %broadcast.name(), broadcast = %broadcast.id(), "publisher left");
-            producer.leave(now);
+        match self.output.state {
+            State::Live(Live { producer, .. }) => {
+                let broadcast = producer.broadcast();
+                info!(channel = %broadcast.name(), broadcast = %broadcast.id(), "publisher left");
+                producer.leave(now);
+            }
+            State::Settling(settling) => settling.drop_held(&self.output.metrics),
+            State::Over => {}
         }
     }
 

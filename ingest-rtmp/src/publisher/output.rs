@@ -247,10 +247,13 @@ impl Output {
             catalogue.iter().map(|(_, config)| config.codec_string().to_owned()).collect();
         // Taken first, because `start` consumes the claim, and may fail because it was revoked.
         let revoked = claim.revoked();
-        let producer = claim.start(catalogue, first, utc).map_err(|err| match err {
-            _ if revoked.is_revoked() => ended(revoked.cause()),
-            media_core::Error::TooSoon { .. } => Refusal::new(Reason::Busy, err.to_string()),
-            _ => Refusal::new(Reason::Codec, err.to_string()),
+        let producer = claim.start(catalogue, first, utc).map_err(|err| {
+            held.iter().for_each(|_| self.metrics.drop_frame(Drop::NeverLive));
+            match err {
+                _ if revoked.is_revoked() => ended(revoked.cause()),
+                media_core::Error::TooSoon { .. } => Refusal::new(Reason::Busy, err.to_string()),
+                _ => Refusal::new(Reason::Codec, err.to_string()),
+            }
         })?;
         let broadcast = producer.broadcast();
         info!(

@@ -129,4 +129,9 @@ impl Settling {
             held.kind != kind
         });
     }
+
+    /// Drops all held frames, because the broadcast will not begin.
+    pub(super) fn drop_held(self, metrics: &Metrics) {
+        self.held.iter().for_each(|_| metrics.drop_frame(Drop::NeverLive));
+    }
 }

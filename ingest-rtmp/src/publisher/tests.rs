@@ -410,6 +410,18 @@ fn a_publisher_that_returns_with_one_track_more_or_less_goes_on_with_its_broadca
 }
 
 #[test]
+fn frames_of_a_publisher_that_leaves_before_its_broadcast_are_counted() {
+    let mut feed = Feed::new();
+    feed.audio(0, audio_config()).unwrap();
+    feed.audio(0, audio_frame()).unwrap();
+    feed.audio(21, audio_frame()).unwrap();
+    assert!(feed.live().is_none());
+    let Feed { publisher, metrics, start, .. } = feed;
+    publisher.leave(start);
+    assert_eq!(metrics.dropped(Drop::NeverLive), 2);
+}
+
+#[test]
 fn another_codec_string_that_is_taken_back_before_a_frame_changes_nothing() {
     let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
