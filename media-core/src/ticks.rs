@@ -1,18 +1,34 @@
 //! Times in units of a track's timescale.
 
+use std::{
+    iter::Sum,
+    ops::{Add, AddAssign, Mul, Sub, SubAssign},
+    time::Duration,
+};
+
 use crate::{MediaTime, Timescale};
 
 /// A time in ticks of a timescale, which is the one of its track unless its field states another
 /// (ISO/IEC 14496-12 8.4.2): an instant on the broadcast's timeline, counted from the same zero as
-/// [`MediaTime`].
+/// [`MediaTime`], or a duration.
 ///
-/// The number has no meaning without the timescale. So it becomes a media time, or ticks of another
-/// timescale, only by methods that take the timescale.
+/// The number has no meaning without the timescale. So it becomes a media time, a [`Duration`], or
+/// ticks of another timescale, only by methods that take the timescale.
+///
+/// Sums, differences and products are ticks of the same timescale. They saturate at the limits of
+/// `i64`, because timestamps come from the network and arithmetic with them must not panic.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticks(i64);
 
 impl Ticks {
+    /// The instant of media time zero, and no duration.
+    pub const ZERO: Self = Self(0);
+    /// The shortest duration.
+    pub const ONE: Self = Self(1);
+    /// After all instants, and longer than all durations.
+    pub const MAX: Self = Self(i64::MAX);
+
     /// A time of so many ticks; any number.
     pub const fn new(ticks: i64) -> Self {
         Self(ticks)
@@ -28,6 +44,17 @@ impl Ticks {
         Self(Timescale::VIDEO.rescale(time.ticks(), timescale))
     }
 
+    /// `duration` in ticks of `timescale`, rounded down.
+    pub fn from_duration(duration: Duration, timescale: Timescale) -> Self {
+        Self(timescale.ticks(duration))
+    }
+
+    /// These ticks of `timescale` as a duration, zero if negative. Of an instant it is the time
+    /// since media time zero.
+    pub fn duration(self, timescale: Timescale) -> Duration {
+        timescale.duration(self.0)
+    }
+
     /// The media time of these ticks of `timescale`, rounded to the nearest tick of 90 kHz.
     pub fn media_time(self, timescale: Timescale) -> MediaTime {
         MediaTime::from_ticks(timescale.rescale(self.0, Timescale::VIDEO))
@@ -37,6 +64,61 @@ impl Ticks {
     #[must_use]
     pub fn rescale(self, from: Timescale, to: Timescale) -> Self {
         Self(from.rescale(self.0, to))
+    }
+
+    /// Half of these ticks, rounded towards zero.
+    #[must_use]
+    pub const fn half(self) -> Self {
+        Self(self.0 / 2)
+    }
+}
+
+/// A duration as `trun` stores it (ISO/IEC 14496-12 8.8.8).
+impl From<u32> for Ticks {
+    fn from(ticks: u32) -> Self {
+        Self(i64::from(ticks))
+    }
+}
+
+impl Add for Ticks {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl AddAssign for Ticks {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl Sub for Ticks {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+}
+
+impl SubAssign for Ticks {
+    fn sub_assign(&mut self, other: Self) {
+        *self = *self - other;
+    }
+}
+
+impl Mul<i64> for Ticks {
+    type Output = Self;
+
+    fn mul(self, times: i64) -> Self {
+        Self(self.0.saturating_mul(times))
+    }
+}
+
+impl Sum for Ticks {
+    fn sum<I: Iterator<Item = Self>>(durations: I) -> Self {
+        durations.fold(Self::ZERO, Add::add)
     }
 }
 
@@ -51,5 +133,27 @@ mod tests {
         assert_eq!(Ticks::new(44).media_time(cd), MediaTime::from_ticks(90)); // 89.8
         assert_eq!(Ticks::new(90_000).rescale(Timescale::VIDEO, cd), Ticks::new(44_100));
         assert_eq!(Ticks::new(-7).media_time(Timescale::VIDEO), MediaTime::from_ticks(-7));
+    }
+
+    #[test]
+    fn durations_are_rounded_down_to_ticks_and_are_never_negative() {
+        let part = Duration::from_millis(199);
+        assert_eq!(Ticks::from_duration(part, Timescale::VIDEO), Ticks::new(17_910));
+        assert_eq!(Ticks::new(17_910).duration(Timescale::VIDEO), part);
+        assert_eq!(Ticks::new(-1).duration(Timescale::VIDEO), Duration::ZERO);
+        assert_eq!(Ticks::from_duration(Duration::MAX, Timescale::VIDEO), Ticks::MAX);
+    }
+
+    #[test]
+    fn arithmetic_saturates() {
+        let (least, one) = (Ticks::new(i64::MIN), Ticks::ONE);
+        assert_eq!((Ticks::MAX + one, least - one), (Ticks::MAX, least));
+        assert_eq!((Ticks::MAX * 2, Ticks::MAX * -2, least * -1), (Ticks::MAX, least, Ticks::MAX));
+        assert_eq!([Ticks::MAX, one].into_iter().sum::<Ticks>(), Ticks::MAX);
+        assert_eq!((Ticks::new(3).half(), Ticks::new(-3).half()), (one, Ticks::new(-1)));
+        let mut ticks = Ticks::from(u32::MAX);
+        ticks += one;
+        ticks -= Ticks::new(2);
+        assert_eq!(ticks, Ticks::from(u32::MAX - 1));
     }
 }
