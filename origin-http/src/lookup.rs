@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use media_core::Ticks;
 use net_core::Rope;
 use packager::{Edge, Presentation, Track};
 
@@ -102,18 +103,18 @@ pub(crate) fn published(presentation: &Presentation, track: &Track, object: Obje
             part.map(|part| part.start + part.duration)
         }
     };
-    wall(presentation, track, end.unwrap_or(0))
+    wall(presentation, track, end.unwrap_or(Ticks::ZERO))
 }
 
 /// Time of the last change of a track's lists: the wall clock at its live edge.
 pub(crate) fn updated(presentation: &Presentation, track: &Track) -> SystemTime {
     let newest = track.open.as_ref().or(track.segments.last());
-    wall(presentation, track, newest.map_or(0, |segment| segment.end()))
+    wall(presentation, track, newest.map_or(Ticks::ZERO, |segment| segment.end()))
 }
 
 /// The wall clock at a time of a track, but not later than now, whatever the publisher's clock is.
-fn wall(presentation: &Presentation, track: &Track, ticks: i64) -> SystemTime {
-    let millis = i128::from(ticks) * 1_000 / i128::from(track.timescale().hz());
+fn wall(presentation: &Presentation, track: &Track, time: Ticks) -> SystemTime {
+    let millis = i128::from(time.get()) * 1_000 / i128::from(track.timescale().hz());
     let since_anchor = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
     (presentation.anchor_utc + since_anchor).min(SystemTime::now())
 }

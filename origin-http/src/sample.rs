@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use media_core::{Timescale, codec::Config};
+use media_core::{Ticks, Timescale, codec::Config};
 use net_core::Rope;
 use packager::{Init, Part, Segment, Track};
 
@@ -57,7 +57,7 @@ fn segment(msn: u64, parts: usize, complete: bool) -> Segment {
         if complete { Rope::concat(parts.iter().map(|part| &part.bytes)) } else { Rope::default() };
     Segment {
         msn,
-        start: 0,
+        start: Ticks::ZERO,
         duration: parts.iter().map(|part| part.duration).sum(),
         init: 0,
         discontinuity: false,
@@ -71,7 +71,7 @@ fn segment(msn: u64, parts: usize, complete: bool) -> Segment {
 
 fn part(msn: u64, index: usize) -> Part {
     let bytes = Rope::new([Bytes::from(format!("{msn}.")), Bytes::from(format!("{index} "))]);
-    Part { start: 0, duration: 10_000, independent: true, gap: false, bytes }
+    Part { start: Ticks::ZERO, duration: Ticks::new(10_000), independent: true, gap: false, bytes }
 }
 
 /// AAC at 48 kHz.

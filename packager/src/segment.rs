@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use media_core::Ticks;
 use net_core::Rope;
 
 /// A segment, complete or at the edge.
@@ -13,9 +14,9 @@ pub struct Segment {
     /// Media sequence number.
     pub msn: u64,
     /// Earliest presentation time: its first `tfdt`.
-    pub start: i64,
+    pub start: Ticks,
     /// Sum of its parts' durations (so far).
-    pub duration: i64,
+    pub duration: Ticks,
     /// Number of the init segment that it needs.
     pub init: u32,
     /// EXT-X-DISCONTINUITY stands before it.
@@ -57,7 +58,7 @@ impl Segment {
     }
 
     /// Where it ends (so far).
-    pub fn end(&self) -> i64 {
+    pub fn end(&self) -> Ticks {
         self.start + self.duration
     }
 }
@@ -66,9 +67,9 @@ impl Segment {
 #[derive(Debug)]
 pub struct Part {
     /// Presentation time of its start.
-    pub start: i64,
+    pub start: Ticks,
     /// Its duration.
-    pub duration: i64,
+    pub duration: Ticks,
     /// It holds an IDR picture, wherever (INDEPENDENT=YES).
     pub independent: bool,
     /// It holds no media (GAP=YES), and has no bytes.

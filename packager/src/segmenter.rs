@@ -9,7 +9,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use media_core::{Anchor, Timescale};
+use media_core::{Anchor, Ticks, Timescale};
 use net_core::Rope;
 
 use crate::{
@@ -45,10 +45,10 @@ pub(crate) fn part_target_within(part: Duration, frame_rate: Option<f64>) -> Dur
 pub(crate) struct Segmenter {
     timescale: Timescale,
     anchor: Anchor,
-    /// Shortest full part, in ticks.
-    part_least: i64,
+    /// Shortest full part.
+    part_least: Ticks,
     /// Longest part; unknown until the first segment shows whether its frames fit.
-    part_most: Option<i64>,
+    part_most: Option<Ticks>,
     /// `mfhd` sequence number of the next part.
     sequence: u32,
     open: Option<Open>,
@@ -70,15 +70,16 @@ struct Open {
 /// The sum of the samples in the open part.
 #[derive(Debug, Clone, Copy, Default)]
 struct Span {
-    start: i64,
-    duration: i64,
+    start: Ticks,
+    duration: Ticks,
     independent: bool,
 }
 
 impl Segmenter {
     pub(crate) fn new(timescale: Timescale, anchor: Anchor, part: Duration) -> Self {
         // Stamps are rounded to a millisecond, which must not make a part wait for another frame.
-        let part_least = timescale.ticks(part.saturating_sub(Duration::from_millis(1)));
+        let part_least = part.saturating_sub(Duration::from_millis(1));
+        let part_least = Ticks::from_duration(part_least, timescale);
         Self { timescale, anchor, part_least, part_most: None, sequence: 1, open: None }
     }
 
@@ -94,7 +95,7 @@ impl Segmenter {
 
     /// From now on no part is longer than this, if its samples are not.
     pub(crate) fn limit_parts(&mut self, target: Duration) {
-        self.part_most = Some(self.timescale.ticks(target));
+        self.part_most = Some(Ticks::from_duration(target, self.timescale));
     }
 
     /// Opens a segment whose key frames carry `sets`; the one before must be closed.
@@ -123,13 +124,13 @@ impl Segmenter {
     /// Appends a sample to the open segment, where the sample before it ended. Returns how many
     /// parts that closed.
     pub(crate) fn push(&mut self, mut sample: Sample) -> usize {
-        let (least, most) = (self.part_least, self.part_most.unwrap_or(i64::MAX));
+        let (least, most) = (self.part_least, self.part_most.unwrap_or(Ticks::MAX));
         let Some(open) = &mut self.open else { return 0 };
-        let duration = i64::from(sample.duration);
+        let duration = Ticks::from(sample.duration);
         let mut closed = 0;
         // A part that this sample would make too long closes before it; one that it makes long
         // enough, after it.
-        if open.part.duration > 0 && open.part.duration + duration > most {
+        if open.part.duration > Ticks::ZERO && open.part.duration + duration > most {
             closed += self.close_part();
         }
         let Some(open) = &mut self.open else { return closed };
@@ -163,7 +164,7 @@ impl Segmenter {
 
     /// Appends parts without samples of their own, gaps or the still picture, as long as others,
     /// while they end by `until`. Returns how many. Does nothing while samples may follow.
-    pub(crate) fn push_gaps(&mut self, until: i64) -> usize {
+    pub(crate) fn push_gaps(&mut self, until: Ticks) -> usize {
         let least = self.clocked_part();
         let mut parts = 0;
         // Only whole parts: the segment may still end before the next one would.
@@ -177,18 +178,19 @@ impl Segmenter {
     }
 
     /// How long parts are that the clock makes.
-    fn clocked_part(&self) -> i64 {
-        self.part_least.min(self.part_most.unwrap_or(i64::MAX)).max(1)
+    fn clocked_part(&self) -> Ticks {
+        self.part_least.min(self.part_most.unwrap_or(Ticks::MAX)).max(Ticks::ONE)
     }
 
     /// The bit rate that `still` has as the one sample of each part.
     pub(crate) fn still_bps(&self, still: &Bytes) -> u64 {
         let bits = still.len() as u64 * 8;
-        bits.saturating_mul(u64::from(self.timescale.hz())) / self.clocked_part().unsigned_abs()
+        let ticks = self.clocked_part().get().unsigned_abs();
+        bits.saturating_mul(u64::from(self.timescale.hz())) / ticks
     }
 
     /// Appends a part without samples of its own.
-    fn push_rest(&mut self, duration: i64) {
+    fn push_rest(&mut self, duration: Ticks) {
         let Some(open) = &mut self.open else { return };
         // A player may start with any part, so each has the whole picture.
         let Some(still) = open.segment.still.clone() else {
@@ -197,7 +199,7 @@ impl Segmenter {
         };
         open.bytes += SAMPLE_BYTES;
         let mut sample = Sample {
-            duration: u32::try_from(duration).unwrap_or(u32::MAX),
+            duration: u32::try_from(duration.get()).unwrap_or(u32::MAX),
             composition: 0,
             key: true,
             head: Bytes::new(),
@@ -223,7 +225,7 @@ impl Segmenter {
     /// media where their last sample ends. A segment without any sample, because two marks stood
     /// closer than two samples, is a gap of no duration: numbers go on in step with the other
     /// tracks. One that has a gap part is a gap (RFC 8216bis 4.4.4.7): not all of it is there.
-    pub(crate) fn close(&mut self, end: i64) -> Option<Segment> {
+    pub(crate) fn close(&mut self, end: Ticks) -> Option<Segment> {
         // Parts that the clock makes reach `end` with whole ones and a shorter last one. Samples
         // are complete: they only lack the end of their part.
         self.push_gaps(end);
@@ -246,8 +248,10 @@ impl Segmenter {
             return 0;
         };
         let Span { start, duration, independent } = open.part;
-        let media_time = u64::try_from(start).unwrap_or(0);
-        let reference = Reference { utc: self.anchor.utc_at(start, self.timescale), media_time };
+        let utc = self.anchor.utc_at(start.get(), self.timescale);
+        // `tfdt` and `prft` hold it without a sign.
+        let media_time = u64::try_from(start.get()).unwrap_or(0);
+        let reference = Reference { utc, media_time };
         // Only the first chunk of a segment has a `styp`.
         let starts_segment = open.segment.parts.is_empty();
         let bytes = fragment::chunk(
@@ -284,7 +288,7 @@ impl Open {
         self.segment.parts.push(Arc::new(part));
     }
 
-    fn push_gap(&mut self, duration: i64) {
+    fn push_gap(&mut self, duration: Ticks) {
         let start = self.segment.end();
         self.push_part(Part {
             start,

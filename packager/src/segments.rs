@@ -198,6 +198,7 @@ impl ExactSizeIterator for Listed<'_> {}
 
 #[cfg(test)]
 mod tests {
+    use media_core::Ticks;
     use net_core::Rope;
     use proptest::prelude::*;
 
@@ -206,8 +207,8 @@ mod tests {
     fn segment(msn: u64) -> Arc<Segment> {
         Arc::new(Segment {
             msn,
-            start: 0,
-            duration: 0,
+            start: Ticks::ZERO,
+            duration: Ticks::ZERO,
             init: 0,
             discontinuity: false,
             gap: false,

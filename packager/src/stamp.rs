@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use media_core::Timescale;
+use media_core::{Ticks, Timescale};
 
 /// Seconds to the microsecond: `4.004000`. Ticks are rounded where they lie on the timeline, so
 /// that durations taken between such places sum without error, and none is longer than the whole
@@ -16,8 +16,8 @@ pub(crate) struct Seconds(pub(crate) i64);
 
 impl Seconds {
     /// A place on the timeline, to the nearest microsecond.
-    pub(crate) fn at(ticks: i64, timescale: Timescale) -> Self {
-        let hz = i64::from(timescale.hz());
+    pub(crate) fn at(place: Ticks, timescale: Timescale) -> Self {
+        let (ticks, hz) = (place.get(), i64::from(timescale.hz()));
         // Whole seconds apart, so that the product with a million does not overflow.
         let (whole, rest) = (ticks.div_euclid(hz), ticks.rem_euclid(hz));
         Self(whole.saturating_mul(1_000_000).saturating_add((rest * 1_000_000 + hz / 2) / hz))
@@ -78,9 +78,9 @@ mod tests {
     #[test]
     fn durations_between_places_sum_to_the_whole() {
         let cd = Timescale::new(44_100).unwrap();
-        let places: Vec<_> = (0..200).map(|n| Seconds::at(n * 1024, cd)).collect();
+        let places: Vec<_> = (0..200).map(|n| Seconds::at(Ticks::new(1024) * n, cd)).collect();
         let sum: i64 = places.windows(2).map(|pair| pair[1].since(pair[0]).0).sum();
-        assert_eq!(sum, Seconds::at(199 * 1024, cd).0);
+        assert_eq!(sum, Seconds::at(Ticks::new(199 * 1024), cd).0);
         assert_eq!(places[1].to_string(), "0.023220"); // 1024 / 44100 = 0.02321995..
         assert_eq!(Seconds(-1_500_000).to_string(), "-1.500000");
     }

@@ -263,7 +263,7 @@ impl Track {
     pub(crate) fn edge(&self) -> Option<i64> {
         match &self.kind {
             Kind::Audio(audio) => audio.edge(),
-            Kind::Source(_) | Kind::Follower(_) => self.open().map(Segment::end),
+            Kind::Source(_) | Kind::Follower(_) => self.open().map(|open| open.end().get()),
         }
     }
 

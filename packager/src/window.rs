@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use media_core::{Timescale, TrackName, codec::Config};
+use media_core::{Ticks, Timescale, TrackName, codec::Config};
 
 use crate::{Init, Segment, Segments, Track, fragment, segmenter};
 
@@ -22,9 +22,9 @@ const INIT_BYTES: usize = 1_024;
 #[derive(Debug)]
 pub(crate) struct Window {
     track: Track,
-    /// How far the list reaches back, and how long a segment is held, in ticks from the edge.
-    listed: i64,
-    held: i64,
+    /// How far the list reaches back, and how long a segment is held, from the edge.
+    listed: Ticks,
+    held: Ticks,
     bits: Bits,
     /// Memory that the segments take, and that the init segments take.
     bytes: usize,
@@ -47,7 +47,7 @@ impl Window {
         window: Duration,
     ) -> Self {
         let timescale = config.timescale();
-        let listed = timescale.ticks(window);
+        let listed = Ticks::from_duration(window, timescale);
         let init = Arc::new(Init {
             number: 0,
             bytes: fragment::header(&config, timescale),
@@ -80,7 +80,7 @@ impl Window {
         Self {
             track,
             listed,
-            held: 2 * listed,
+            held: listed * 2,
             bits: Bits::default(),
             bytes: 0,
             init_bytes,
@@ -96,8 +96,8 @@ impl Window {
 
     /// Playlists reach back `window` from now on.
     pub(crate) fn reach_back(&mut self, window: Duration) {
-        self.listed = self.track.timescale().ticks(window);
-        self.held = 2 * self.listed;
+        self.listed = Ticks::from_duration(window, self.timescale());
+        self.held = self.listed * 2;
     }
 
     /// The first segment, which is not there yet, has this discontinuity sequence.
@@ -146,7 +146,7 @@ impl Window {
     }
 
     /// Where the newest complete segment ends.
-    pub(crate) fn end(&self) -> Option<i64> {
+    pub(crate) fn end(&self) -> Option<Ticks> {
         self.track.segments.last().map(|segment| segment.end())
     }
 
@@ -249,8 +249,8 @@ impl Window {
         }
         // The list would begin with the second segment.
         let (second, end) = (self.track.segments.get(1), self.end());
-        let rest = second.zip(end).map_or(0, |(second, end)| end - second.start);
-        rest >= self.track.timescale().ticks(least)
+        let rest = second.zip(end).map_or(Ticks::ZERO, |(second, end)| end - second.start);
+        rest >= Ticks::from_duration(least, self.timescale())
     }
 
     /// Nothing follows: the list ends with the last media. Gap segments after segment `last`, the
@@ -268,9 +268,10 @@ impl Window {
             return; // All that is listed is a gap.
         }
         let of_all = segments.partition_point(|segment| segment.msn <= last).max(own);
-        let start = segments.get(own).map_or(0, |segment| segment.start);
-        let missing = segments.get(of_all.saturating_sub(1)).map_or(0, |end| end.end() - start);
-        let keep = match missing < self.track.timescale().ticks(patience) {
+        let start = segments.get(own).map_or(Ticks::ZERO, |segment| segment.start);
+        let missing = segments.get(of_all.saturating_sub(1));
+        let missing = missing.map_or(Ticks::ZERO, |newest| newest.end() - start);
+        let keep = match missing < Ticks::from_duration(patience, self.timescale()) {
             true => own,
             false => of_all,
         };
@@ -301,7 +302,7 @@ impl Window {
             return;
         }
         let mut shorter = (**segment).clone();
-        let gaps: i64 = shorter.parts.drain(last..).map(|part| part.duration).sum();
+        let gaps: Ticks = shorter.parts.drain(last..).map(|part| part.duration).sum();
         shorter.duration -= gaps;
         shorter.gap = shorter.parts.iter().any(|part| part.gap);
         let after = segments.iter().skip(index + 1).cloned();
@@ -355,14 +356,14 @@ impl Window {
         let mut durations: Vec<_> =
             first.parts.iter().filter(|part| !part.gap).map(|part| part.duration).collect();
         durations.sort_unstable();
-        // Parts that are much longer than the median one were stretched by a hiccup.
-        let usual = durations.get(durations.len() / 2).copied().unwrap_or(0);
+        // Parts that are more than an eighth longer than the median one were stretched by a hiccup.
+        let usual = durations.get(durations.len() / 2).copied().unwrap_or_default();
         let longest = durations
             .into_iter()
-            .filter(|duration| *duration <= usual + usual / 8)
+            .filter(|duration| (*duration - usual) * 8 <= usual)
             .max()
-            .unwrap_or(0);
-        let longest = timescale.duration(longest);
+            .unwrap_or_default()
+            .duration(timescale);
         if longest > self.track.part_target {
             self.track.part_target = Duration::from_millis(
                 u64::try_from(longest.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX),
@@ -383,7 +384,7 @@ impl Window {
                 .iter()
                 .map(|part| part.bytes.pieces().count().saturating_sub(1))
                 .sum::<usize>();
-            let seconds = self.track.clock.seconds(first.duration);
+            let seconds = self.track.clock.seconds(first.duration.get());
             let measured = if seconds > 0.0 { frames as f64 / seconds } else { 0.0 };
             self.track.frame_rate = frame_rate(measured, avc.frame_rate);
         }

@@ -21,7 +21,7 @@ use benches::{
     stream::{BITRATE_BPS, Stream},
     wire::Wire,
 };
-use media_core::TrackIndex;
+use media_core::{Ticks, TrackIndex};
 use packager::{Live, Presentation};
 
 #[global_allocator]
@@ -208,8 +208,8 @@ fn media(presentation: &Presentation) -> u64 {
 /// Their duration in seconds of the first track.
 fn seconds(presentation: &Presentation) -> f64 {
     let track = &presentation.tracks[0];
-    let ticks = track.segments.iter().map(|segment| segment.duration).sum();
-    track.timescale().seconds(ticks)
+    let ticks: Ticks = track.segments.iter().map(|segment| segment.duration).sum();
+    track.timescale().seconds(ticks.get())
 }
 
 /// Bytes in MiB.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use media_core::Timescale;
+use media_core::{Ticks, Timescale};
 
 use super::mpd::{self, Clock, Form, Head, Set, Shown};
 use crate::{
@@ -92,15 +92,16 @@ impl Form for LowLatency<'_> {
 
     fn template(&self, out: &mut String, shown: &Shown<'_>, track: &Track) -> Result {
         let (period, timescale) = (shown.period, track.timescale());
-        let duration = Timescale::VIDEO.rescale(period.nominal, timescale).max(1);
+        let duration = Ticks::new(period.nominal).rescale(Timescale::VIDEO, timescale);
+        let duration = duration.max(Ticks::ONE);
         write!(out, " startNumber=\"{}\"", shown.first.msn)?;
         if let Some(last) = shown.published {
             write!(out, " endNumber=\"{}\"", last.msn)?;
         }
-        write!(out, " duration=\"{duration}\"")?;
+        write!(out, " duration=\"{}\"", duration.get())?;
         // A segment is available as soon as its first chunk, a part, is complete.
-        let offset = duration - timescale.ticks(track.part_target);
-        if offset > 0 && !shown.presentation.ended {
+        let offset = duration - Ticks::from_duration(track.part_target, timescale);
+        if offset > Ticks::ZERO && !shown.presentation.ended {
             let offset = Seconds::at(offset, timescale);
             write!(out, " availabilityTimeOffset=\"{offset}\" availabilityTimeComplete=\"false\"")?;
         }

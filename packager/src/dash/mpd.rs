@@ -12,7 +12,7 @@ use std::{
 };
 
 use media_core::{
-    MediaTime, Timescale, TrackIndex,
+    MediaTime, Ticks, Timescale, TrackIndex,
     codec::{Config, avc},
 };
 
@@ -156,7 +156,7 @@ fn open(
 ) -> Result {
     let master = presentation.tracks.first();
     let edge = master
-        .and_then(|track| track.segments.last().map(|last| track.timescale().duration(last.end())));
+        .and_then(|track| track.segments.last().map(|last| last.end().duration(track.timescale())));
     write!(
         out,
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
@@ -355,7 +355,7 @@ impl<'a> Shown<'a> {
 
 /// A place on the broadcast's timeline.
 pub(super) fn at(time: MediaTime) -> Seconds {
-    Seconds::at(time.ticks(), Timescale::VIDEO)
+    Seconds::at(Ticks::of(time, Timescale::VIDEO), Timescale::VIDEO)
 }
 
 /// Where a Period begins. After the end that is its first listed segment, where new viewers begin;
@@ -370,9 +370,9 @@ fn first(presentation: &Presentation, period: &Period) -> FirstSegment {
     let listed = source.filter_map(|track| Some(track.listed().first()?.msn)).max();
     let first = listed.unwrap_or(0).max(period.first);
     let segment = master.segment(first).filter(|_| first > period.first);
-    segment.map_or(whole, |segment| {
-        let start = master.timescale().rescale(segment.start, Timescale::VIDEO);
-        FirstSegment { msn: first, start: MediaTime::from_ticks(start) }
+    segment.map_or(whole, |segment| FirstSegment {
+        msn: first,
+        start: segment.start.media_time(master.timescale()),
     })
 }
 
@@ -400,7 +400,7 @@ pub(super) fn away(presentation: &Presentation) -> Duration {
     let Some((since, (timescale, open))) = since.zip(open) else {
         return Duration::ZERO;
     };
-    let until = timescale.duration(open.start) + presentation.segment;
+    let until = open.start.duration(timescale) + presentation.segment;
     // Further back nothing is listed.
     let most = presentation.window.saturating_sub(3 * presentation.segment);
     until.saturating_sub(Timescale::VIDEO.duration(since.end.ticks())).min(most)
@@ -437,7 +437,7 @@ fn published(presentation: &Presentation, period: &Period) -> Option<LastSegment
 fn end_of_media(presentation: &Presentation, msn: u64) -> MediaTime {
     let tracks = presentation.tracks.iter();
     let ends =
-        tracks.filter_map(|track| Some(track.timescale().duration(track.segment(msn)?.end())));
+        tracks.filter_map(|track| Some(track.segment(msn)?.end().duration(track.timescale())));
     let millis = ends.max().unwrap_or_default().as_nanos().div_ceil(1_000_000) + 1;
     let millis = Duration::from_millis(millis.try_into().unwrap_or(u64::MAX));
     MediaTime::from_ticks(Timescale::VIDEO.ticks(millis))

@@ -61,19 +61,19 @@ impl Form for Plain {
         // `t` is written where a segment does not start at the end of the one before it; equal
         // durations in a row are one element with `r`.
         let mut expected = None;
-        while let Some(Segment { start, duration, .. }) = segments.next() {
+        while let Some(&Segment { start, duration, .. }) = segments.next() {
             out.push_str("     <S");
-            if expected != Some(*start) {
-                write!(out, " t=\"{start}\"")?;
+            if expected != Some(start) {
+                write!(out, " t=\"{}\"", start.get())?;
             }
             let mut end = start + duration;
             let mut repeat = 0;
-            while segments.next_if(|next| next.start == end && next.duration == *duration).is_some()
+            while segments.next_if(|next| next.start == end && next.duration == duration).is_some()
             {
                 end += duration;
                 repeat += 1;
             }
-            write!(out, " d=\"{duration}\"")?;
+            write!(out, " d=\"{}\"", duration.get())?;
             if repeat > 0 {
                 write!(out, " r=\"{repeat}\"")?;
             }

@@ -8,7 +8,7 @@
 
 use std::fmt::{Result, Write};
 
-use media_core::Timescale;
+use media_core::{Ticks, Timescale};
 
 use crate::{
     Part, Presentation, Segment, Skip, Track,
@@ -51,8 +51,8 @@ struct Playlist<'a> {
     timescale: Timescale,
     /// `../../media/{broadcast}/{track}/`
     base: String,
-    /// Where the newest part ends, in ticks.
-    end: i64,
+    /// Where the newest part ends.
+    end: Ticks,
 }
 
 impl<'a> Playlist<'a> {
@@ -64,7 +64,7 @@ impl<'a> Playlist<'a> {
             track,
             timescale: track.timescale(),
             base: format!("../../media/{}/{}/", presentation.broadcast, track.name),
-            end: newest.map_or(0, |newest| newest.end()),
+            end: newest.map_or(Ticks::ZERO, |newest| newest.end()),
         }
     }
 
@@ -157,7 +157,7 @@ impl<'a> Playlist<'a> {
             writeln!(out, "#EXT-X-MAP:URI=\"{}init.{}.mp4\"", self.base, segment.init)?;
             *init = Some(segment.init);
         }
-        let utc = self.presentation.anchor_utc + self.timescale.duration(segment.start);
+        let utc = self.presentation.anchor_utc + segment.start.duration(self.timescale);
         writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", Utc(utc))
     }
 
@@ -165,12 +165,12 @@ impl<'a> Playlist<'a> {
     fn part_lines(&self, out: &mut String, segment: &Segment, mut gap: bool) -> Result {
         // Durations are distances between rounded places, so that those of the parts add up to
         // EXTINF.
-        let mut ticks = segment.start;
-        let mut start = self.at(ticks);
+        let mut place = segment.start;
+        let mut start = self.at(place);
         for (index, part) in segment.parts.iter().enumerate() {
             let Part { duration, .. } = **part;
-            ticks += duration;
-            let end = self.at(ticks);
+            place += duration;
+            let end = self.at(place);
             let duration = end.since(start);
             write!(
                 out,
@@ -268,13 +268,13 @@ impl<'a> Playlist<'a> {
         complete.chain(&self.track.open).map(|segment| segment.parts.len()).sum()
     }
 
-    fn before_end(&self, target_durations: u64) -> i64 {
+    fn before_end(&self, target_durations: u64) -> Ticks {
         let seconds = i64::try_from(target_durations * self.presentation.target_duration_s)
             .unwrap_or(i64::MAX);
-        self.end.saturating_sub(seconds.saturating_mul(i64::from(self.timescale.hz())))
+        self.end - Ticks::from(self.timescale.hz()) * seconds
     }
 
-    fn at(&self, ticks: i64) -> Seconds {
-        Seconds::at(ticks, self.timescale)
+    fn at(&self, place: Ticks) -> Seconds {
+        Seconds::at(place, self.timescale)
     }
 }

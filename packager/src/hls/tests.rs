@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use media_core::TrackIndex;
+use media_core::{Ticks, TrackIndex};
 
 use crate::{
     Presentation, Skip,
@@ -351,9 +351,9 @@ proptest! {
                 let track = &presentation.tracks[index];
                 let hz = i64::from(track.timescale().hz());
                 let withheld = track.segments.last().filter(|_| track.withholds_newest());
-                let withheld = withheld.map_or(0, |withheld| withheld.duration);
+                let withheld = withheld.map_or(Ticks::ZERO, |withheld| withheld.duration);
                 let open = track.open.as_ref().unwrap().duration + withheld;
-                let open = open * 1_000_000 / hz;
+                let open = open.get() * 1_000_000 / hz;
                 let mut after = open;
                 for (duration, _, parts) in read.segments.iter().rev() {
                     prop_assert!(!parts.is_empty() || after + 2 >= 12_000_000, "{after}");

@@ -1,7 +1,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use media_core::{Hub, TrackName, broadcast::Limits, codec, hub};
+use media_core::{Hub, Ticks, TrackName, broadcast::Limits, codec, hub};
 
 use super::{cursor::Finished, *};
 use crate::{
@@ -73,8 +73,8 @@ fn with_parts(parts: &[&'static [u8]]) -> Presentation {
         .iter()
         .map(|bytes| {
             Arc::new(Part {
-                start: 0,
-                duration: 18_000,
+                start: Ticks::ZERO,
+                duration: Ticks::new(18_000),
                 independent: false,
                 gap: bytes.is_empty(),
                 bytes: Rope::from(Bytes::from_static(bytes)),

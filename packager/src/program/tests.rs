@@ -3,7 +3,7 @@ use std::{collections::VecDeque, time::SystemTime};
 use bytes::Bytes;
 use hex_literal::hex;
 use media_core::{
-    AccessUnit, Hub, Ticks, TrackName,
+    AccessUnit, Hub, TrackName,
     broadcast::{Held, Limits},
     codec::{Config, aac, avc},
     hub::{self, Producer},
@@ -233,6 +233,12 @@ impl Bench {
     }
 }
 
+impl Track {
+    fn media_time(&self, ticks: Ticks) -> MediaTime {
+        ticks.media_time(self.timescale())
+    }
+}
+
 /// Stamps of the samples in a track's segments, in order.
 fn stamps(track: &Track) -> Vec<i64> {
     let parts = track.segments.iter().flat_map(|segment| &segment.parts).filter(|part| !part.gap);
@@ -277,7 +283,7 @@ fn assert_parts_keep_the_target(track: &Track) {
     for segment in track.segments.iter() {
         let (last, parts) = segment.parts.split_last().unwrap();
         for part in parts.iter().filter(|part| !part.gap) {
-            let duration = timescale.duration(part.duration);
+            let duration = part.duration.duration(timescale);
             assert!(
                 duration <= track.part_target,
                 "{duration:?} of {:?} in {}",
@@ -291,7 +297,7 @@ fn assert_parts_keep_the_target(track: &Track) {
                 track.part_target
             );
         }
-        assert!(timescale.duration(last.duration) <= track.part_target);
+        assert!(last.duration.duration(timescale) <= track.part_target);
     }
 }
 
@@ -299,7 +305,7 @@ fn assert_in_step(presentation: &Presentation) {
     let [video, audio] = &presentation.tracks[..] else { panic!("two tracks") };
     for (v, a) in video.segments.iter().zip(audio.segments.iter()) {
         assert_eq!(v.msn, a.msn);
-        let late = audio.timescale().rescale(a.start, Timescale::VIDEO) - v.start;
+        let late = audio.media_time(a.start) - video.media_time(v.start);
         // A tick of 44.1 kHz is two of 90.
         assert!(
             (-1..=90 * 25).contains(&late),
@@ -320,7 +326,7 @@ fn assert_sound(presentation: &Presentation) {
         assert!(both.all(|(segment, other)| segment.msn == other.msn), "{}", track.name);
         let timescale = track.timescale();
         for segment in track.segments.iter() {
-            let duration = timescale.duration(segment.duration);
+            let duration = segment.duration.duration(timescale);
             // EXTINF, rounded to the nearest second.
             let rounded = (duration + Duration::from_millis(500)).as_secs();
             assert!(
@@ -331,7 +337,12 @@ fn assert_sound(presentation: &Presentation) {
             );
             for (index, part) in segment.parts.iter().enumerate() {
                 assert_eq!(part.gap, part.bytes.is_empty());
-                assert!(part.duration > 0, "part {index} of {} in {}", segment.msn, track.name);
+                assert!(
+                    part.duration > Ticks::ZERO,
+                    "part {index} of {} in {}",
+                    segment.msn,
+                    track.name
+                );
             }
         }
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use hex_literal::hex;
-use media_core::{MediaTime, codec};
+use media_core::{MediaTime, Ticks, codec};
 use net_core::Rope;
 
 use crate::{
@@ -46,19 +46,25 @@ pub(crate) struct Example {
     pub(crate) window: Duration,
     lines: Vec<Line>,
     periods: Periods,
-    /// Number and start (90 kHz) of the next segment.
-    next: (u64, i64),
+    next: Next,
     init: u32,
     interrupted: bool,
     /// The source's segments start where no key frame is.
     pub(crate) gridded: bool,
 }
 
+/// The next segment.
+#[derive(Debug, Clone, Copy)]
+struct Next {
+    msn: u64,
+    start: MediaTime,
+}
+
 struct Line {
     track: Track,
-    /// Ticks of one frame and of a part.
+    /// Ticks of one frame.
     frame: i64,
-    part: i64,
+    part: Ticks,
     made: Made,
 }
 
@@ -111,7 +117,7 @@ impl Example {
                 open: None,
                 discontinuity_sequence: FIRST,
             };
-            let made = Made::Whole;
+            let (part, made) = (Ticks::new(part), Made::Whole);
             Line { track, frame, part, made }
         };
         let lines = names.iter().map(line).collect();
@@ -123,7 +129,7 @@ impl Example {
             window,
             lines,
             periods: Periods::new(180_000),
-            next: (FIRST, ORIGIN),
+            next: Next { msn: FIRST, start: MediaTime::from_ticks(ORIGIN) },
             init: 0,
             interrupted: false,
             gridded: false,
@@ -152,22 +158,23 @@ impl Example {
             line.track.dependent += usize::from(!open.independent && !gap);
             segments.push(Arc::new(Segment { gap, ..(*open).clone() }));
             // As `window` does: segments leave the list by their distance from the edge.
-            let window = line.track.clock.ticks(self.window);
+            let window = Ticks::from_duration(self.window, line.track.clock);
             while edge - segments[line.track.listed_from].end() >= window {
                 line.track.discontinuity_sequence +=
                     u64::from(segments[line.track.listed_from].discontinuity);
                 line.track.listed_from += 1;
             }
         }
-        self.periods.close(self.next.0, duration);
-        self.next = (self.next.0 + 1, self.next.1 + duration);
+        let Next { msn, start } = self.next;
+        self.periods.close(msn, duration);
+        self.next = Next { msn: msn + 1, start: start + duration };
         let listed = self.lines[0].track.listed().first().map_or(0, |first| first.msn);
         self.periods.expire(listed);
     }
 
     /// The segment at the edge, with its first `parts` parts; it will be `duration` long.
     pub(crate) fn open_with(&mut self, cut: Cut, duration: i64, parts: usize) {
-        let (msn, start) = self.next;
+        let Next { msn, start } = self.next;
         let (gap, discontinuity) = (cut == Cut::Gap, cut == Cut::Discontinuity);
         self.init += u32::from(discontinuity);
         for line in &mut self.lines {
@@ -179,14 +186,15 @@ impl Example {
             }
             // Video is cut at this time, audio at the first frame after it.
             let grid = if line.track.config.is_video() { 1 } else { line.frame };
-            let place = |at: i64| {
-                (at * i64::from(timescale.hz()) + 90_000 * grid - 1) / (90_000 * grid) * grid
+            let place = |at: MediaTime| {
+                let hz = i64::from(timescale.hz());
+                Ticks::new((at.ticks() * hz + 90_000 * grid - 1) / (90_000 * grid) * grid)
             };
             let (mut at, end) = (place(start), place(start + duration));
             let mut segment = Segment {
                 msn,
                 start: at,
-                duration: 0,
+                duration: Ticks::ZERO,
                 init: self.init,
                 discontinuity,
                 gap: gap || line.made == Made::Nothing,
@@ -218,7 +226,7 @@ impl Example {
             inits.map(|line| (line.made != Made::Nothing).then_some(self.init)).collect();
         self.periods.open(&Opening {
             msn,
-            start: MediaTime::from_ticks(start),
+            start,
             gap,
             discontinuity,
             gridded: self.gridded,
@@ -247,7 +255,7 @@ impl Example {
             channel: "demo".parse().unwrap(),
             anchor_utc: SystemTime::UNIX_EPOCH + Duration::from_millis(FIRST * 1000 - 9_750),
             ended,
-            end: if ended { MediaTime::from_ticks(self.next.1) } else { MediaTime::ZERO },
+            end: if ended { self.next.start } else { MediaTime::ZERO },
             segment: Duration::from_secs(2),
             part: self.part,
             window: self.window,

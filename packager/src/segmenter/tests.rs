@@ -17,8 +17,8 @@ fn sample(duration: u32, key: bool) -> Sample {
 fn segment(gap: bool) -> Segment {
     Segment {
         msn: 7,
-        start: 900_000,
-        duration: 0,
+        start: Ticks::new(900_000),
+        duration: Ticks::ZERO,
         init: 0,
         discontinuity: false,
         gap,
@@ -45,7 +45,8 @@ fn parts(segment: &Segment) -> Vec<(i64, i64, char)> {
         (false, false) => 'd',
     };
     let parts = segment.parts.iter();
-    parts.map(|part| (part.start - 900_000, part.duration, kind(part))).collect()
+    let start = Ticks::new(900_000);
+    parts.map(|part| ((part.start - start).get(), part.duration.get(), kind(part))).collect()
 }
 
 #[test]
@@ -64,10 +65,10 @@ fn a_part_closes_at_the_first_sample_that_reaches_its_duration() {
     let mut segmenter = open(false);
     let closed: Vec<_> = (0..12).map(|n| segmenter.push(sample(3_000, n == 0))).collect();
     assert_eq!(closed, [0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
-    let segment = segmenter.close(0).unwrap();
+    let segment = segmenter.close(Ticks::ZERO).unwrap();
     assert_eq!(parts(&segment), [(0, 18_000, 'i'), (18_000, 18_000, 'd')]);
     let whole: usize = segment.parts.iter().map(|part| part.bytes.len()).sum();
-    assert_eq!((segment.duration, segment.bytes.len()), (36_000, whole));
+    assert_eq!((segment.duration, segment.bytes.len()), (Ticks::new(36_000), whole));
 }
 
 #[test]
@@ -78,7 +79,7 @@ fn a_part_closes_a_sample_earlier_if_it_would_become_longer_than_the_target() {
     for _ in 0..4 {
         segmenter.push(sample(7_200, false));
     }
-    let segment = segmenter.close(0).unwrap();
+    let segment = segmenter.close(Ticks::ZERO).unwrap();
     assert_eq!(parts(&segment), [(0, 14_400, 'd'), (14_400, 14_400, 'd')]);
 }
 
@@ -86,8 +87,8 @@ fn a_part_closes_a_sample_earlier_if_it_would_become_longer_than_the_target() {
 fn a_gap_has_parts_as_long_as_others_and_ends_where_it_must() {
     let mut segmenter = open(true);
     assert!(segmenter.clocked().is_some() && !segmenter.takes_samples());
-    assert_eq!(segmenter.push_gaps(900_000 + 40_000), 2);
-    let segment = segmenter.close(900_000 + 50_000).unwrap();
+    assert_eq!(segmenter.push_gaps(Ticks::new(900_000 + 40_000)), 2);
+    let segment = segmenter.close(Ticks::new(900_000 + 50_000)).unwrap();
     let least = 17_910; // 199 ms
     let last = 50_000 - 2 * least;
     assert_eq!(parts(&segment), [(0, least, 'g'), (least, least, 'g'), (2 * least, last, 'g')]);
@@ -100,10 +101,10 @@ fn a_segment_that_was_interrupted_has_its_media_and_gap_parts_and_is_a_gap() {
     for _ in 0..8 {
         segmenter.push(sample(3_000, false));
     }
-    assert_eq!(segmenter.push_gaps(i64::MAX), 0, "samples may come");
+    assert_eq!(segmenter.push_gaps(Ticks::MAX), 0, "samples may come");
     assert_eq!(segmenter.interrupt(), 1);
     assert!(!segmenter.takes_samples());
-    let segment = segmenter.close(900_000 + 30_000).unwrap();
+    let segment = segmenter.close(Ticks::new(900_000 + 30_000)).unwrap();
     assert_eq!(parts(&segment), [(0, 18_000, 'd'), (18_000, 6_000, 'd'), (24_000, 6_000, 'g')]);
     assert!(segment.gap && !segment.bytes.is_empty());
 }
@@ -116,8 +117,8 @@ fn a_still_picture_is_in_each_part_and_makes_each_independent() {
     assert!(segmenter.clocked().is_some());
     // 800 bits every 199 ms.
     assert_eq!(segmenter.still_bps(&still), 4_020);
-    segmenter.push_gaps(900_000 + 36_000);
-    let segment = segmenter.close(900_000 + 36_000).unwrap();
+    segmenter.push_gaps(Ticks::new(900_000 + 36_000));
+    let segment = segmenter.close(Ticks::new(900_000 + 36_000)).unwrap();
     assert_eq!(parts(&segment), [(0, 17_910, 'i'), (17_910, 17_910, 'i'), (35_820, 180, 'i')]);
     assert!(!segment.gap && segment.still.is_some());
     let pictures = segment.parts.iter().flat_map(|part| part.bytes.pieces());
@@ -127,8 +128,8 @@ fn a_still_picture_is_in_each_part_and_makes_each_independent() {
 
 #[test]
 fn a_segment_without_a_sample_is_a_gap_of_no_duration() {
-    let segment = open(false).close(0).unwrap();
-    assert_eq!((segment.gap, segment.duration, segment.parts.len()), (true, 0, 0));
+    let segment = open(false).close(Ticks::ZERO).unwrap();
+    assert_eq!((segment.gap, segment.duration, segment.parts.len()), (true, Ticks::ZERO, 0));
 }
 
 #[test]

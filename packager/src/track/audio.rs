@@ -279,7 +279,7 @@ impl Audio {
         self.cut_before(output, &frame, metrics);
         let most = output.window.timescale().ticks(longest.saturating_add(OVERRUN));
         let full = |open: &Segment| {
-            output.window.has_started() && frame.dts.get().saturating_sub(open.start) > most
+            output.window.has_started() && frame.dts.get().saturating_sub(open.start.get()) > most
         };
         // In order: no segment to go to; no more room before the next mark; another init segment;
         // appended.

@@ -13,7 +13,7 @@ use media_core::{
 };
 
 use super::{Cut, cut::Pending, output::Output};
-use crate::window::Window;
+use crate::{Segment, window::Window};
 
 /// Ticks of 2 s at 90 kHz.
 pub(super) const T: i64 = 180_000;
@@ -75,5 +75,7 @@ pub(super) fn segments(output: &Output) -> Vec<(u64, i64, i64, bool)> {
     let (first, last) = (output.window.oldest(), output.window.newest());
     let numbers = first.zip(last).map(|(first, last)| first..=last);
     let segments = numbers.into_iter().flatten().filter_map(|msn| output.segment(msn));
-    segments.map(|segment| (segment.msn, segment.start, segment.duration, segment.gap)).collect()
+    let described =
+        |segment: &Segment| (segment.msn, segment.start.get(), segment.duration.get(), segment.gap);
+    segments.map(described).collect()
 }

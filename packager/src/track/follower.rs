@@ -182,7 +182,7 @@ impl Follower {
             self.give_up_if_late(output, marked, next, metrics);
             let patience = if self.away { Duration::ZERO } else { PATIENCE };
             let until = next.min(before(marked, patience));
-            output.dirty |= output.segmenter.push_gaps(until.ticks()) > 0;
+            output.dirty |= output.segmenter.push_gaps(Ticks::new(until.ticks())) > 0;
             let Some(pending) = self.cuts.front() else { return };
             let patience = self.patience(pending);
             if before(marked, patience) < pending.cut.start {
@@ -252,7 +252,7 @@ impl Follower {
         if let Some(pending) = self.cuts.pop_front() {
             self.cut(output, &pending, false, metrics);
         }
-        let start = output.segmenter.open().map(|open| open.start);
+        let start = output.segmenter.open().map(|open| open.start.get());
         (self.lost, self.overdue) = (false, false);
         output.keep_still(&frame);
         let decode = self.clock.follow(&frame, start);
@@ -415,7 +415,7 @@ mod tests {
         let (_, output, metrics) = track;
         assert_eq!(segments(&output), [(0, 0, T, false)]);
         // The master has not cut at the third key frame: the segment goes on.
-        let open = output.segmenter.open().map(|open| (open.msn, open.start));
+        let open = output.segmenter.open().map(|open| (open.msn, open.start.get()));
         assert_eq!((open, metrics.segments.get()), (Some((1, T)), 1));
     }
 

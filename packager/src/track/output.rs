@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use media_core::{Anchor, Frame, Mark, MediaTime, Timescale, codec::Config};
+use media_core::{Anchor, Frame, Mark, MediaTime, Ticks, Timescale, codec::Config};
 use net_core::Rope;
 
 use super::cut::{Cut, Pending};
@@ -138,7 +138,7 @@ impl Output {
     pub(super) fn push_gaps(&mut self, until: MediaTime) {
         // Rounded down, because frames resume at `until` or later.
         let until = self.in_ticks(until) - 1;
-        self.dirty |= self.segmenter.push_gaps(until) > 0;
+        self.dirty |= self.segmenter.push_gaps(Ticks::new(until)) > 0;
     }
 
     /// The rest of the open segment will be gap parts.
@@ -158,7 +158,7 @@ impl Output {
     /// Closes the open segment, if there is one, into the window. `end` is the end of a gap, in
     /// ticks of the track; media end with their last sample.
     pub(super) fn close(&mut self, end: i64, metrics: &Metrics) {
-        let Some(segment) = self.segmenter.close(end) else {
+        let Some(segment) = self.segmenter.close(Ticks::new(end)) else {
             return;
         };
         if self.late && segment.gap && !self.window.has_started() {
@@ -176,11 +176,11 @@ impl Output {
     pub(super) fn start(&mut self, mark: Mark, at: i64, independent: bool) {
         // A gap may have been listed past `at`, by the rounding of another timescale. It stays, and
         // the segment starts after it.
-        let at = self.window.end().map_or(at, |end| at.max(end));
+        let at = self.window.end().map_or(at, |end| at.max(end.get()));
         let segment = Segment {
             msn: mark.msn,
-            start: at,
-            duration: 0,
+            start: Ticks::new(at),
+            duration: Ticks::ZERO,
             init: self.window.init(),
             discontinuity: mark.discontinuity,
             gap: mark.gap,
@@ -199,7 +199,7 @@ impl Output {
         // A gap that the clock began as it stopped was never listed.
         self.segmenter.discard_empty_gap();
         self.dirty = true;
-        let end = self.segmenter.open().map_or(0, Segment::end);
+        let end = self.segmenter.open().map_or(0, |open| open.end().get());
         self.close(end, metrics);
     }
 
@@ -380,7 +380,7 @@ mod tests {
         output.close(T, &metrics);
         output.start(mark(1, T - 1), T - 1, true);
         assert_eq!(segments(&output), [(0, 0, T, true)]);
-        assert_eq!(output.segmenter.open().map(|open| open.start), Some(T));
+        assert_eq!(output.segmenter.open().map(|open| open.start), Some(Ticks::new(T)));
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl Source {
         metrics: &Metrics,
     ) {
         let open = output.segmenter.open();
-        let most = open.map_or(i64::MAX, |open| open.start.saturating_add(longest));
+        let most = open.map_or(i64::MAX, |open| open.start.get().saturating_add(longest));
         if let Some(sample) = self.clock.finish(unknown, most) {
             output.push(sample, metrics);
         }

@@ -1,6 +1,8 @@
 //! Rates of a track for playlists and manifests: bits and frames a second, measured over complete
 //! segments.
 
+use media_core::{Ticks, Timescale};
+
 use crate::{Segment, Track};
 
 /// The frame rate for playlists: the rate that the stream states if it is near the measured one,
@@ -25,11 +27,17 @@ pub(super) fn frame_rate(measured: f64, stated: Option<f64>) -> Option<f64> {
 /// Bit rates over segments (RFC 8216bis 4.4.6.2: BANDWIDTH, AVERAGE-BANDWIDTH).
 #[derive(Debug, Default)]
 pub(super) struct Bits {
-    total: u64,
-    total_ticks: i64,
+    /// All media since the start.
+    total: Sum,
     /// Contiguous short segments, until they last long enough to count for the peak.
-    run: u64,
-    run_ticks: i64,
+    run: Sum,
+}
+
+/// Segments of a track, added up.
+#[derive(Debug, Default)]
+struct Sum {
+    bits: u64,
+    duration: Ticks,
 }
 
 impl Bits {
@@ -37,28 +45,35 @@ impl Bits {
     pub(super) fn add(&mut self, segment: &Segment, track: &mut Track) {
         // Still pictures are no measure of the bit rate of the track's frames.
         if segment.gap || segment.still.is_some() {
-            (self.run, self.run_ticks) = (0, 0);
+            self.run = Sum::default();
             return;
         }
-        let hz = f64::from(track.timescale().hz());
-        let bits = segment.bytes.len() as u64 * 8;
         // The average counts all media since the start; the peak is that of contiguous segments.
-        self.total += bits;
-        self.total_ticks += segment.duration;
-        self.run += bits;
-        self.run_ticks += segment.duration;
-        let bps = |bits: u64, ticks: i64| {
-            #[expect(clippy::cast_possible_truncation, reason = "float to integer casts saturate")]
-            let bps = (bits as f64 * hz / ticks.max(1) as f64).ceil() as u64;
-            bps
-        };
-        track.average_bps = bps(self.total, self.total_ticks);
+        self.total.add(segment);
+        self.run.add(segment);
+        let timescale = track.timescale();
+        track.average_bps = self.total.bps(timescale);
         // A segment of less than 3/4 s is too short for a rate; the first counts all the same.
-        if self.run_ticks * 4 >= i64::from(track.timescale().hz()) * 3 || track.peak_bps == 0 {
-            track.peak_bps = track.peak_bps.max(bps(self.run, self.run_ticks));
-            (self.run, self.run_ticks) = (0, 0);
+        if self.run.duration * 4 >= Ticks::from(timescale.hz()) * 3 || track.peak_bps == 0 {
+            track.peak_bps = track.peak_bps.max(self.run.bps(timescale));
+            self.run = Sum::default();
         }
         track.peak_bps = track.peak_bps.max(track.average_bps);
+    }
+}
+
+impl Sum {
+    fn add(&mut self, segment: &Segment) {
+        self.bits += segment.bytes.len() as u64 * 8;
+        self.duration += segment.duration;
+    }
+
+    /// The bit rate over all of them, in bits a second, rounded up.
+    fn bps(&self, timescale: Timescale) -> u64 {
+        let (hz, ticks) = (f64::from(timescale.hz()), self.duration.get().max(1));
+        #[expect(clippy::cast_possible_truncation, reason = "float to integer casts saturate")]
+        let bps = (self.bits as f64 * hz / ticks as f64).ceil() as u64;
+        bps
     }
 }
 

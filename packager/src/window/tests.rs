@@ -14,13 +14,13 @@ fn window() -> Window {
 
 /// Segment `msn` of 2 s, whose parts of 1 s are `g`aps or `m`edia of 100 bytes.
 fn segment(msn: u64, kinds: &str) -> Segment {
-    let start = 96_000 * i64::try_from(msn).unwrap();
+    let start = Ticks::new(96_000) * i64::try_from(msn).unwrap();
     let parts: Vec<_> = (0..)
         .zip(kinds.chars())
         .map(|(n, kind)| {
             Arc::new(Part {
-                start: start + n * 48_000,
-                duration: 48_000,
+                start: start + Ticks::new(48_000) * n,
+                duration: Ticks::new(48_000),
                 independent: true,
                 gap: kind == 'g',
                 bytes: match kind {
@@ -33,7 +33,7 @@ fn segment(msn: u64, kinds: &str) -> Segment {
     Segment {
         msn,
         start,
-        duration: 96_000,
+        duration: Ticks::new(96_000),
         init: 0,
         discontinuity: msn == 3,
         gap: kinds.contains('g'),

@@ -26,7 +26,8 @@ fn an_absence_is_gaps_in_both_tracks_at_the_same_numbers() {
     }
     assert_in_step(presentation);
     let video = &presentation.tracks[0];
-    let back = Timescale::VIDEO.duration(video.segments[5].start - video.segments[0].start);
+    let back = video.segments[5].start - video.segments[0].start;
+    let back = back.duration(Timescale::VIDEO);
     assert!(back.abs_diff(Duration::from_secs(9)) < Duration::from_millis(80), "{back:?}");
     let covered: Vec<_> = presentation.periods.iter().map(|period| period.first).collect();
     assert_eq!(covered, [1_000, 1_005]);
@@ -45,8 +46,8 @@ fn audio_that_stops_is_filled_with_silence_part_by_part() {
                 panic!("two tracks")
             };
             let end = |track: &Track| {
-                let end = track.open.as_ref().map_or(0, |open| open.end());
-                track.timescale().duration(end)
+                let end = track.open.as_ref().map_or(Ticks::ZERO, |open| open.end());
+                end.duration(track.timescale())
             };
             let behind = end(video).saturating_sub(end(audio));
             assert!(behind < Duration::from_millis(500), "{behind:?} at {ms} ms");
@@ -356,7 +357,11 @@ fn a_broadcast_that_ends_while_its_publisher_is_away_has_no_empty_segment() {
     let presentation = bench.end(14_050);
     assert_sound(presentation);
     for track in &presentation.tracks {
-        assert!(track.segments.iter().all(|segment| segment.duration > 0), "{}", track.name);
+        assert!(
+            track.segments.iter().all(|segment| segment.duration > Ticks::ZERO),
+            "{}",
+            track.name
+        );
     }
 }
 

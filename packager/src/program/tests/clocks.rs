@@ -69,8 +69,16 @@ const AVC_OTHER: [u8; 46] = hex!(
 struct Seen {
     /// The first number listed, the newest, the discontinuity sequence.
     numbers: [u64; 3],
-    /// Start, duration and discontinuity of complete segments.
-    complete: BTreeMap<u64, (i64, i64, bool)>,
+    /// Complete segments, by their numbers.
+    complete: BTreeMap<u64, Complete>,
+}
+
+/// A complete segment as a snapshot listed it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Complete {
+    start: Ticks,
+    duration: Ticks,
+    discontinuity: bool,
 }
 
 /// Looks at each snapshot: whatever players were told stays so, and is near the wall clock.
@@ -101,11 +109,12 @@ impl Watch {
             );
             let opens = newest.msn > seen.numbers[1] && !newest.gap;
             if opens && track.config.is_video() {
-                assert_near(newest.start, ms);
+                assert_near(track.media_time(newest.start), ms);
             }
             seen.numbers = numbers;
             for segment in track.segments.iter().rev().take(4) {
-                let now = (segment.start, segment.duration, segment.discontinuity);
+                let &Segment { start, duration, discontinuity, .. } = &**segment;
+                let now = Complete { start, duration, discontinuity };
                 let before = seen.complete.entry(segment.msn).or_insert(now);
                 assert_eq!(*before, now, "segment {} of {}", segment.msn, track.name);
             }
@@ -140,9 +149,9 @@ const OFF: i64 = 6_000;
 /// may be 5 s ahead of that.
 const APART: i64 = 6_500;
 
-/// That media time `at` (90 kHz) is near the wall clock after `ms`.
-fn assert_near(at: i64, ms: i64) {
-    let lead = at / 90 - 10_000 - ms;
+/// That media time `at` is near the wall clock after `ms`.
+fn assert_near(at: MediaTime, ms: i64) {
+    let lead = at.ticks() / 90 - 10_000 - ms;
     assert!(LEAD.contains(&lead), "{lead} ms ahead after {ms} ms");
 }
 
@@ -154,13 +163,13 @@ fn assert_bounded(presentation: &Presentation, ms: i64) {
         let count = i64::try_from(track.segments.len()).unwrap();
         assert!(count <= ms / 1_000 + 12, "{count} segments in {ms} ms");
         let last = track.segments.last().unwrap();
-        let off = track.timescale().rescale(last.end(), Timescale::VIDEO) / 90 - 10_000 - ms;
+        let off = track.media_time(last.end()).ticks() / 90 - 10_000 - ms;
         assert!(off.abs() <= OFF, "{} ends {off} ms after the wall clock", track.name);
         assert!(track.frame_rate.is_none_or(|rate| rate <= 1_000.0));
     }
     let [video, audio] = &presentation.tracks[..] else { panic!("two tracks") };
     for (v, a) in video.segments.iter().rev().zip(audio.segments.iter().rev()) {
-        let late = (audio.timescale().rescale(a.start, Timescale::VIDEO) - v.start) / 90;
+        let late = (audio.media_time(a.start) - video.media_time(v.start)) / 90;
         assert!((-1..=APART).contains(&late), "segment {} of audio starts {late} ms late", v.msn);
     }
 }
@@ -265,12 +274,12 @@ fn assert_where_players_look(bench: &Bench, ms: i64) {
     let half = period.nominal / 2;
     for track in &presentation.tracks {
         let Some(open) = &track.open else { continue };
-        let start = track.timescale().rescale(open.start, Timescale::VIDEO);
+        let start = track.media_time(open.start);
         let count = i64::try_from(open.msn - period.first).unwrap();
-        let expected = period.start.ticks() + count * period.nominal;
+        let expected = period.start + count * period.nominal;
         // Its newest part ends where the publisher is; audio waits for video.
-        let wall = 900_000 + ms * 90;
-        let end = track.timescale().rescale(open.end(), Timescale::VIDEO);
+        let wall = MediaTime::from_ticks(900_000 + ms * 90);
+        let end = track.media_time(open.end());
         assert!(
             (end - wall).abs() <= half,
             "{} is {} ms off at {ms}",
@@ -344,7 +353,7 @@ fn a_broadcast_of_one_picture_shows_it_for_a_part() {
     let mut bench = Bench::new(tracks(None, true));
     bench.send(0, 0, 0, 0, true);
     let track = &bench.end(0).tracks[0];
-    let duration = track.timescale().duration(track.segments[0].duration);
+    let duration = track.segments[0].duration.duration(track.timescale());
     assert_eq!(duration, Duration::from_millis(200));
 }
 
@@ -361,7 +370,7 @@ fn video_stamped_in_presentation_order_keeps_its_pictures_and_stays_beside_audio
     let presentation = bench.end(40_000);
     assert_sound(presentation);
     for track in &presentation.tracks {
-        let end = track.timescale().duration(track.segments.last().unwrap().end());
+        let end = track.segments.last().unwrap().end().duration(track.timescale());
         let late = end.as_secs_f64() - 50.0;
         assert!(late.abs() < 0.25, "{} ends {late} s late", track.name);
         assert!(track.segments.iter().all(|segment| !segment.gap));

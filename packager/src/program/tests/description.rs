@@ -151,7 +151,8 @@ fn audio_that_comes_late_joins_at_the_next_segment() {
     assert_continuous(video);
     assert_continuous(audio);
     assert_eq!(audio.segments[0].msn, 1_003);
-    let late = audio.to_video(audio.segments[0].start) - video.segments[3].start;
+    let (first, beside) = (&audio.segments[0], &video.segments[3]);
+    let late = audio.media_time(first.start) - video.media_time(beside.start);
     assert!((0..90 * 25).contains(&late), "{late}");
     assert!(
         video.segments.iter().chain(audio.segments.iter()).all(|segment| !segment.discontinuity)
@@ -191,7 +192,7 @@ fn video_that_comes_late_joins_and_carries_the_marks() {
         assert!(audio.segments.iter().all(|segment| !segment.gap && !segment.discontinuity));
         for (index, v) in video.segments.iter().enumerate() {
             let a = audio.segment(v.msn).unwrap();
-            let apart = audio.to_video(a.start) - v.start;
+            let apart = audio.media_time(a.start) - video.media_time(v.start);
             // The first starts where audio ended.
             let most = if index == 0 { 90 * (25 + 40 + late) } else { 90 * 25 };
             assert!((-1..=most).contains(&apart), "{apart} in {}", v.msn);
@@ -293,11 +294,5 @@ fn a_broadcast_that_replaces_another_starts_with_a_discontinuity_that_only_grows
         let discontinuities: Vec<_> =
             track.segments.iter().map(|segment| segment.discontinuity).collect();
         assert_eq!(discontinuities, [true, false, false]);
-    }
-}
-
-impl Track {
-    fn to_video(&self, ticks: i64) -> i64 {
-        self.timescale().rescale(ticks, Timescale::VIDEO)
     }
 }

@@ -23,7 +23,7 @@ fn assert_ends_with_media(presentation: &Presentation) {
         assert!(!text.contains("#EXT-X-PART:"), "{text}");
         let (_, after) = text.rsplit_once("#EXTINF").unwrap();
         assert!(after.ends_with(&format!("/{}.m4s\n#EXT-X-ENDLIST\n", last.0)), "{text}");
-        let end = track.timescale().duration(track.listed().newest().unwrap().end());
+        let end = track.listed().newest().unwrap().end().duration(track.timescale());
         let manifest: f64 = manifest_end(presentation).parse().unwrap();
         assert!(
             manifest - end.as_secs_f64() > 0.000_9,

@@ -58,9 +58,9 @@ fn the_oldest_leave_early_and_the_list_stays_long_enough() {
     }
     let presentation = bench.last.as_ref().unwrap();
     let track = &presentation.tracks[0];
-    let listed: i64 = track.listed().map(|segment| segment.duration).sum();
+    let listed: Ticks = track.listed().map(|segment| segment.duration).sum();
     // 500 kB a second: 8 MiB hold 16 s, less what is kept beside; three target durations are 12 s.
-    assert!((12 * 90_000..17 * 90_000).contains(&listed), "{listed}");
+    assert!((12 * 90_000..17 * 90_000).contains(&listed.get()), "{listed:?}");
     assert_eq!(track.listed().len(), track.segments.len());
     assert_eq!(track.listed().newest().unwrap().msn, 1_028);
 }

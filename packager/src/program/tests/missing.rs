@@ -64,10 +64,10 @@ fn gaps_of_a_rendition_are_told_in_step_with_the_source() {
     for ms in (10_000..20_000).step_by(170) {
         bench.act(ms, move |bench| {
             let last = bench.last.as_ref().unwrap();
-            let end = |track: &Track| track.open.as_ref().map_or(0, |open| open.end());
+            let end = |track: &Track| track.open.as_ref().map_or(Ticks::ZERO, |open| open.end());
             let behind = end(&last.tracks[0]) - end(named(last, "v720"));
             // Patience, a part, and the source's open part.
-            assert!((0..90 * 1_200).contains(&behind), "{behind} at {ms}");
+            assert!((0..90 * 1_200).contains(&behind.get()), "{behind:?} at {ms}");
         });
     }
     bench.run(30.0, 60, true, Some(48_000.0), 0.0..20.0, 0.0);

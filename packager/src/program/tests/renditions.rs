@@ -34,7 +34,7 @@ pub(super) fn assert_renditions_agree_but(presentation: &Presentation, audio: &s
             assert!(track.init(segment.init).is_some());
             for part in &segment.parts {
                 let samples = payloads(track, part).len();
-                let duration = Timescale::VIDEO.duration(part.duration);
+                let duration = part.duration.duration(Timescale::VIDEO);
                 assert!(
                     duration <= track.part_target || samples == 1,
                     "{duration:?} of {:?}, {samples} samples in {} of {}",
@@ -360,7 +360,7 @@ fn an_audio_rendition_is_cut_like_any_audio() {
         let (source, audio) = (&presentation.tracks[0], named(presentation, "a64"));
         assert_eq!(kinds(audio), "mmmmmmmmmm");
         for (segment, same) in audio.segments.iter().zip(source.segments.iter()) {
-            let late = audio.timescale().rescale(segment.start, Timescale::VIDEO) - same.start;
+            let late = audio.media_time(segment.start) - source.media_time(same.start);
             assert!((-1..=2_100).contains(&late), "{late} in {} after {delay} ms", segment.msn);
         }
         let silent = bench.program.metrics.audio.silence.get();

@@ -19,6 +19,7 @@ fn a_list_of_long_segments_reaches_back_far_enough_for_players() {
     bench.run(30.0, 250, false, None, 0.0..80.0, 0.0);
     let presentation = bench.last.as_ref().unwrap();
     assert_eq!(presentation.target_duration_s, 9);
-    let listed: i64 = presentation.tracks[0].listed().map(|segment| segment.duration).sum();
-    assert!(Timescale::VIDEO.duration(listed) >= 3 * Duration::from_secs(9), "{listed}");
+    let listed: Ticks = presentation.tracks[0].listed().map(|segment| segment.duration).sum();
+    let listed = listed.duration(Timescale::VIDEO);
+    assert!(listed >= 3 * Duration::from_secs(9), "{listed:?}");
 }

@@ -49,7 +49,7 @@ impl Bench {
 
     /// Number and start of the open segment, in samples.
     fn open(&self) -> Option<(u64, i64)> {
-        self.output.segmenter.open().map(|open| (open.msn, open.start))
+        self.output.segmenter.open().map(|open| (open.msn, open.start.get()))
     }
 }
 
