@@ -172,7 +172,7 @@ impl Program {
             channel: self.broadcast.name().clone(),
             anchor_utc: self.broadcast.anchor().utc,
             ended: self.ended,
-            end: end.map_or(MediaTime::ZERO, |end| master.media_time(end.get())),
+            end: end.map_or(MediaTime::ZERO, |end| master.media_time(end)),
             segment: self.broadcast.segment(),
             part: self.settings.part,
             window: self.settings.window,
@@ -281,7 +281,7 @@ impl Program {
             self.list_missed(mark, now);
             let before = &self.tracks[self.master.get()];
             if let Some(open) = before.open() {
-                let duration = mark.pts - before.output.media_time(open.start.get());
+                let duration = mark.pts - before.output.media_time(open.start);
                 self.listing.close_period(open.msn, duration);
             }
         }
@@ -339,29 +339,30 @@ impl Program {
 
     /// Completes the master's newest frame, after which none follows.
     fn complete_master(&mut self) {
-        let longest = Timescale::VIDEO.ticks(self.situation.rule.longest_segment());
-        let unknown = Timescale::VIDEO.ticks(self.settings.part);
+        let longest = self.situation.rule.longest_segment();
+        let longest = Ticks::from_duration(longest, Timescale::VIDEO);
+        let unknown = Ticks::from_duration(self.settings.part, Timescale::VIDEO);
         self.tracks[self.master.get()].complete(unknown, longest, &self.metrics);
     }
 
     // Cuts.
 
-    /// A segment of the master starts at `at`, in its ticks, and cuts wait on the other tracks.
+    /// A segment of the master starts at `at`, on its clock, and cuts wait on the other tracks.
     /// `alive`: the mark may be a gap's, but audio goes on beside it.
-    fn cut(&mut self, mark: Mark, at: i64, independent: bool, alive: bool) {
+    fn cut(&mut self, mark: Mark, at: Ticks, independent: bool, alive: bool) {
         self.longest = self.situation.rule.longest_segment();
         let due = (!mark.gap || alive) && self.discontinuity_is_due(mark.gap);
         let mark = self.marks.settle(mark, due);
         self.reach_back();
         let track = &mut self.tracks[self.master.get()];
-        let previous = track.open().map(|open| (open.msn, open.start.get()));
+        let previous = track.open().map(|open| (open.msn, open.start));
         let held = track.cut(mark, at, independent, alive, &self.metrics);
         if let Some((msn, start)) = previous {
             self.listing.close_period(msn, track.output.to_video(at - start));
         }
         let gridded = self.marks.regrid(mark, independent, self.situation.rule.gridded);
         track.output.window.set_gridded(gridded);
-        let start = track.open().map_or(at, |open| open.start.get());
+        let start = track.open().map_or(at, |open| open.start);
         let cut = self.marks.push(mark, track.output.media_time(start), held);
         for track in beside(&mut self.tracks, self.master) {
             track.await_cut(&cut);
@@ -406,8 +407,7 @@ impl Program {
     /// The open gap lasts until `time` or longer: its parts are made up to there.
     fn gap_until(&mut self, time: MediaTime, now: Instant) {
         let master = &self.tracks[self.master.get()].output;
-        let Some(start) =
-            master.segmenter.clocked().map(|open| master.media_time(open.start.get()))
+        let Some(start) = master.segmenter.clocked().map(|open| master.media_time(open.start))
         else {
             return;
         };
@@ -424,7 +424,7 @@ impl Program {
     /// no holes. `mark` is the next that was read.
     fn list_missed(&mut self, mark: Mark, now: Instant) {
         let open = self.tracks[self.master.get()].open();
-        let Some((msn, start)) = open.map(|open| (open.msn, open.start.get())) else {
+        let Some((msn, start)) = open.map(|open| (open.msn, open.start)) else {
             return;
         };
         // The numbers between the open segment and the mark belong to segments that were not read.
@@ -482,8 +482,7 @@ impl Program {
         // In a gap the next mark stands a segment after the last at the latest, and may not have
         // been seen yet.
         let next = master.segmenter.clocked();
-        let next =
-            next.map(|open| master.media_time(open.start.get()) + Timescale::VIDEO.ticks(segment));
+        let next = next.map(|open| master.media_time(open.start) + Timescale::VIDEO.ticks(segment));
         Progress {
             reached: self.reached,
             marked: next.map_or(self.reached, |next| self.reached.min(next)),
@@ -525,14 +524,14 @@ impl Program {
             track.release_all(&progress, &self.metrics);
         }
         let open = self.tracks[self.master.get()].open();
-        let open = open.map(|open| (open.msn, open.start.get()));
+        let open = open.map(|open| (open.msn, open.start));
         for track in &mut self.tracks {
             track.finish(&self.metrics);
         }
         // Renditions end where the source does, which is known only now.
         let master = &self.tracks[self.master.get()].output;
         if let (Some(last), Some(end)) = (master.window.newest(), master.window.end()) {
-            let end = master.media_time(end.get());
+            let end = master.media_time(end);
             for track in &mut self.tracks {
                 track.finish_following(last, end, &self.metrics);
             }
@@ -542,7 +541,7 @@ impl Program {
         self.list();
         if let Some((msn, start)) = open {
             let master = &self.tracks[self.master.get()].output;
-            let end = master.window.end().map_or(start, Ticks::get);
+            let end = master.window.end().unwrap_or(start);
             self.listing.close_period(msn, master.to_video(end - start));
         }
     }

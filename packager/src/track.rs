@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use media_core::{Anchor, Frame, Mark, MediaTime, codec::Config};
+use media_core::{Anchor, Frame, Mark, MediaTime, Ticks, codec::Config};
 
 use crate::{Segment, metrics::Metrics, presentation, window::Window};
 
@@ -72,8 +72,8 @@ pub(crate) enum Role {
 /// Where a frame of the master goes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Position {
-    /// Its decode time, in ticks of the track: a segment that starts with the frame starts there.
-    pub(crate) decode: i64,
+    /// Its decode time: a segment that starts with the frame starts there.
+    pub(crate) decode: Ticks,
     /// The time that the master has reached with it.
     pub(crate) reached: MediaTime,
     /// A segment that starts with it is independent.
@@ -229,7 +229,7 @@ impl Track {
             }
             Kind::Audio(audio) => Some(Position {
                 decode: audio.place(&self.output, frame),
-                reached: self.output.media_time(frame.dts.get()),
+                reached: self.output.media_time(frame.dts),
                 independent: true,
             }),
             Kind::Follower(_) => None,
@@ -237,7 +237,7 @@ impl Track {
     }
 
     /// Appends a frame of the master that has been placed at `decode`.
-    pub(crate) fn append(&mut self, frame: Frame, decode: i64, metrics: &Metrics) {
+    pub(crate) fn append(&mut self, frame: Frame, decode: Ticks, metrics: &Metrics) {
         match &mut self.kind {
             Kind::Source(source) => source.append(&mut self.output, frame, decode),
             Kind::Audio(audio) => audio.append(&mut self.output, frame, metrics),
@@ -246,8 +246,8 @@ impl Track {
     }
 
     /// Ends the master's media where a gap starts whose mark stands at `pts`. Returns where the
-    /// gap starts, in ticks of the track.
-    pub(crate) fn end_media(&mut self, pts: MediaTime, metrics: &Metrics) -> i64 {
+    /// gap starts.
+    pub(crate) fn end_media(&mut self, pts: MediaTime, metrics: &Metrics) -> Ticks {
         let at = self.output.in_ticks(pts);
         match &mut self.kind {
             Kind::Source(source) => {
@@ -259,29 +259,29 @@ impl Track {
         }
     }
 
-    /// Where the next sample of the master's open segment goes, in ticks of the track.
-    pub(crate) fn edge(&self) -> Option<i64> {
+    /// Where the next sample of the master's open segment goes.
+    pub(crate) fn edge(&self) -> Option<Ticks> {
         match &self.kind {
             Kind::Audio(audio) => audio.edge(),
-            Kind::Source(_) | Kind::Follower(_) => self.open().map(|open| open.end().get()),
+            Kind::Source(_) | Kind::Follower(_) => self.open().map(Segment::end),
         }
     }
 
     /// Completes the master's newest frame, after which none follows. It lasts `unknown` if it is
     /// the only one; its segment gets no longer than `longest`. Both are 90 kHz ticks.
-    pub(crate) fn complete(&mut self, unknown: i64, longest: i64, metrics: &Metrics) {
+    pub(crate) fn complete(&mut self, unknown: Ticks, longest: Ticks, metrics: &Metrics) {
         if let Kind::Source(source) = &mut self.kind {
             source.finish(&mut self.output, unknown, longest, metrics);
         }
     }
 
-    /// Ends the master's open segment at `at`, in ticks of the track, and starts the next there.
+    /// Ends the master's open segment at `at`, and starts the next there.
     /// `alive`: the mark may be a gap's, but audio goes on. Returns whether a still picture takes
     /// the place of that gap.
     pub(crate) fn cut(
         &mut self,
         mark: Mark,
-        at: i64,
+        at: Ticks,
         independent: bool,
         alive: bool,
         metrics: &Metrics,

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use media_core::{
-    Frame, MediaTime, Timescale,
+    Frame, MediaTime, Ticks, Timescale,
     codec::{Config, aac},
 };
 
@@ -79,8 +79,8 @@ enum Due {
     /// The unit is the first of its segment.
     At {
         pending: Pending,
-        /// Where the segment starts, in ticks of the track.
-        at: i64,
+        /// Where the segment starts.
+        at: Ticks,
     },
 }
 
@@ -142,27 +142,27 @@ impl Audio {
     // Audio as the master.
 
     /// The decode time of `frame`, which may carry a mark.
-    pub(super) fn place(&mut self, output: &Output, frame: &Frame) -> i64 {
+    pub(super) fn place(&mut self, output: &Output, frame: &Frame) -> Ticks {
         if frame.mark.is_some() && !output.is_in_media() {
-            self.clock.restart(frame.dts.get());
+            self.clock.restart(frame.dts);
         }
-        self.clock.next().unwrap_or(frame.dts.get())
+        self.clock.next().unwrap_or(frame.dts)
     }
 
     /// Where the next unit goes; `None` before the first.
-    pub(super) fn edge(&self) -> Option<i64> {
+    pub(super) fn edge(&self) -> Option<Ticks> {
         self.clock.next()
     }
 
     /// Where a gap of the master starts whose mark stands at `mark`: after the newest unit.
-    pub(super) fn end_media(&self, output: &Output, mark: i64) -> i64 {
+    pub(super) fn end_media(&self, output: &Output, mark: Ticks) -> Ticks {
         let end = self.clock.next().filter(|_| output.is_in_media());
         end.unwrap_or(mark)
     }
 
     /// Appends a unit, or leaves it out if it overlaps those before it.
     pub(super) fn append(&mut self, output: &mut Output, frame: Frame, metrics: &Metrics) {
-        match self.clock.place(frame.dts.get(), &metrics.audio) {
+        match self.clock.place(frame.dts, &metrics.audio) {
             Placed::Overlap => metrics.drop_frame("audio_overlap"),
             Placed::At { silence, duration } => {
                 self.push_silence(output, silence, metrics);
@@ -181,7 +181,7 @@ impl Audio {
         reached: MediaTime,
         metrics: &Metrics,
     ) {
-        let time = output.media_time(frame.pts.get());
+        let time = output.media_time(frame.pts);
         if reached > MediaTime::MIN {
             // Peaks that fade over some hundred units, so that one late unit does not delay all
             // that follow.
@@ -223,7 +223,7 @@ impl Audio {
                 now.is_none_or(|now| now.saturating_duration_since(frame.arrived) >= self.hold());
             // The master must have reached the unit's end, so that a mark there is known when the
             // unit's part closes.
-            let end = output.media_time(frame.pts.get()) + output.to_video(self.clock.unit());
+            let end = output.media_time(frame.pts) + output.to_video(self.clock.unit());
             if end > progress.reached && !waited {
                 break;
             }
@@ -277,10 +277,9 @@ impl Audio {
             return;
         }
         self.cut_before(output, &frame, metrics);
-        let most = output.window.timescale().ticks(longest.saturating_add(OVERRUN));
-        let full = |open: &Segment| {
-            output.window.has_started() && frame.dts.get().saturating_sub(open.start.get()) > most
-        };
+        let most = longest.saturating_add(OVERRUN);
+        let most = Ticks::from_duration(most, output.window.timescale());
+        let full = |open: &Segment| output.window.has_started() && frame.dts - open.start > most;
         // In order: no segment to go to; no more room before the next mark; another init segment;
         // appended.
         if !output.is_in_media() {
@@ -322,21 +321,19 @@ impl Audio {
         let first = place(self.cuts.front()?);
         // A hole before the unit is filled with silence up to each mark in it, so that silence
         // belongs to its own segment.
-        let several = self.cuts.get(1).is_some_and(|next| place(next) <= frame.dts.get());
+        let several = self.cuts.get(1).is_some_and(|next| place(next) <= frame.dts);
         let unit = self.clock.unit();
         let hole = match self.clock.next().filter(|_| in_media) {
-            Some(next) => {
-                next < first && first <= frame.dts.get() && is_hole(next, frame.dts.get(), unit)
-            }
-            None => in_gap && is_hole(first, frame.dts.get(), unit),
+            Some(next) => next < first && first <= frame.dts && is_hole(next, frame.dts, unit),
+            None => in_gap && is_hole(first, frame.dts, unit),
         };
         if several || hole {
             return self.cuts.pop_front().map(Due::AfterSilence);
         }
         // Within media the clock's own time decides; after a gap, or at the start, the stamp.
         let at = match in_media {
-            true => self.clock.next().unwrap_or(frame.dts.get()),
-            false => frame.dts.get(),
+            true => self.clock.next().unwrap_or(frame.dts),
+            false => frame.dts,
         };
         if at < first {
             return None;
@@ -365,15 +362,15 @@ impl Audio {
     /// it has reached.
     fn begins_with(&mut self, output: &mut Output, frame: &Frame) -> bool {
         let place = |pending: &Pending| output.in_ticks(pending.cut.mark.pts);
-        while self.cuts.get(1).is_some_and(|next| place(next) <= frame.dts.get()) {
+        while self.cuts.get(1).is_some_and(|next| place(next) <= frame.dts) {
             self.cuts.pop_front();
         }
         let Some(pending) = self.cuts.front() else {
             return false;
         };
-        let late = frame.dts.get() - place(pending);
+        let late = frame.dts - place(pending);
         output.window.begin(pending.cut.discontinuities);
-        (0..=self.clock.unit()).contains(&late) && !pending.cut.mark.gap
+        (Ticks::ZERO..=self.clock.unit()).contains(&late) && !pending.cut.mark.gap
     }
 
     // Silence.
@@ -447,7 +444,7 @@ impl Audio {
     }
 
     /// Ends the open segment at `at`, and starts the one of `pending` there.
-    fn cut(&mut self, output: &mut Output, pending: &Pending, at: i64, metrics: &Metrics) {
+    fn cut(&mut self, output: &mut Output, pending: &Pending, at: Ticks, metrics: &Metrics) {
         if output.bind_init(pending) {
             self.configure(output.window.config());
         }

@@ -6,12 +6,12 @@
 //! or shorter, drift of whole access units by leaving some out or filling in silence. A hole or an
 //! overlap too large to be jitter is acted on at once.
 
-use media_core::Timescale;
+use media_core::{Ticks, Timescale};
 
 use crate::metrics::Audio as Metrics;
 
 /// Ticks that a sample's duration may differ from its count of audio samples: 0.5 % of 1024.
-const STRETCH: i64 = 5;
+const STRETCH: Ticks = Ticks::new(5);
 /// Access units' worth of distance that cannot be jitter.
 const LEAP_UNITS: i64 = 3;
 /// Access units' worth of median distance that is made good by whole units, not by stretching.
@@ -53,11 +53,11 @@ pub(crate) struct Clock {
     /// which `rate` are one. Always 0 while the ticks are those of the sampling rate.
     behind: i64,
     /// Decode time of the next access unit; none before the first.
-    next: Option<i64>,
+    next: Option<Ticks>,
     /// Distances of the wire's stamps since the last median.
-    distances: Vec<i64>,
+    distances: Vec<Ticks>,
     /// Distance still to be absorbed.
-    drift: i64,
+    drift: Ticks,
 }
 
 impl Clock {
@@ -71,7 +71,7 @@ impl Clock {
             behind: 0,
             next: None,
             distances: Vec::new(),
-            drift: 0,
+            drift: Ticks::ZERO,
         }
     }
 
@@ -79,85 +79,95 @@ impl Clock {
     pub(crate) fn change(&mut self, rate: u32, samples: u32) {
         (self.rate, self.samples) = (i64::from(rate.max(1)), i64::from(samples.max(1)));
         self.behind = 0;
-        self.distances.clear();
-        self.drift = 0;
+        self.forget_distances();
     }
 
     /// Decode time of the next access unit.
-    pub(crate) fn next(&self) -> Option<i64> {
+    pub(crate) fn next(&self) -> Option<Ticks> {
         self.next
     }
 
-    /// Ticks of one access unit, rounded down.
-    pub(crate) fn unit(&self) -> i64 {
-        (self.samples * self.hz / self.rate).max(1)
+    /// The duration of one access unit, rounded down; a tick at the least.
+    pub(crate) fn unit(&self) -> Ticks {
+        Ticks::new(self.samples * self.hz / self.rate).max(Ticks::ONE)
+    }
+
+    /// The most silence filled in at once.
+    fn max_fill(&self) -> Ticks {
+        Ticks::new(MAX_FILL_S * self.hz)
     }
 
     /// Passes over one access unit of the plain duration; that duration.
     pub(crate) fn pass(&mut self) -> u32 {
         let duration = self.plain();
         self.next = self.next.map(|next| next + duration);
-        u32::try_from(duration).unwrap_or(1024)
+        u32::try_from(duration.get()).unwrap_or(1024)
     }
 
     /// The next access unit's duration but for drift: durations add up to the samples' to a tick,
     /// however many there are.
-    fn plain(&mut self) -> i64 {
+    fn plain(&mut self) -> Ticks {
         // The remainder of each division is carried over, so that rounding never adds up.
         let parts = self.samples * self.hz + self.behind;
         self.behind = parts % self.rate;
-        parts / self.rate
+        Ticks::new(parts / self.rate)
     }
 
     /// Goes on at `at`, whatever was before: after a gap.
-    pub(crate) fn restart(&mut self, at: i64) {
+    pub(crate) fn restart(&mut self, at: Ticks) {
         self.next = Some(at);
+        self.forget_distances();
+    }
+
+    /// Distances so far do not measure drift any more.
+    fn forget_distances(&mut self) {
         self.distances.clear();
-        self.drift = 0;
+        self.drift = Ticks::ZERO;
     }
 
     /// Places the access unit stamped `wire`.
-    pub(crate) fn place(&mut self, wire: i64, metrics: &Metrics) -> Placed {
+    pub(crate) fn place(&mut self, wire: Ticks, metrics: &Metrics) -> Placed {
         let next = *self.next.get_or_insert(wire);
-        let distance = wire.saturating_sub(next);
+        let distance = wire - next;
         let unit = self.unit();
         // Silence for a longer hole would be too many units at once, so the clock leaps, and `tfdt`
         // with it.
-        if distance > MAX_FILL_S * self.hz {
+        if distance > self.max_fill() {
             metrics.leaps.inc();
             self.restart(wire);
             return self.place_here(0);
         }
         // A hole: silence takes the place of the missing units. Distances before it do not measure
         // drift any more.
-        if distance >= LEAP_UNITS * unit {
-            let silence = (distance + unit / 2) / unit;
+        if distance >= unit * LEAP_UNITS {
+            let silence = whole_units(distance + unit.half(), unit);
             self.restart(next);
             return self.place_here(silence);
         }
         // Units are left out until the wire's time is that of the clock again.
-        if distance <= -LEAP_UNITS * unit {
+        if distance <= unit * -LEAP_UNITS {
             return Placed::Overlap;
         }
         // Within the jitter the unit follows the one before it without a gap. The median over some
         // seconds shows by how much the clocks differ.
         self.distances.push(distance);
         let mut silence = 0;
-        if self.distances.len() as i64 >= MEDIAN_S * self.hz / unit {
+        if self.distances.len() as i64 >= whole_units(Ticks::new(MEDIAN_S * self.hz), unit) {
             // A distance that rounding explains is not corrected, so that sources in step keep
             // equal durations.
             let median = median(&mut self.distances);
             self.distances.clear();
-            self.drift = if median.abs() * DEAD_BAND_PER_S > self.hz { median } else { 0 };
+            let explained = median.get().abs() * DEAD_BAND_PER_S <= self.hz;
+            self.drift = if explained { Ticks::ZERO } else { median };
             // Some units of drift would take too long to absorb: one is left out or some are filled
             // in, and the rest is absorbed by durations.
-            if self.drift <= -WHOLE_UNITS * unit {
+            if self.drift <= unit * -WHOLE_UNITS {
                 self.drift += unit;
                 return Placed::Overlap;
             }
-            if self.drift >= WHOLE_UNITS * unit {
-                silence = self.drift / unit;
-                self.drift -= silence * unit;
+            if self.drift >= unit * WHOLE_UNITS {
+                silence = whole_units(self.drift, unit);
+                self.drift -= unit * silence;
             }
         }
         self.place_here(silence)
@@ -165,36 +175,41 @@ impl Clock {
 
     /// How many silent access units, which the caller [passes](Self::pass) over, bring the clock to
     /// `until` or just past it.
-    pub(crate) fn fill(&mut self, until: i64) -> i64 {
+    pub(crate) fn fill(&mut self, until: Ticks) -> i64 {
         let next = *self.next.get_or_insert(until);
-        let missing = until.saturating_sub(next).clamp(0, MAX_FILL_S * self.hz);
-        self.distances.clear();
-        self.drift = 0;
+        let missing = (until - next).clamp(Ticks::ZERO, self.max_fill());
+        self.forget_distances();
         // In parts of a tick and rounded up, so that the last unit ends at `until` or just after
         // it.
-        let (parts, unit) = (missing * self.rate - self.behind, self.samples * self.hz);
+        let (parts, unit) = (missing.get() * self.rate - self.behind, self.samples * self.hz);
         ((parts + unit - 1) / unit).max(0)
     }
 
     fn place_here(&mut self, silence: i64) -> Placed {
         // A change of half a percent of a unit's duration is not audible.
-        let stretch = self.drift.clamp(-STRETCH, STRETCH);
+        let stretch = self.drift.clamp(STRETCH * -1, STRETCH);
         self.drift -= stretch;
         let duration = self.plain() + stretch;
         if let Some(next) = &mut self.next {
             *next += duration;
         }
-        Placed::At { silence, duration: u32::try_from(duration).unwrap_or(1024) }
+        Placed::At { silence, duration: u32::try_from(duration.get()).unwrap_or(1024) }
     }
 }
 
 /// Whether there are some access units' worth of nothing between the clock at `at` and a unit
 /// stamped `wire`.
-pub(crate) fn is_hole(at: i64, wire: i64, unit: i64) -> bool {
-    wire.saturating_sub(at) >= LEAP_UNITS * unit
+pub(crate) fn is_hole(at: Ticks, wire: Ticks, unit: Ticks) -> bool {
+    wire - at >= unit * LEAP_UNITS
 }
 
-fn median(values: &mut [i64]) -> i64 {
+/// How many access units of `unit` ticks last as long as `duration` at the most. `unit` is never
+/// zero.
+fn whole_units(duration: Ticks, unit: Ticks) -> i64 {
+    duration.get() / unit.get()
+}
+
+fn median(values: &mut [Ticks]) -> Ticks {
     let middle = values.len() / 2;
     *values.select_nth_unstable(middle).1
 }
@@ -210,11 +225,12 @@ mod tests {
         let mut clock = Clock::new(Timescale::new(48_000).unwrap(), 48_000, 1024);
         let (mut units, mut silent, mut overlaps) = (0, 0, 0);
         for wire in stamps {
+            let wire = Ticks::new(wire);
             let before = clock.next().unwrap_or(wire);
             match clock.place(wire, &metrics) {
                 Placed::At { silence, duration } => {
                     assert!((1019..=1029).contains(&duration));
-                    assert_eq!(clock.next().unwrap(), before + i64::from(duration));
+                    assert_eq!(clock.next().unwrap(), before + Ticks::from(duration));
                     (0..silence).for_each(|_| assert_eq!(clock.pass(), 1024));
                     units += 1;
                     silent += silence;
@@ -222,7 +238,7 @@ mod tests {
                 Placed::Overlap => overlaps += 1,
             }
         }
-        (units, silent, overlaps, clock.next().unwrap())
+        (units, silent, overlaps, clock.next().unwrap().get())
     }
 
     /// Stamp of access unit `n` in whole milliseconds, as ticks.
@@ -265,12 +281,12 @@ mod tests {
     fn an_access_unit_of_long_ago_does_not_turn_the_clock_back() {
         let metrics = Metrics::default();
         let mut clock = Clock::new(Timescale::new(48_000).unwrap(), 48_000, 1024);
-        clock.restart(0);
+        clock.restart(Ticks::ZERO);
         for _ in 0..48_000 * 60 / 1024 {
             clock.pass();
         }
         let at = clock.next();
-        assert_eq!(clock.place(0, &metrics), Placed::Overlap);
+        assert_eq!(clock.place(Ticks::ZERO, &metrics), Placed::Overlap);
         assert_eq!(clock.next(), at);
     }
 
@@ -285,30 +301,29 @@ mod tests {
     fn another_sampling_rate_is_exact_over_hours_on_the_clock_of_the_first() {
         let metrics = Metrics::default();
         let mut clock = Clock::new(Timescale::new(48_000).unwrap(), 48_000, 1024);
-        clock.restart(0);
+        clock.restart(Ticks::ZERO);
         clock.change(44_100, 1024);
         let units = 44_100 * 60; // 1024 minutes of sound.
-        let mut sum = 0;
+        let mut sum = Ticks::ZERO;
         for n in 0..units {
-            let Placed::At { silence: 0, duration } =
-                clock.place(n * 1024 * 48_000 / 44_100, &metrics)
-            else {
+            let wire = Ticks::new(n * 1024 * 48_000 / 44_100);
+            let Placed::At { silence: 0, duration } = clock.place(wire, &metrics) else {
                 panic!("unit {n}")
             };
             assert!((1114..=1115).contains(&duration), "{duration}");
-            sum += i64::from(duration);
+            sum += Ticks::from(duration);
         }
-        assert_eq!(sum, 1024 * 60 * 48_000);
-        assert_eq!(clock.fill(sum + 48_000), 44);
+        assert_eq!(sum, Ticks::new(1024 * 60 * 48_000));
+        assert_eq!(clock.fill(sum + Ticks::new(48_000)), 44);
     }
 
     #[test]
     fn a_late_track_is_filled_to_where_it_must_be() {
         let mut clock = Clock::new(Timescale::new(48_000).unwrap(), 48_000, 1024);
-        clock.restart(0);
-        assert_eq!(clock.fill(96_000), 94);
+        clock.restart(Ticks::ZERO);
+        assert_eq!(clock.fill(Ticks::new(96_000)), 94);
         (0..94).for_each(|_| assert_eq!(clock.pass(), 1024));
-        assert_eq!(clock.next(), Some(96_256));
-        assert_eq!(clock.fill(96_000), 0);
+        assert_eq!(clock.next(), Some(Ticks::new(96_256)));
+        assert_eq!(clock.fill(Ticks::new(96_000)), 0);
     }
 }

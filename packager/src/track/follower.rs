@@ -7,7 +7,7 @@
 //! missing from an open segment are listed as gap parts in it: a player that takes parts loses no
 //! more than those, and the segment as a whole is a gap (RFC 8216bis 4.4.4.7, 4.4.4.9).
 //!
-//! All times are 90 kHz ticks.
+//! All ticks are of 90 kHz, the clock of all video.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -154,7 +154,7 @@ impl Follower {
         }
         let decode = self.clock.follow(&frame, None);
         // The frame before it would be shown for too long: a gap is better than a frozen picture.
-        let lasts = self.clock.held().map_or(0, |held| decode - held.decode);
+        let lasts = self.clock.held().map_or(Ticks::ZERO, |held| decode - held.decode);
         if lasts > longest(&self.clock) {
             metrics.drop_frame("before_mark");
             self.give_up(output, metrics);
@@ -181,8 +181,8 @@ impl Follower {
             let next = self.cuts.front().map_or(MediaTime::MAX, |pending| pending.cut.start);
             self.give_up_if_late(output, marked, next, metrics);
             let patience = if self.away { Duration::ZERO } else { PATIENCE };
-            let until = next.min(before(marked, patience));
-            output.dirty |= output.segmenter.push_gaps(Ticks::new(until.ticks())) > 0;
+            let until = output.in_ticks(next.min(before(marked, patience)));
+            output.dirty |= output.segmenter.push_gaps(until) > 0;
             let Some(pending) = self.cuts.front() else { return };
             let patience = self.patience(pending);
             if before(marked, patience) < pending.cut.start {
@@ -214,7 +214,7 @@ impl Follower {
             self.cut(output, &pending, true, metrics);
         }
         match output.segmenter.open() {
-            Some(open) if open.msn <= last => self.end_segment(output, end.ticks(), metrics),
+            Some(open) if open.msn <= last => self.end_segment(output, end, metrics),
             // The source has no segment of that number: the gap that the clock began as it stopped.
             _ => output.segmenter.discard(),
         }
@@ -252,22 +252,21 @@ impl Follower {
         if let Some(pending) = self.cuts.pop_front() {
             self.cut(output, &pending, false, metrics);
         }
-        let start = output.segmenter.open().map(|open| open.start.get());
+        let start = output.segmenter.open().map(|open| open.start);
         (self.lost, self.overdue) = (false, false);
         output.keep_still(&frame);
         let decode = self.clock.follow(&frame, start);
         // It is shown where the segment starts, even if it is a later picture because the mark's
         // own was not to be had.
-        self.clock.hold(Frame { pts: Ticks::new(decode), ..frame }, decode);
+        self.clock.hold(Frame { pts: decode, ..frame }, decode);
     }
 
     /// How far the master gets past a cut before that is listed as a gap.
     fn patience(&self, pending: &Pending) -> Duration {
         // Nothing is missing before the cut: the newest picture reaches it.
-        let whole = self
-            .clock
-            .held()
-            .is_none_or(|held| pending.cut.start.ticks() - held.end <= self.clock.lasted() / 2);
+        let start = Ticks::of(pending.cut.start, Timescale::VIDEO);
+        let half = self.clock.lasted().half();
+        let whole = self.clock.held().is_none_or(|held| start - held.end <= half);
         // A gap of the source's own has no key frame to wait for, only the frames before it.
         match (pending.cut.mark.gap, self.is_missing()) {
             (true, missing) if missing || self.lost || whole => Duration::ZERO,
@@ -280,7 +279,7 @@ impl Follower {
     /// Ends the open segment at the cut, and starts the next there. `gap`: it has no key frame.
     fn cut(&mut self, output: &mut Output, pending: &Pending, gap: bool, metrics: &Metrics) {
         let cut = &pending.cut;
-        self.end_segment(output, cut.start.ticks(), metrics);
+        self.end_segment(output, cut.start, metrics);
         self.away = cut.mark.gap;
         output.interrupted |= gap && !cut.mark.gap;
         // Renditions are listed from their first media on.
@@ -297,7 +296,8 @@ impl Follower {
         let gap = gap && still.is_none();
         let guessed = if renewed { pending.config.is_none() } else { self.guessed };
         self.guessed = gap && guessed;
-        output.start(Mark { gap, ..cut.mark }, cut.start.ticks(), true);
+        let start = output.in_ticks(cut.start);
+        output.start(Mark { gap, ..cut.mark }, start, true);
         if let Some(still) = still {
             output.segmenter.show(still);
         }
@@ -305,7 +305,8 @@ impl Follower {
 
     /// Closes the open segment at `end`: the newest picture is shown until then, or the rest is a
     /// gap.
-    fn end_segment(&mut self, output: &mut Output, end: i64, metrics: &Metrics) {
+    fn end_segment(&mut self, output: &mut Output, end: MediaTime, metrics: &Metrics) {
+        let end = output.in_ticks(end);
         if let Some(Place { decode, .. }) = self.clock.held() {
             let most = if self.lost { self.bridge(output) } else { longest(&self.clock) };
             if decode >= end {
@@ -337,10 +338,10 @@ impl Follower {
             return;
         }
         let patience = if self.lost { PATIENCE } else { LATE };
-        let expected = next.min(before(marked, patience));
+        let expected = output.in_ticks(next.min(before(marked, patience)));
         let bridge = self.bridge(output);
         let held = self.clock.held();
-        if held.is_some_and(|held| expected - MediaTime::from_ticks(held.decode) > bridge) {
+        if held.is_some_and(|held| expected - held.decode > bridge) {
             if !self.lost {
                 metrics.renditions_late.inc();
                 self.overdue = true;
@@ -352,7 +353,7 @@ impl Follower {
     /// Completes the newest picture. The rest of the open segment will be gap parts.
     fn give_up(&mut self, output: &mut Output, metrics: &Metrics) {
         self.lost = true;
-        let end = self.clock.held().map_or(0, |held| held.end);
+        let end = self.clock.held().map_or(Ticks::ZERO, |held| held.end);
         if let Some(sample) = self.clock.complete(end) {
             output.push(sample, metrics);
         }
@@ -361,15 +362,16 @@ impl Follower {
 
     /// How long the newest picture may be shown if the next is known to be missing: as long as a
     /// part.
-    fn bridge(&self, output: &Output) -> i64 {
-        let part = Timescale::VIDEO.ticks(output.window.part_target());
-        part.max(self.clock.lasted() * 3 / 2)
+    fn bridge(&self, output: &Output) -> Ticks {
+        let part = Ticks::from_duration(output.window.part_target(), Timescale::VIDEO);
+        let lasted = self.clock.lasted();
+        part.max(lasted + lasted.half())
     }
 }
 
 /// How long a picture may be shown because the next is late.
-fn longest(clock: &Clock) -> i64 {
-    Timescale::VIDEO.ticks(HOLE).max(4 * clock.lasted())
+fn longest(clock: &Clock) -> Ticks {
+    Ticks::from_duration(HOLE, Timescale::VIDEO).max(clock.lasted() * 4)
 }
 
 fn before(time: MediaTime, by: Duration) -> MediaTime {

@@ -93,19 +93,19 @@ impl Output {
 
     // Clocks.
 
-    /// A duration on the track's clock in 90 kHz ticks.
-    pub(crate) fn to_video(&self, ticks: i64) -> i64 {
-        self.window.timescale().rescale(ticks, Timescale::VIDEO)
+    /// A duration on the track's clock as a distance between media times, in 90 kHz ticks.
+    pub(crate) fn to_video(&self, duration: Ticks) -> i64 {
+        duration.rescale(self.window.timescale(), Timescale::VIDEO).get()
     }
 
     /// The media time of an instant on the track's clock.
-    pub(crate) fn media_time(&self, ticks: i64) -> MediaTime {
-        MediaTime::from_ticks(self.to_video(ticks))
+    pub(crate) fn media_time(&self, at: Ticks) -> MediaTime {
+        at.media_time(self.window.timescale())
     }
 
-    /// A media time in ticks of the track's clock.
-    pub(crate) fn in_ticks(&self, time: MediaTime) -> i64 {
-        Timescale::VIDEO.rescale(time.ticks(), self.window.timescale())
+    /// A media time on the track's clock.
+    pub(crate) fn in_ticks(&self, time: MediaTime) -> Ticks {
+        Ticks::of(time, self.window.timescale())
     }
 
     /// A frame of the hub on the track's clock. The hub's times are ticks of the frame's own
@@ -137,8 +137,8 @@ impl Output {
     /// `until`.
     pub(super) fn push_gaps(&mut self, until: MediaTime) {
         // Rounded down, because frames resume at `until` or later.
-        let until = self.in_ticks(until) - 1;
-        self.dirty |= self.segmenter.push_gaps(Ticks::new(until)) > 0;
+        let until = self.in_ticks(until) - Ticks::ONE;
+        self.dirty |= self.segmenter.push_gaps(until) > 0;
     }
 
     /// The rest of the open segment will be gap parts.
@@ -155,10 +155,10 @@ impl Output {
         }
     }
 
-    /// Closes the open segment, if there is one, into the window. `end` is the end of a gap, in
-    /// ticks of the track; media end with their last sample.
-    pub(super) fn close(&mut self, end: i64, metrics: &Metrics) {
-        let Some(segment) = self.segmenter.close(Ticks::new(end)) else {
+    /// Closes the open segment, if there is one, into the window. `end` is the end of a gap;
+    /// media end with their last sample.
+    pub(super) fn close(&mut self, end: Ticks, metrics: &Metrics) {
+        let Some(segment) = self.segmenter.close(end) else {
             return;
         };
         if self.late && segment.gap && !self.window.has_started() {
@@ -172,14 +172,14 @@ impl Output {
         self.dirty = true;
     }
 
-    /// Opens a segment at `at`, in ticks of the track.
-    pub(super) fn start(&mut self, mark: Mark, at: i64, independent: bool) {
+    /// Opens a segment at `at`.
+    pub(super) fn start(&mut self, mark: Mark, at: Ticks, independent: bool) {
         // A gap may have been listed past `at`, by the rounding of another timescale. It stays, and
         // the segment starts after it.
-        let at = self.window.end().map_or(at, |end| at.max(end.get()));
+        let at = self.window.end().map_or(at, |end| at.max(end));
         let segment = Segment {
             msn: mark.msn,
-            start: Ticks::new(at),
+            start: at,
             duration: Ticks::ZERO,
             init: self.window.init(),
             discontinuity: mark.discontinuity,
@@ -199,7 +199,7 @@ impl Output {
         // A gap that the clock began as it stopped was never listed.
         self.segmenter.discard_empty_gap();
         self.dirty = true;
-        let end = self.segmenter.open().map_or(0, |open| open.end().get());
+        let end = self.segmenter.open().map_or(Ticks::ZERO, Segment::end);
         self.close(end, metrics);
     }
 
@@ -376,9 +376,9 @@ mod tests {
     fn a_segment_starts_after_the_end_of_a_gap_that_was_listed_past_its_place() {
         let (mut output, metrics) = (output(&video(), false, false), Metrics::default());
         let gap = Mark { gap: true, ..mark(0, 0) };
-        output.start(gap, 0, false);
-        output.close(T, &metrics);
-        output.start(mark(1, T - 1), T - 1, true);
+        output.start(gap, Ticks::ZERO, false);
+        output.close(Ticks::new(T), &metrics);
+        output.start(mark(1, T - 1), Ticks::new(T - 1), true);
         assert_eq!(segments(&output), [(0, 0, T, true)]);
         assert_eq!(output.segmenter.open().map(|open| open.start), Some(Ticks::new(T)));
     }
@@ -387,8 +387,8 @@ mod tests {
     fn a_late_track_does_not_list_gaps_before_its_first_media() {
         let (mut output, metrics) = (output(&video(), true, true), Metrics::default());
         let gap = Mark { gap: true, ..mark(0, 0) };
-        output.start(gap, 0, false);
-        output.close(T, &metrics);
+        output.start(gap, Ticks::ZERO, false);
+        output.close(Ticks::new(T), &metrics);
         assert_eq!((segments(&output), metrics.segments.get()), (Vec::new(), 0));
     }
 
@@ -417,7 +417,7 @@ mod tests {
         let mut output = output(&video(), false, false);
         let first = output.snapshot();
         assert!(Arc::ptr_eq(&first, &output.snapshot()));
-        output.start(mark(0, 0), 0, true);
+        output.start(mark(0, 0), Ticks::ZERO, true);
         assert!(!Arc::ptr_eq(&first, &output.snapshot()));
     }
 }

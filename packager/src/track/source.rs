@@ -1,7 +1,7 @@
 //! The source's video, which carries the marks: it is the master, and its segments start at its own
 //! frames.
 
-use media_core::Frame;
+use media_core::{Frame, Ticks};
 
 use super::{output::Output, video_clock::Clock};
 use crate::metrics::Metrics;
@@ -13,15 +13,15 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Completes the frame before `frame`. Returns the decode time of `frame`, in 90 kHz ticks.
-    pub(super) fn place(&mut self, output: &mut Output, frame: &Frame, metrics: &Metrics) -> i64 {
+    /// Completes the frame before `frame`. Returns the decode time of `frame`.
+    pub(super) fn place(&mut self, output: &mut Output, frame: &Frame, metrics: &Metrics) -> Ticks {
         let decode = self.clock.place(frame);
         self.complete(output, decode, metrics);
         decode
     }
 
     /// Holds `frame`, placed at `decode`, until the next frame settles its duration.
-    pub(super) fn append(&mut self, output: &mut Output, frame: Frame, decode: i64) {
+    pub(super) fn append(&mut self, output: &mut Output, frame: Frame, decode: Ticks) {
         if frame.key || frame.mark.is_some() {
             output.keep_still(&frame);
         }
@@ -29,7 +29,7 @@ impl Source {
     }
 
     /// Completes the newest frame, which lasts until `end`.
-    pub(super) fn complete(&mut self, output: &mut Output, end: i64, metrics: &Metrics) {
+    pub(super) fn complete(&mut self, output: &mut Output, end: Ticks, metrics: &Metrics) {
         if let Some(sample) = self.clock.complete(end) {
             output.push(sample, metrics);
         }
@@ -41,12 +41,12 @@ impl Source {
     pub(super) fn finish(
         &mut self,
         output: &mut Output,
-        unknown: i64,
-        longest: i64,
+        unknown: Ticks,
+        longest: Ticks,
         metrics: &Metrics,
     ) {
         let open = output.segmenter.open();
-        let most = open.map_or(i64::MAX, |open| open.start.get().saturating_add(longest));
+        let most = open.map_or(Ticks::MAX, |open| open.start + longest);
         if let Some(sample) = self.clock.finish(unknown, most) {
             output.push(sample, metrics);
         }
@@ -64,7 +64,7 @@ mod tests {
     fn source(numbers: &[i64]) -> (Source, Output, Metrics) {
         let (mut source, mut output) = (Source::default(), output(&video(), false, false));
         let metrics = Metrics::default();
-        output.start(mark(0, 0), 0, true);
+        output.start(mark(0, 0), Ticks::ZERO, true);
         for &n in numbers {
             let frame = frame(n * 3_000, n == 0);
             let decode = source.place(&mut output, &frame, &metrics);
@@ -76,8 +76,8 @@ mod tests {
     #[test]
     fn the_last_frame_lasts_as_long_as_the_one_before_it() {
         let (mut source, mut output, metrics) = source(&[0, 1, 2]);
-        source.finish(&mut output, 18_000, 360_000, &metrics);
-        output.close(0, &metrics);
+        source.finish(&mut output, Ticks::new(18_000), Ticks::new(360_000), &metrics);
+        output.close(Ticks::ZERO, &metrics);
         assert_eq!(segments(&output), [(0, 0, 9_000, false)]);
     }
 
@@ -85,8 +85,8 @@ mod tests {
     fn an_only_frame_lasts_a_part_and_no_segment_becomes_longer_than_the_longest() {
         for (longest, duration) in [(360_000, 18_000), (12_000, 12_000)] {
             let (mut source, mut output, metrics) = source(&[0]);
-            source.finish(&mut output, 18_000, longest, &metrics);
-            output.close(0, &metrics);
+            source.finish(&mut output, Ticks::new(18_000), Ticks::new(longest), &metrics);
+            output.close(Ticks::ZERO, &metrics);
             assert_eq!(segments(&output), [(0, 0, duration, false)]);
         }
     }
@@ -94,8 +94,8 @@ mod tests {
     #[test]
     fn a_frame_lasts_until_a_gap_that_follows() {
         let (mut source, mut output, metrics) = source(&[0, 1]);
-        source.complete(&mut output, 10_000, &metrics);
-        output.close(0, &metrics);
+        source.complete(&mut output, Ticks::new(10_000), &metrics);
+        output.close(Ticks::ZERO, &metrics);
         assert_eq!(segments(&output), [(0, 0, 10_000, false)]);
     }
 }

@@ -7,35 +7,36 @@
 //! 14496-12 8.8.8).
 
 use bytes::Bytes;
-use media_core::Frame;
+use media_core::{Frame, Ticks};
 
 use crate::sample::Sample;
 
-/// Places frames of one track; holds the newest until the next settles its duration.
+/// Places frames of one track, in ticks of 90 kHz; holds the newest until the next settles its
+/// duration.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
     /// `pts - dts` of the newest key frame that started a segment.
-    shift: i64,
+    shift: Ticks,
     held: Option<Held>,
     /// Duration of the newest complete sample, which the last frame of a broadcast gets too.
-    lasted: i64,
+    lasted: Ticks,
     /// Presentation time of the latest frame shown so far.
-    latest: i64,
+    latest: Ticks,
 }
 
 /// The place of a frame whose duration is not known yet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
     /// Where it is decoded.
-    pub(crate) decode: i64,
+    pub(crate) decode: Ticks,
     /// Where it ends if it lasts as long as the frame before it.
-    pub(crate) end: i64,
+    pub(crate) end: Ticks,
 }
 
 /// A frame whose duration is not known yet.
 #[derive(Debug)]
 struct Held {
-    decode: i64,
+    decode: Ticks,
     composition: i32,
     key: bool,
     payload: Bytes,
@@ -43,16 +44,16 @@ struct Held {
 
 impl Clock {
     /// The decode time of `frame`, later than that of the frame before.
-    pub(crate) fn place(&mut self, frame: &Frame) -> i64 {
-        self.latest = self.latest.max(frame.pts.get());
+    pub(crate) fn place(&mut self, frame: &Frame) -> Ticks {
+        self.latest = self.latest.max(frame.pts);
         // Only the start of a segment changes the shift, so that the spacing within a segment
         // stays.
         if frame.key && frame.mark.is_some() {
-            self.shift = frame.pts.get().saturating_sub(frame.dts.get());
+            self.shift = frame.pts - frame.dts;
         }
-        let decode = frame.dts.get().saturating_add(self.shift);
+        let decode = frame.dts + self.shift;
         // A smaller shift than before would put the frame before its predecessor.
-        self.held.as_ref().map_or(decode, |held| decode.max(held.decode + 1))
+        self.held.as_ref().map_or(decode, |held| decode.max(held.decode + Ticks::ONE))
     }
 
     /// The decode time of a rendition's frame, later than that of the frame before. `start`: it is
@@ -60,37 +61,37 @@ impl Clock {
     ///
     /// Whatever the spacing of decode times, none is later than what has been shown: so they end
     /// before the segment does.
-    pub(crate) fn follow(&mut self, frame: &Frame, start: Option<i64>) -> i64 {
+    pub(crate) fn follow(&mut self, frame: &Frame, start: Option<Ticks>) -> Ticks {
         let decode = match start {
             Some(start) => {
-                self.shift = frame.pts.get().saturating_sub(frame.dts.get());
+                self.shift = frame.pts - frame.dts;
                 self.latest = start;
                 start
             }
             None => {
-                self.latest = self.latest.max(frame.pts.get());
-                frame.dts.get().saturating_add(self.shift).min(self.latest)
+                self.latest = self.latest.max(frame.pts);
+                (frame.dts + self.shift).min(self.latest)
             }
         };
-        self.held.as_ref().map_or(decode, |held| decode.max(held.decode + 1))
+        self.held.as_ref().map_or(decode, |held| decode.max(held.decode + Ticks::ONE))
     }
 
     /// The place of the frame held.
     pub(crate) fn held(&self) -> Option<Place> {
         let decode = self.held.as_ref()?.decode;
-        Some(Place { decode, end: decode + self.lasted.max(1) })
+        Some(Place { decode, end: decode + self.lasted.max(Ticks::ONE) })
     }
 
     /// Duration of the newest complete sample; 0 before there is one.
-    pub(crate) fn lasted(&self) -> i64 {
+    pub(crate) fn lasted(&self) -> Ticks {
         self.lasted
     }
 
     /// The frame held, complete now that the next decode time is known.
-    pub(crate) fn complete(&mut self, next_decode: i64) -> Option<Sample> {
+    pub(crate) fn complete(&mut self, next_decode: Ticks) -> Option<Sample> {
         let Held { decode, composition, key, payload } = self.held.take()?;
-        self.lasted = (next_decode - decode).max(1);
-        let duration = u32::try_from(self.lasted).unwrap_or(u32::MAX);
+        self.lasted = (next_decode - decode).max(Ticks::ONE);
+        let duration = u32::try_from(self.lasted.get()).unwrap_or(u32::MAX);
         Some(Sample { duration, composition, key, head: Bytes::new(), payload })
     }
 
@@ -101,16 +102,16 @@ impl Clock {
 
     /// The last frame, complete with the duration of the one before it, or with `unknown` if it is
     /// the only one; or longer, if another is shown last. It ends by `most`.
-    pub(crate) fn finish(&mut self, unknown: i64, most: i64) -> Option<Sample> {
+    pub(crate) fn finish(&mut self, unknown: Ticks, most: Ticks) -> Option<Sample> {
         let decode = self.held.as_ref()?.decode;
         // The picture that is shown last may be decoded before others, so the end counts from it.
-        let lasts = if self.lasted > 0 { self.lasted } else { unknown.max(1) };
+        let lasts = if self.lasted > Ticks::ZERO { self.lasted } else { unknown.max(Ticks::ONE) };
         self.complete((decode.max(self.latest) + lasts).min(most))
     }
 
     /// Holds `frame`, placed at `decode`, until the next.
-    pub(crate) fn hold(&mut self, frame: Frame, decode: i64) {
-        let composition = i32::try_from(frame.pts.get().saturating_sub(decode)).unwrap_or(0);
+    pub(crate) fn hold(&mut self, frame: Frame, decode: Ticks) {
+        let composition = i32::try_from((frame.pts - decode).get()).unwrap_or(0);
         self.held =
             Some(Held { decode, composition, key: frame.independent, payload: frame.payload });
     }
@@ -120,7 +121,7 @@ impl Clock {
 mod tests {
     use std::time::Instant;
 
-    use media_core::{Mark, MediaTime, Ticks};
+    use media_core::{Mark, MediaTime};
 
     use super::*;
 
@@ -151,7 +152,7 @@ mod tests {
             let at = clock.held().map(|held| held.decode);
             let sample = clock.complete(decode);
             samples.extend(
-                at.zip(sample).map(|(at, sample)| (at, sample.duration, sample.composition)),
+                at.zip(sample).map(|(at, sample)| (at.get(), sample.duration, sample.composition)),
             );
             clock.hold(frame.clone(), decode);
         }

@@ -61,7 +61,7 @@ fn a_unit_waits_until_the_master_has_reached_its_end_or_it_has_waited_long_enoug
     bench.release(1_919, 0);
     assert_eq!(bench.open(), None);
     bench.release(1_920, 0);
-    assert_eq!((bench.open(), bench.audio.edge()), (Some((0, 0)), Some(1_024)));
+    assert_eq!((bench.open(), bench.audio.edge()), (Some((0, 0)), Some(Ticks::new(1_024))));
 
     let mut bench = Bench::new(1, false);
     bench.send(0..1, 0);
@@ -94,7 +94,7 @@ fn silence_in_a_hole_belongs_to_the_segments_that_the_hole_covers() {
         .map(|(msn, _, duration, gap)| (*msn, *duration / 1_024, *gap))
         .collect();
     assert_eq!(numbers, [(0, 94, false), (1, 94, false), (2, 94, false)]);
-    assert_eq!(bench.audio.edge(), Some(310 * 1_024));
+    assert_eq!(bench.audio.edge(), Some(Ticks::new(310 * 1_024)));
     assert_eq!(bench.metrics.audio.silence.get(), 250);
 }
 
@@ -114,7 +114,7 @@ fn units_that_do_not_come_are_silence_up_to_the_mark_once_the_master_is_well_pas
 fn parts_of_audio_that_has_stopped_are_silence_before_the_mark_is_known() {
     let mut bench = Bench::new(1, false);
     bench.send(0..10, 0);
-    let before = |bench: &Bench| bench.audio.edge().unwrap();
+    let before = |bench: &Bench| bench.audio.edge().unwrap().get();
     bench.release(T, 499);
     assert_eq!(before(&bench), 10 * 1_024);
     bench.release(T, 500);
