@@ -253,9 +253,19 @@ struct Read {
     msn: u64,
     discontinuity_sequence: u64,
     part_target: i64,
-    /// Duration, discontinuity sequence number, the parts' durations.
-    segments: Vec<(i64, u64, Vec<i64>)>,
+    segments: Vec<ReadSegment>,
+    /// Durations of the parts of the open segment.
     open: Vec<i64>,
+}
+
+/// A complete segment of it. Times in microseconds.
+#[derive(Debug)]
+struct ReadSegment {
+    duration: i64,
+    /// Its discontinuity sequence number.
+    discontinuity: u64,
+    /// Durations of the parts that are listed.
+    parts: Vec<i64>,
 }
 
 fn micros(seconds: &str) -> i64 {
@@ -279,11 +289,8 @@ fn read(text: &str) -> Read {
             "#EXTINF" => duration = micros(value.trim_end_matches(',')),
             _ if !line.starts_with('#') => {
                 let parts = std::mem::take(&mut read.open);
-                read.segments.push((
-                    duration,
-                    read.discontinuity_sequence + discontinuities,
-                    parts,
-                ));
+                let discontinuity = read.discontinuity_sequence + discontinuities;
+                read.segments.push(ReadSegment { duration, discontinuity, parts });
             }
             _ => {}
         }
@@ -339,7 +346,8 @@ proptest! {
                 let read = read(&whole);
                 prop_assert!(before.0 <= read.msn && before.1 <= read.discontinuity_sequence);
                 *before = (read.msn, read.discontinuity_sequence);
-                for (msn, (duration, discontinuity, parts)) in (read.msn..).zip(&read.segments) {
+                for (msn, segment) in (read.msn..).zip(&read.segments) {
+                    let ReadSegment { duration, discontinuity, parts } = segment;
                     let first = *numbers.entry((index, msn)).or_insert(*discontinuity);
                     prop_assert_eq!(first, *discontinuity);
                     prop_assert!(parts.iter().all(|part| *part <= read.part_target));
@@ -355,7 +363,7 @@ proptest! {
                 let open = track.open.as_ref().unwrap().duration + withheld;
                 let open = open.get() * 1_000_000 / hz;
                 let mut after = open;
-                for (duration, _, parts) in read.segments.iter().rev() {
+                for ReadSegment { duration, parts, .. } in read.segments.iter().rev() {
                     prop_assert!(!parts.is_empty() || after + 2 >= 12_000_000, "{after}");
                     prop_assert!(parts.is_empty() || after <= 12_000_002, "{after}");
                     after += duration;
@@ -367,7 +375,7 @@ proptest! {
                         let skipped: usize = rest.lines().next().unwrap().parse().unwrap();
                         prop_assert_eq!(delta, without(&whole, skipped));
                         let left = read.segments[skipped..].iter();
-                        let left: i64 = left.map(|(duration, ..)| duration).sum();
+                        let left: i64 = left.map(|segment| segment.duration).sum();
                         prop_assert!(left + open + 2 >= 24_000_000);
                     }
                 }

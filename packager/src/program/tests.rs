@@ -26,7 +26,12 @@ mod window;
 
 use rung::Rung;
 
-type Act = Box<dyn FnOnce(&mut Bench)>;
+/// An action of a script.
+struct Act {
+    /// When it is due, in milliseconds.
+    due: i64,
+    run: Box<dyn FnOnce(&mut Bench)>,
+}
 
 const T: Duration = Duration::from_secs(2);
 
@@ -41,8 +46,8 @@ struct Bench {
     program: Program,
     last: Option<Presentation>,
     rungs: Vec<Rung>,
-    /// Actions at these times in milliseconds, in order.
-    script: VecDeque<(i64, Act)>,
+    /// Actions, in the order in which they are due.
+    script: VecDeque<Act>,
     /// Seconds by which audio's stamps lie after video's.
     audio_late: f64,
     /// Key frames of video after the first are recovery points.
@@ -134,9 +139,8 @@ impl Bench {
 
     fn pump(&mut self, ms: i64) {
         let now = self.at(ms);
-        while self.script.front().is_some_and(|(due, _)| *due <= ms) {
-            let (_, act) = self.script.pop_front().unwrap();
-            act(self);
+        while let Some(act) = self.script.pop_front_if(|act| act.due <= ms) {
+            (act.run)(self);
         }
         for rung in &mut self.rungs {
             rung.work(ms, now);

@@ -72,7 +72,7 @@ impl Bench {
     }
 
     pub(super) fn act(&mut self, ms: i64, act: impl FnOnce(&mut Self) + 'static) {
-        self.script.push_back((ms, Box::new(act)));
+        self.script.push_back(Act { due: ms, run: Box::new(act) });
     }
 }
 
@@ -233,9 +233,9 @@ fn a_worker_that_follows_another_at_a_mark_makes_no_period() {
     // with that.
     bench.act(10_100, |bench| {
         let rung = &mut bench.rungs[0];
-        rung.queue.retain(|(_, unit)| unit.pts < 900_000 + 10 * 90_000);
-        for (due, _) in &mut rung.queue {
-            *due = 10_100;
+        rung.queue.retain(|sent| sent.unit.pts < 900_000 + 10 * 90_000);
+        for sent in &mut rung.queue {
+            sent.due = 10_100;
         }
     });
     bench.act(10_101, |bench| {

@@ -33,10 +33,17 @@ pub(super) struct Rung {
     held: Option<i64>,
     /// The times of pictures shown, for decode times that lie one picture before.
     times: VecDeque<i64>,
-    /// Units on their way, and when they arrive.
-    pub(super) queue: VecDeque<(i64, AccessUnit)>,
+    /// Units on their way.
+    pub(super) queue: VecDeque<Sent>,
     /// Units made since its start.
     pub(super) made: usize,
+}
+
+/// A unit on its way.
+pub(super) struct Sent {
+    /// When it arrives, in milliseconds.
+    pub(super) due: i64,
+    pub(super) unit: AccessUnit,
 }
 
 impl Rung {
@@ -122,7 +129,7 @@ impl Rung {
             }
         }
         // A socket keeps the order.
-        while let Some((_, unit)) = self.queue.pop_front_if(|(due, _)| *due <= ms) {
+        while let Some(Sent { unit, .. }) = self.queue.pop_front_if(|sent| sent.due <= ms) {
             let rendition = self.rendition.as_mut().unwrap();
             rendition.configure(&self.config).unwrap();
             let _ = rendition.push(AccessUnit { arrived: now, ..unit });
@@ -131,7 +138,7 @@ impl Rung {
 
     /// Nothing follows.
     pub(super) fn flush(&mut self) {
-        let last = self.queue.back().map_or(0, |(due, _)| *due - self.delay);
+        let last = self.queue.back().map_or(0, |sent| sent.due - self.delay);
         self.show_until(i64::MAX, last);
         if let Some(held) = self.held.take() {
             self.emit(held, false, last);
@@ -210,6 +217,6 @@ impl Rung {
             arrived: Instant::now(),
             payload: Bytes::copy_from_slice(&pts.to_be_bytes()),
         };
-        self.queue.push_back(((ms + self.delay).max(self.stalled), unit));
+        self.queue.push_back(Sent { due: (ms + self.delay).max(self.stalled), unit });
     }
 }
