@@ -2,10 +2,10 @@
 
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
-use crate::{ConnectionLimit, Listener, Permit, limit::CLOSING_WAIT};
+use crate::{ConnectionLimit, Listener, Permit, limit::CLOSING_WAIT, notice::Notice};
 
 /// Pause after a failed accept, for example when there are no file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -18,8 +18,8 @@ const ENFILE: i32 = 23;
 /// `serve`. The others are closed unread. `serve` must not block; it spawns the task of the
 /// connection, which drops the permit when it ends.
 ///
-/// An error is logged once for as long as it lasts. If there are no file descriptors, idle
-/// connections are closed.
+/// Errors are logged at most once a minute, with their number. If there are no file descriptors,
+/// idle connections are closed.
 pub async fn accept<L: Listener>(
     listener: &L,
     limit: &Arc<ConnectionLimit>,
@@ -27,7 +27,9 @@ pub async fn accept<L: Listener>(
     mut serve: impl FnMut(L::Socket, SocketAddr, Permit),
 ) {
     let mut stop = pin!(stop);
-    let mut is_failing = false;
+    // At the limit of descriptors errors and connections alternate for as long as peers connect, so
+    // a success is no reason to log the next error.
+    let (mut failures, epoch) = (Notice::<u64>::default(), Instant::now());
     loop {
         // `next` is cancel-safe: a connection that is not returned stays in the kernel's queue,
         // where a new process may accept it.
@@ -37,7 +39,6 @@ pub async fn accept<L: Listener>(
         };
         match accepted {
             Ok((socket, peer)) => {
-                is_failing = false;
                 // The wait for closing connections is short, and the accept loop stands still
                 // meanwhile: further connections would need permits too. The peer may have sent a
                 // request already: a connection that can be admitted is not lost to a stop at the
@@ -53,11 +54,10 @@ pub async fn accept<L: Listener>(
                 }
             }
             Err(err) => {
-                // Once for each period of failures, because a peer must not fill the log.
-                if !is_failing {
-                    warn!(of = limit.name(), %err, "connections cannot be accepted");
+                let now_ms = u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+                if let Some(failures) = failures.add(now_ms, |failures| *failures += 1) {
+                    warn!(of = limit.name(), %err, failures, "connections cannot be accepted");
                 }
-                is_failing = true;
                 // Without a free descriptor no connection can be accepted, and so none refused:
                 // idle ones must give theirs back.
                 if matches!(err.raw_os_error(), Some(EMFILE | ENFILE)) {

@@ -3,7 +3,7 @@
 //!
 //! - [`mod@accept`]: the accept loop. [`listener`]: the sockets that it accepts from.
 //! - [`limit`]: limits of open connections, and the choice of an idle one to close for a new one.
-//! - [`quota`]: limits of a number, in total and for each address.
+//! - [`quota`]: limits of a number, in total and for each address. `notice`: limits of log lines.
 //! - [`shutdown`]: a flag that is set once and awaited by thousands of connections.
 //! - [`dormant`]: a future that is polled only after it was woken.
 //! - [`rope`]: bytes in pieces, which are never joined.
@@ -18,6 +18,7 @@ pub mod gauge;
 pub mod host;
 pub mod limit;
 pub mod listener;
+mod notice;
 pub mod quota;
 pub mod rope;
 pub mod shutdown;

@@ -24,7 +24,6 @@
 //! to be closed. Each examination of a connection that turns out to be active, or idle for a
 //! shorter time, is paid for by an exchange that ended since the last.
 
-mod notice;
 mod table;
 
 use std::{fmt, mem, net::IpAddr, sync::Arc, time::Duration};
@@ -33,9 +32,8 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use crate::Host;
-use notice::Notice;
 pub use table::{InFlight, Usage};
-use table::{LATEST, MAX_CLOSING, Shared, Table};
+use table::{LATEST, MAX_CLOSING, MadeRoom, Shared, Table};
 
 /// One permit of this many is reserved for addresses that have no connection.
 const RESERVE: usize = 16;
@@ -199,7 +197,7 @@ impl ConnectionLimit {
         // The closed connection does not count any more, so that the new one takes its place under
         // the same lock.
         let permit = Permit::new(table.admit(&self.shared, host, now_ms));
-        let notice = table.notices[limit as usize].add(now_ms, |notice| notice.closed += 1);
+        let notice = table.notices[limit as usize].add(now_ms, |counts| counts.closed += 1);
         let open = table.open;
         // Metrics, the log and the wake-up are outside the lock, because they take locks of their
         // own.
@@ -237,7 +235,7 @@ impl ConnectionLimit {
     fn refuse(&self, limit: Limit, address: Option<IpAddr>, now: Instant) -> Limit {
         let mut table = self.shared.table();
         let notice =
-            table.notices[limit as usize].add(self.shared.ms(now), |notice| notice.refused += 1);
+            table.notices[limit as usize].add(self.shared.ms(now), |counts| counts.refused += 1);
         let open = table.open;
         drop(table);
         self.events.refused(limit);
@@ -286,9 +284,9 @@ impl ConnectionLimit {
         }
     }
 
-    fn log(&self, limit: Limit, notice: Option<Notice>, open: usize, address: Option<IpAddr>) {
+    fn log(&self, limit: Limit, notice: Option<MadeRoom>, open: usize, address: Option<IpAddr>) {
         // Most events are only summed up: a line is due once in a while.
-        let Some(Notice { closed, refused, .. }) = notice else {
+        let Some(MadeRoom { closed, refused }) = notice else {
             return;
         };
         let (of, address) = (self.name, address.map(tracing::field::display));

@@ -15,8 +15,7 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use super::notice::Notice;
-use crate::Host;
+use crate::{Host, notice::Notice};
 
 /// Limit of connections that are to close and have not yet. They exceed `max`, so that a new
 /// connection need not wait for them; beyond this number it waits.
@@ -44,7 +43,15 @@ pub(super) struct Table {
     pub(super) by_age: BTreeMap<Age, Arc<Usage>>,
     /// The same for each host.
     pub(super) by_host: BTreeSet<(Host, Age)>,
-    pub(super) notices: [Notice; 3],
+    /// One for each limit.
+    pub(super) notices: [Notice<MadeRoom>; 3],
+}
+
+/// Connections that a limit has closed or refused.
+#[derive(Debug, Default)]
+pub(super) struct MadeRoom {
+    pub(super) closed: u64,
+    pub(super) refused: u64,
 }
 
 /// Milliseconds after the epoch when a connection became idle, and its serial number.
