@@ -89,7 +89,10 @@ impl Streams {
     /// Merges the page with the same page of the other process. For a channel that both have, this
     /// process wins, because its broadcast is newer and is the one that viewers get.
     pub(crate) fn beside(self, theirs: Page, limit: usize) -> Self {
-        let more = self.next.is_some() || theirs.next.is_some();
+        // A page has the streams of its process up to its `next`, and no later ones. It may have
+        // less than `limit`: broadcasts end while they are listed, and another version may have
+        // another limit. So the merged page ends where the first of the two pages ends.
+        let end = [self.next, theirs.next].into_iter().flatten().min();
         // Sorted by channel, as both lists are. Streams of this process are inserted last, and
         // replace those of the other under the same name.
         let mut all = BTreeMap::new();
@@ -103,20 +106,14 @@ impl Streams {
             let channel = stream.channel().to_owned();
             all.insert(channel, stream);
         }
-        // Each page has the first entries of its list, so that the first entries of both are in
-        // them.
-        let more = more || all.len() > limit;
-        // The cursor of the merged page is the last name that it lists: entries of either page
-        // beyond the limit are listed by the next page.
-        let mut next = None;
-        let streams = all.into_iter().take(limit);
-        let streams = streams
-            .map(|(channel, stream)| {
-                next = Some(channel);
-                stream
-            })
-            .collect();
-        Self { streams, next: next.filter(|_| more) }
+        all.retain(|channel, _| end.as_ref().is_none_or(|end| channel <= end));
+        // The cursor is the last name that was considered: entries beyond the limit are listed by
+        // the next page.
+        let next = match all.keys().nth(limit - 1) {
+            Some(last) if all.len() > limit => Some(last.clone()),
+            _ => end,
+        };
+        Self { streams: all.into_values().take(limit).collect(), next }
     }
 }
 
@@ -127,6 +124,50 @@ impl Listed {
         match self {
             Self::Here(stream) => &stream.channel,
             Self::There(theirs) => theirs.channel().unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn theirs(channels: &str, next: Option<&str>) -> Page {
+        let streams = channels.split_whitespace().map(|channel| json!({ "channel": channel }));
+        let streams: Vec<Value> = streams.collect();
+        serde_json::from_value(json!({ "streams": streams, "next": next })).unwrap()
+    }
+
+    /// The same as a page of this process.
+    fn ours(channels: &str, next: Option<&str>) -> Streams {
+        let Page { streams, next } = theirs(channels, next);
+        Streams { streams: streams.into_iter().map(Listed::There).collect(), next }
+    }
+
+    #[test]
+    fn a_page_of_two_processes_ends_where_the_first_of_their_pages_ends() {
+        // The pages of this and the other process with their cursors, and the merged page. The
+        // limit is 3. A page with fewer streams and a cursor had broadcasts that ended meanwhile.
+        for (here, there, expected) in [
+            (("a c", None), ("b", None), ("a b c", None)),
+            (("a c", None), ("b d", None), ("a b c", Some("c"))),
+            (("a c e", Some("e")), ("b", None), ("a b c", Some("c"))),
+            (("a", Some("c")), ("x y z", None), ("a", Some("c"))),
+            (("a", Some("c")), ("b x y", Some("y")), ("a b", Some("c"))),
+            (("x y z", None), ("b", Some("d")), ("b", Some("d"))),
+            (("", Some("c")), ("", None), ("", Some("c"))),
+            (("", Some("c")), ("x", None), ("", Some("c"))),
+            (("a b c", Some("c")), ("a b c", None), ("a b c", Some("c"))),
+        ] {
+            let merged = ours(here.0, here.1).beside(theirs(there.0, there.1), 3);
+            let channels: Vec<_> = merged.streams.iter().map(Listed::channel).collect();
+            assert_eq!(
+                (channels.join(" ").as_str(), merged.next.as_deref()),
+                expected,
+                "{here:?} {there:?}"
+            );
         }
     }
 }
