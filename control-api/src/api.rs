@@ -198,7 +198,7 @@ struct Page {
 /// List live broadcasts
 ///
 /// Ordered by the channels' names, so that paging neither repeats nor omits a stream that stays
-/// live.
+/// live. The streams of a process that drains are missing while it does not respond.
 #[utoipa::path(
     get,
     path = "/api/v1/streams",
@@ -256,8 +256,9 @@ async fn list_streams(
     // The other process gets the same query, hence the same cursor and limit, so that both pages
     // begin after the same name and can be merged.
     Ok(Json(match elsewhere::read(&*api.elsewhere, &uri).await {
-        Some(theirs) => here.beside(theirs, limit),
-        None => here,
+        Ok(Some(theirs)) => here.beside(theirs, limit),
+        // A process that hangs must not hide the streams of this one for as long as it drains.
+        Ok(None) | Err(_) => here,
     }))
 }
 
@@ -285,6 +286,18 @@ async fn list_streams(
             body = Problem,
             content_type = "application/problem+json"
         ),
+        (
+            status = BAD_GATEWAY,
+            description = "Not known: a draining process does not respond as expected",
+            body = Problem,
+            content_type = "application/problem+json"
+        ),
+        (
+            status = GATEWAY_TIMEOUT,
+            description = "Not known: a draining process does not respond in time",
+            body = Problem,
+            content_type = "application/problem+json"
+        ),
     )
 )]
 async fn show_stream(
@@ -297,7 +310,7 @@ async fn show_stream(
     // The newer broadcast of a channel is here, and is the one that viewers get.
     let stream = match here {
         Some(stream) => Some(stream),
-        None => elsewhere::stream(&*api.elsewhere, &uri).await,
+        None => elsewhere::stream(&*api.elsewhere, &uri).await?,
     };
     stream.map(Json).ok_or_else(|| not_live(&name))
 }
@@ -305,7 +318,9 @@ async fn show_stream(
 /// End a broadcast
 ///
 /// The broadcast ends for its viewers and the publisher's connection is closed. A publisher that
-/// connects again begins another one.
+/// connects again begins another one. During an upgrade a channel may have a broadcast in each
+/// process, and both end: after an error one of them may have ended, and the request can be
+/// repeated.
 #[utoipa::path(
     delete,
     path = "/api/v1/streams/{channel}",
@@ -321,7 +336,8 @@ async fn show_stream(
         ),
         (
             status = FORBIDDEN,
-            description = "No token is configured, or a draining process has another one",
+            description = "No token is configured, or the broadcast continues in a draining \
+                           process, which has another one",
             body = Problem,
             content_type = "application/problem+json"
         ),
@@ -334,6 +350,20 @@ async fn show_stream(
         (
             status = PRECONDITION_FAILED,
             description = "If-Match is not `*`",
+            body = Problem,
+            content_type = "application/problem+json"
+        ),
+        (
+            status = BAD_GATEWAY,
+            description = "A draining process, whose broadcast may continue, does not respond as \
+                           expected",
+            body = Problem,
+            content_type = "application/problem+json"
+        ),
+        (
+            status = GATEWAY_TIMEOUT,
+            description = "A draining process, whose broadcast may continue, does not respond in \
+                           time",
             body = Problem,
             content_type = "application/problem+json"
         ),
@@ -351,21 +381,19 @@ async fn end_stream(
     check_preconditions(&headers)?;
     // If both processes have a broadcast, both are ended; otherwise the other one would be listed
     // again.
-    let (here, there) =
-        (api.hub.kick(&name), elsewhere::end(&*api.elsewhere, &uri, &headers).await);
-    // A refusal of the other process is of interest only if nothing has ended here.
-    match there {
-        _ if here => {}
-        Some(StatusCode::NO_CONTENT) => {}
-        Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-            let words = "the channel is not live here, and the process that drains since the last \
-                         upgrade has another administrator's token";
-            return Err(Problem::new(StatusCode::FORBIDDEN, words));
-        }
-        _ => return Err(not_live(&name)),
+    let here = api.hub.kick(&name);
+    let there = elsewhere::end(&*api.elsewhere, &uri, &headers).await;
+    let has_ended = here || there == Ok(true);
+    if has_ended {
+        info!(%name, "broadcast ended by the administrator");
     }
-    info!(%name, "broadcast ended by the administrator");
-    Ok(StatusCode::NO_CONTENT)
+    // A broadcast that may continue there is an error even if one has ended here, because the
+    // channel may still be live.
+    match there {
+        Err(problem) => Err(problem),
+        Ok(_) if has_ended => Ok(StatusCode::NO_CONTENT),
+        Ok(_) => Err(not_live(&name)),
+    }
 }
 
 /// Parses a channel's name. An invalid name is a channel that is not live.

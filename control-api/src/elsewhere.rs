@@ -11,17 +11,35 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use serde::Deserialize;
 
 pub(crate) use self::theirs::Theirs;
-use crate::streams::{Listed, Streams};
+use crate::{
+    problem::Problem,
+    streams::{Listed, Streams},
+};
 
 /// Sends requests to the other process, with a time limit, because the client waits.
 pub trait Elsewhere: Send + Sync + 'static {
     /// The response of the other API to this request, which has only a method, a path, a query and
-    /// the client's Authorization header. `None` if there is none, also after an error of the
-    /// transport: this process serves its own streams without the other.
-    fn ask(
-        &self,
-        request: Request<()>,
-    ) -> Pin<Box<dyn Future<Output = Option<Response<Bytes>>> + Send + '_>>;
+    /// the client's Authorization header.
+    ///
+    /// # Errors
+    /// Why there is no response. Only [`NoResponse::Gone`] means that the other process has no
+    /// streams.
+    fn ask(&self, request: Request<()>) -> PendingResponse<'_>;
+}
+
+/// The response of the other process, once it arrives.
+pub type PendingResponse<'a> =
+    Pin<Box<dyn Future<Output = Result<Response<Bytes>, NoResponse>> + Send + 'a>>;
+
+/// Why the other process sends no response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoResponse {
+    /// There is no other process, or it has ended.
+    Gone,
+    /// It may still run, but the connection to it or its response is faulty.
+    Faulty,
+    /// It may still run, but has exceeded the time limit.
+    Late,
 }
 
 /// There is no other process.
@@ -29,11 +47,8 @@ pub trait Elsewhere: Send + Sync + 'static {
 pub struct Nowhere;
 
 impl Elsewhere for Nowhere {
-    fn ask(
-        &self,
-        _: Request<()>,
-    ) -> Pin<Box<dyn Future<Output = Option<Response<Bytes>>> + Send + '_>> {
-        Box::pin(async { None })
+    fn ask(&self, _: Request<()>) -> PendingResponse<'_> {
+        Box::pin(async { Err(NoResponse::Gone) })
     }
 }
 
@@ -47,42 +62,114 @@ pub(crate) struct Page {
 }
 
 /// Sends the same GET request to the other process and parses a successful response. `None` if
-/// there is no other process, or its response is no success or cannot be parsed: the streams of
-/// this process are listed all the same.
+/// there is no other process, or it responds with 404.
+///
+/// # Errors
+/// 502 or 504: the streams of the other process are not known.
 pub(crate) async fn read<T: for<'a> Deserialize<'a>>(
     elsewhere: &dyn Elsewhere,
     uri: &Uri,
-) -> Option<T> {
-    let answer = elsewhere.ask(request(Method::GET, uri)?).await?;
-    let found = answer.status() == StatusCode::OK;
-    found.then(|| serde_json::from_slice(answer.body()).ok()).flatten()
+) -> Result<Option<T>, Problem> {
+    let response = match elsewhere.ask(request(Method::GET, uri)).await {
+        Ok(response) => response,
+        Err(NoResponse::Gone) => return Ok(None),
+        Err(cause) => return Err(unknown(cause)),
+    };
+    match response.status() {
+        StatusCode::OK => match serde_json::from_slice(response.body()) {
+            Ok(parsed) => Ok(Some(parsed)),
+            Err(_) => Err(unknown(NoResponse::Faulty)),
+        },
+        StatusCode::NOT_FOUND => Ok(None),
+        status => Err(unexpected(status)),
+    }
 }
 
-/// One stream of it.
-pub(crate) async fn stream(elsewhere: &dyn Elsewhere, uri: &Uri) -> Option<Listed> {
-    read(elsewhere, uri).await.map(|theirs: Theirs| Listed::There(theirs.mark()))
+/// One stream of it, if it is live there.
+///
+/// # Errors
+/// See [`read`].
+pub(crate) async fn stream(
+    elsewhere: &dyn Elsewhere,
+    uri: &Uri,
+) -> Result<Option<Listed>, Problem> {
+    let stream = read(elsewhere, uri).await?;
+    Ok(stream.map(|theirs: Theirs| Listed::There(theirs.mark())))
 }
 
-/// Sends the same DELETE request to the other process. Returns the status.
+/// Sends the same DELETE request to the other process. Returns whether a broadcast has ended there;
+/// otherwise there was none.
+///
+/// # Errors
+/// The broadcast there may continue: 403, because that process has another administrator's token;
+/// 502 or 504, because it does not respond as expected.
 pub(crate) async fn end(
     elsewhere: &dyn Elsewhere,
     uri: &Uri,
     headers: &HeaderMap,
-) -> Option<StatusCode> {
-    let mut request = request(Method::DELETE, uri)?;
+) -> Result<bool, Problem> {
+    let mut request = request(Method::DELETE, uri);
     // The other process checks the token against its own configuration. No other header is passed
     // on, because preconditions were evaluated here.
     if let Some(token) = headers.get(header::AUTHORIZATION) {
         request.headers_mut().insert(header::AUTHORIZATION, token.clone());
     }
-    elsewhere.ask(request).await.map(|answer| answer.status())
+    match elsewhere.ask(request).await.map(|response| response.status()) {
+        Ok(StatusCode::NO_CONTENT) => Ok(true),
+        Ok(StatusCode::NOT_FOUND) | Err(NoResponse::Gone) => Ok(false),
+        // The token is refused for every channel, but only a broadcast that is live there is a
+        // reason to report it. To read it needs no token.
+        Ok(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+            match stream(elsewhere, uri).await? {
+                None => Ok(false),
+                Some(_) => Err(Problem::new(
+                    StatusCode::FORBIDDEN,
+                    "the broadcast continues in the process that drains since the last upgrade, \
+                     which has another administrator's token: send the daemon SIGHUP so that both \
+                     read the same one, and see the log",
+                )),
+            }
+        }
+        Ok(status) => Err(unexpected(status)),
+        Err(cause) => Err(unknown(cause)),
+    }
+}
+
+/// The problem of a response with another status than the API's.
+fn unexpected(status: StatusCode) -> Problem {
+    // An even older process may be behind that one, and late.
+    unknown(match status {
+        StatusCode::GATEWAY_TIMEOUT => NoResponse::Late,
+        _ => NoResponse::Faulty,
+    })
+}
+
+/// The problem of a response that depends on the other process, which does not respond: 504 if it
+/// is late, otherwise 502 (RFC 9110 15.6.3, 15.6.5).
+fn unknown(cause: NoResponse) -> Problem {
+    match cause {
+        NoResponse::Late => Problem::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "the process that drains since the last upgrade, which may have the broadcast, does \
+             not respond in time: repeat the request",
+        ),
+        NoResponse::Faulty | NoResponse::Gone => Problem::new(
+            StatusCode::BAD_GATEWAY,
+            "the process that drains since the last upgrade, which may have the broadcast, does \
+             not respond as expected: repeat the request",
+        ),
+    }
 }
 
 /// A request with the path and the query of `uri`, without its authority, because it is sent to
 /// another process.
-fn request(method: Method, uri: &Uri) -> Option<Request<()>> {
-    let target = uri.path_and_query()?.as_str();
-    Request::builder().method(method).uri(target).body(()).ok()
+fn request(method: Method, uri: &Uri) -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = method;
+    if let Some(target) = uri.path_and_query() {
+        *request.uri_mut() = target.clone().into();
+    }
+    request
 }
 
 impl Streams {

@@ -25,6 +25,6 @@ pub mod viewers;
 
 pub use api::{Administrator, Api};
 pub use digest::KeyDigest;
-pub use elsewhere::Elsewhere;
+pub use elsewhere::{Elsewhere, NoResponse, PendingResponse};
 pub use renditions::Renditions;
 pub use viewers::Viewers;

@@ -3,13 +3,13 @@
 
 use std::{
     error::Error,
+    io,
     path::{Path, PathBuf},
-    pin::Pin,
     time::Duration,
 };
 
 use bytes::Bytes;
-use control_api::Elsewhere;
+use control_api::{Elsewhere, NoResponse, PendingResponse};
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
@@ -35,55 +35,54 @@ impl Older {
         Self { socket: socket.into() }
     }
 
-    /// Sends one request.
+    /// Sends one request on a new connection.
     ///
     /// # Errors
-    /// The process has ended, or its response is invalid or larger than [`MAX_BYTES`].
-    async fn send(
-        &self,
-        request: Request<()>,
-    ) -> Result<Response<Bytes>, Box<dyn Error + Send + Sync>> {
-        let stream = UnixStream::connect(&self.socket).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    /// [`NoResponse::Gone`] if nobody listens on the socket. [`NoResponse::Faulty`] if the
+    /// connection fails, or the response is invalid or larger than [`MAX_BYTES`].
+    async fn send(&self, request: Request<()>) -> Result<Response<Bytes>, NoResponse> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|err| match err.kind() {
+            // A process removes its socket when it ends; nobody listens on that of a killed one.
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => NoResponse::Gone,
+            _ => faulty(&err),
+        })?;
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|err| faulty(&err))?;
         let mut request = request.map(|()| Empty::<Bytes>::new());
         // A request of HTTP/1.1 needs a Host (RFC 9112 3.2), and the original one may be of HTTP/2.
         let host = HeaderValue::from_static("localhost");
         request.headers_mut().insert(header::HOST, host);
-        let answer = async {
-            let (head, body) = sender.send_request(request).await?.into_parts();
-            let body = Limited::new(body, MAX_BYTES).collect().await?;
-            Ok(Response::from_parts(head, body.to_bytes()))
+        let response = async {
+            let response = sender.send_request(request).await.map_err(|err| faulty(&err))?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, MAX_BYTES).collect().await;
+            Ok(Response::from_parts(head, body.map_err(|err| faulty(&*err))?.to_bytes()))
         };
         // The connection future transfers the response, and ends with it.
-        tokio::pin!(connection, answer);
+        tokio::pin!(connection, response);
         tokio::select! {
-            answer = &mut answer => answer,
+            response = &mut response => response,
             ended = &mut connection => match ended {
-                Ok(()) => answer.await,
-                Err(err) => Err(err.into()),
+                Ok(()) => response.await,
+                Err(err) => Err(faulty(&err)),
             },
         }
     }
 }
 
+/// Logs a fault. At level debug, because each request of a client may cause one.
+fn faulty(err: &dyn Error) -> NoResponse {
+    debug!(%err, "the old process does not respond");
+    NoResponse::Faulty
+}
+
 impl Elsewhere for Older {
-    fn ask(
-        &self,
-        request: Request<()>,
-    ) -> Pin<Box<dyn Future<Output = Option<Response<Bytes>>> + Send + '_>> {
+    fn ask(&self, request: Request<()>) -> PendingResponse<'_> {
         Box::pin(async move {
-            match timeout(LIMIT, self.send(request)).await {
-                Ok(Ok(answer)) => Some(answer),
-                // Usually the process has ended as expected.
-                Ok(Err(err)) => {
-                    debug!(%err, "the old process does not respond");
-                    None
-                }
-                Err(_) => {
-                    debug!(limit_s = LIMIT.as_secs(), "the old process does not respond in time");
-                    None
-                }
-            }
+            timeout(LIMIT, self.send(request)).await.unwrap_or_else(|_| {
+                debug!(limit_s = LIMIT.as_secs(), "the old process does not respond in time");
+                Err(NoResponse::Late)
+            })
         })
     }
 }
@@ -110,7 +109,7 @@ mod tests {
         let path = env::temp_dir().join(format!("streamforge-older-{}.sock", process::id()));
         let _ = fs::remove_file(&path);
         let older = Older::at(&path);
-        assert!(older.ask(request()).await.is_none());
+        assert_eq!(older.ask(request()).await.unwrap_err(), NoResponse::Gone);
         let listener = UnixListener::bind(&path).unwrap();
         let serve = async {
             let (mut stream, _) = listener.accept().await.unwrap();
@@ -132,7 +131,19 @@ mod tests {
             "{asked}"
         );
         drop(listener);
-        assert!(older.ask(request()).await.is_none());
+        assert_eq!(older.ask(request()).await.unwrap_err(), NoResponse::Gone);
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_process_that_closes_without_a_response_is_not_said_to_be_gone() {
+        let path = env::temp_dir().join(format!("streamforge-closing-{}.sock", process::id()));
+        let _ = fs::remove_file(&path);
+        let older = Older::at(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        let close = async { drop(listener.accept().await.unwrap()) };
+        let (response, ()) = tokio::join!(older.ask(request()), close);
+        assert_eq!(response.unwrap_err(), NoResponse::Faulty);
         fs::remove_file(&path).unwrap();
     }
 }

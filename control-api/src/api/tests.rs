@@ -1,5 +1,4 @@
 use std::{
-    pin::Pin,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -19,7 +18,10 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use super::{Administrator, Api};
-use crate::{Elsewhere, KeyDigest, Renditions, Viewers, renditions::Doing, viewers::Count};
+use crate::{
+    Elsewhere, KeyDigest, NoResponse, PendingResponse, Renditions, Viewers, renditions::Doing,
+    viewers::Count,
+};
 
 const TOKEN: &str = "a-random-token";
 
@@ -422,15 +424,27 @@ fn assert_refers(document: &Value, value: &Value) {
 struct Before(Router);
 
 impl Elsewhere for Before {
-    fn ask(
-        &self,
-        request: Request<()>,
-    ) -> Pin<Box<dyn Future<Output = Option<Response<Bytes>>> + Send + '_>> {
+    fn ask(&self, request: Request<()>) -> PendingResponse<'_> {
         let (router, request) = (self.0.clone(), request.map(|()| Body::empty()));
         Box::pin(async move {
-            let (head, body) = router.oneshot(request).await.ok()?.into_parts();
-            Some(Response::from_parts(head, body.collect().await.ok()?.to_bytes()))
+            let (head, body) = router.oneshot(request).await.unwrap().into_parts();
+            Ok(Response::from_parts(head, body.collect().await.unwrap().to_bytes()))
         })
+    }
+}
+
+/// Another process that has the same result for every request.
+#[derive(Clone, Copy)]
+struct Always(Result<StatusCode, NoResponse>);
+
+impl Elsewhere for Always {
+    fn ask(&self, _: Request<()>) -> PendingResponse<'_> {
+        let response = |status| {
+            let mut response = Response::new(Bytes::from_static(b"no JSON"));
+            *response.status_mut() = status;
+            response
+        };
+        Box::pin(async move { self.0.map(response) })
     }
 }
 
@@ -528,6 +542,64 @@ async fn an_older_process_is_not_told_by_whom_this_one_does_not_know_and_its_ref
     assert_eq!(before.broadcasts().len(), 1);
 }
 
+#[tokio::test]
+async fn a_broadcast_that_continues_in_the_older_process_is_no_success() {
+    let (here, before) = (hub(), hub());
+    let (_newer, _older) = (publish(&here, "both"), publish(&before, "both"));
+    let router = following(&here, &before, "the-token-of-before");
+    let authorization = format!("Bearer {TOKEN}");
+    // The second time there is no broadcast here.
+    for _ in 0..2 {
+        let (status, _, body) =
+            delete(router.clone(), "/api/v1/streams/both", Some(&authorization)).await;
+        assert_eq!(status, StatusCode::FORBIDDEN);
+        assert_problem(status, &serde_json::from_slice(&body).unwrap());
+        assert_eq!((here.broadcasts().len(), before.broadcasts().len()), (0, 1));
+    }
+    // The other token is of no interest for channels that the older process does not have.
+    let _here = publish(&here, "here");
+    for (channel, expected) in [("here", StatusCode::NO_CONTENT), ("nobody", StatusCode::NOT_FOUND)]
+    {
+        let path = format!("/api/v1/streams/{channel}");
+        let (status, ..) = delete(router.clone(), &path, Some(&authorization)).await;
+        assert_eq!(status, expected, "{channel}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_response_of_the_older_process_its_broadcast_is_not_said_to_be_gone() {
+    for (response, expected) in [
+        (Err(NoResponse::Gone), None),
+        (Ok(StatusCode::NOT_FOUND), None),
+        (Err(NoResponse::Late), Some(StatusCode::GATEWAY_TIMEOUT)),
+        (Ok(StatusCode::GATEWAY_TIMEOUT), Some(StatusCode::GATEWAY_TIMEOUT)),
+        (Err(NoResponse::Faulty), Some(StatusCode::BAD_GATEWAY)),
+        (Ok(StatusCode::BAD_GATEWAY), Some(StatusCode::BAD_GATEWAY)),
+        (Ok(StatusCode::INTERNAL_SERVER_ERROR), Some(StatusCode::BAD_GATEWAY)),
+        (Ok(StatusCode::UNAUTHORIZED), Some(StatusCode::BAD_GATEWAY)),
+    ] {
+        let here = hub();
+        let producer = publish(&here, "here");
+        let administrator = Administrator::new(Some(KeyDigest::of(TOKEN)));
+        let (viewers, renditions) = (Arc::new(SomeViewers), Arc::new(SomeRenditions));
+        let api = Api::new(here.clone(), viewers, renditions, administrator);
+        let router = api.beside(Arc::new(Always(response))).router();
+        let authorization = format!("Bearer {TOKEN}");
+        let ended = delete(router.clone(), "/api/v1/streams/here", Some(&authorization)).await.0;
+        assert_eq!(ended, expected.unwrap_or(StatusCode::NO_CONTENT), "{response:?}");
+        assert!(here.broadcasts().is_empty(), "it has ended here all the same");
+        // Its publisher has left.
+        drop(producer);
+        let ended = delete(router.clone(), "/api/v1/streams/here", Some(&authorization)).await.0;
+        assert_eq!(ended, expected.unwrap_or(StatusCode::NOT_FOUND), "{response:?}");
+        let request = Request::get("/api/v1/streams/here").body(Body::empty()).unwrap();
+        let shown = ask(router.clone(), request).await.0;
+        assert_eq!(shown, expected.unwrap_or(StatusCode::NOT_FOUND), "{response:?}");
+        // A list has at least the streams of this process.
+        assert_eq!(read(&router, "/api/v1/streams").await["streams"], serde_json::json!([]));
+    }
+}
+
 async fn document() -> Value {
     get(&hub(), "/api/v1/openapi.json").await.1
 }
@@ -555,7 +627,7 @@ async fn the_description_names_exactly_what_is_served() {
     let delete = &paths["/api/v1/streams/{channel}"]["delete"];
     let statuses: Vec<&str> =
         delete["responses"].as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(statuses, ["204", "401", "403", "404", "412"]);
+    assert_eq!(statuses, ["204", "401", "403", "404", "412", "502", "504"]);
     assert!(delete["security"][0].get("administrator").is_some());
     assert_eq!(document["components"]["securitySchemes"]["administrator"]["scheme"], "bearer");
 }
