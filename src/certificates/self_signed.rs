@@ -22,20 +22,33 @@ const LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// Start of the validity before the creation, because clocks differ.
 const BEFORE: Duration = Duration::from_secs(86_400);
 
-/// The files under `data_dir`, created if they are missing or the certificate has expired. A broken
-/// pair is not replaced, so that the operator can examine it.
+/// The files under `data_dir`. A new pair is created if a file is missing, the two do not match, or
+/// the certificate has expired. A file that cannot be read or parsed is not replaced, so that the
+/// operator can examine it.
 pub(crate) fn keep(data_dir: &Path) -> Result<Files, Error> {
     let folder = data_dir.join("tls");
     let files = Files { cert: folder.join("self-signed.pem"), key: folder.join("self-signed.key") };
-    let there = files.cert.exists() && files.key.exists();
-    let over = there && files.load()?.facts.left(SystemTime::now()).is_none();
-    if !there || over {
+    if !is_usable(&files)? {
         make(&folder, &files)
             .map_err(|source| Error::NotMade { folder: folder.clone(), source })?;
         info!(cert = %files.cert.display(), "self-signed certificate created, which browsers do \
                                              not trust");
     }
     Ok(files)
+}
+
+/// Whether the pair exists, matches, and has not expired.
+fn is_usable(files: &Files) -> Result<bool, Error> {
+    if !(files.cert.exists() && files.key.exists()) {
+        return Ok(false);
+    }
+    match files.load() {
+        Ok(loaded) => Ok(loaded.facts.left(SystemTime::now()).is_some()),
+        // The files are replaced one after the other. A process or a machine that ends in between
+        // leaves one of each pair.
+        Err(Error::Mismatch { source: rustls::Error::InconsistentKeys(_), .. }) => Ok(false),
+        Err(err) => Err(err),
+    }
 }
 
 /// Creates a pair for `localhost`, its addresses and the host's name.
@@ -58,8 +71,7 @@ fn make(folder: &Path, files: &Files) -> Result<(), NotMade> {
     let certificate = params.self_signed(&key)?;
 
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    // The key first: if the daemon ends between the first two writes, the certificate is missing
-    // and a new pair is created.
+    // A pair of which only one file is written is created again, see `is_usable`.
     write(&files.key, 0o600, key.serialize_pem().as_bytes())?;
     write(&files.cert, 0o644, certificate.pem().as_bytes())?;
     Ok(())

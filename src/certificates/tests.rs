@@ -143,3 +143,21 @@ fn a_self_signed_certificate_is_made_once_and_kept_where_nobody_else_reads_it() 
     keep_self_signed(&data_dir).unwrap();
     assert_ne!(fs::read_to_string(&files.key).unwrap(), old.1);
 }
+
+#[test]
+fn a_self_signed_pair_of_which_one_file_was_replaced_is_made_again() {
+    let folder = Folder::new("half-replaced");
+    let files = keep_self_signed(&folder.0).unwrap();
+    let next = make("localhost", 2199);
+    for (file, content) in [(&files.key, &next.1), (&files.cert, &next.0)] {
+        fs::write(file, content).unwrap();
+        files.load().unwrap_err();
+        assert_eq!(keep_self_signed(&folder.0).unwrap(), files);
+        files.load().unwrap();
+        assert_ne!(&fs::read_to_string(file).unwrap(), content);
+    }
+    // A file that is no certificate or key is left for the operator.
+    fs::write(&files.key, "nothing").unwrap();
+    keep_self_signed(&folder.0).unwrap_err();
+    assert_eq!(fs::read_to_string(&files.key).unwrap(), "nothing");
+}
