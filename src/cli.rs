@@ -7,7 +7,10 @@ use transcoder::protocol::Encoder;
 
 use crate::{
     check,
-    config::{self, Loaded},
+    config::{
+        self,
+        source::{self, Loaded},
+    },
     logs, serve,
 };
 
@@ -101,11 +104,11 @@ pub(crate) enum Error {
 
 impl Configured {
     fn file(&self) -> Option<PathBuf> {
-        self.config.clone().or_else(config::default_file)
+        self.config.clone().or_else(source::default_file)
     }
 
     fn load(&self) -> Result<Loaded, config::Error> {
-        config::load(self.file().as_deref(), env::vars_os())
+        source::load(self.file().as_deref(), env::vars_os())
     }
 }
 

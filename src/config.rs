@@ -4,7 +4,7 @@
 
 mod error;
 mod ladder;
-mod source;
+pub(crate) mod source;
 mod within;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -21,7 +21,6 @@ use crate::{
 pub(crate) use error::Error;
 use error::KeyError;
 pub(crate) use ladder::Ladder;
-pub(crate) use source::{Loaded, default_file, load};
 use within::Within;
 
 /// All settings. `conf/streamforge.toml` describes the effect and the costs of each key; the

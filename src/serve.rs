@@ -6,6 +6,7 @@ mod error;
 mod parts;
 mod reload;
 mod retire;
+mod retirement;
 mod start;
 
 use std::{
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    config::Loaded,
+    config::source::Loaded,
     handover::{Launch, Predecessor, Successor},
     logs,
     notify::{self, Pulse},
@@ -35,7 +36,7 @@ use crate::{
 pub(crate) use error::Error;
 use parts::{Part, Parts};
 use reload::Reloadable;
-use retire::Retirement;
+use retirement::Retirement;
 
 /// Interval at which the hub's clock advances.
 const TICK: Duration = Duration::from_millis(100);

@@ -5,8 +5,8 @@ use std::{
 };
 
 use super::{
-    Config, Error, Loaded, Policy,
-    source::{parse, settings},
+    Config, Error, Policy,
+    source::{Loaded, load, parse, settings},
 };
 
 fn read(text: &str) -> Result<Config, Error> {
@@ -40,7 +40,7 @@ fn every_shipped_file_is_right() {
     let files = fs::read_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("conf")).unwrap();
     let mut count = 0;
     for file in files.map(|file| file.unwrap().path()).filter(|path| path.is_file()) {
-        super::load(Some(&file), []).unwrap_or_else(|err| panic!("{err}"));
+        load(Some(&file), []).unwrap_or_else(|err| panic!("{err}"));
         count += 1;
     }
     assert!(count >= 2);

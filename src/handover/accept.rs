@@ -16,7 +16,7 @@ use media_core::hub::Numbers;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::{Error, channel::Channel, message::Message};
+use super::{channel::Channel, error::Error, message::Message};
 use crate::sockets::{Any, Open, Purpose};
 
 /// Time limit for the sockets; the old process sends all at once.

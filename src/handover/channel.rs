@@ -18,7 +18,7 @@ use rustix::{
 use tokio::{io::Interest, net::UnixDatagram};
 
 use super::{
-    Error,
+    error::Error,
     message::{MAX_BYTES, Message},
 };
 

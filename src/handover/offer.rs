@@ -20,12 +20,14 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    Error, FLAG,
     channel::Channel,
+    error::Error,
     message::{Message, Note},
 };
 use crate::sockets::{Any, Sockets};
 
+/// The hidden flag of `serve`: take over from the process at the other end of standard input.
+pub(crate) const FLAG: &str = "--take-over";
 /// Time limit for the new process, which first tests encoders for some seconds.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Time from the close of its socket to the end of the process.

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use crate::{
     certificates::Certificates,
-    config::{self, Loaded},
+    config::source::{self, Loaded},
     publish::Publishers,
 };
 
@@ -37,7 +37,7 @@ impl Reloadable {
         if let Some(access_log) = &self.access_log {
             access_log.reopen();
         }
-        let newer = match config::load(self.file.as_deref(), env::vars_os()) {
+        let newer = match source::load(self.file.as_deref(), env::vars_os()) {
             Ok(newer) => newer,
             Err(err) => {
                 warn!(%err, "invalid configuration: nothing was changed");
@@ -83,7 +83,7 @@ impl Reloadable {
         }
         // Only rights are applied: a publisher that drains must not outlive the withdrawal of its
         // key.
-        match config::load(self.file.as_deref(), env::vars_os()) {
+        match source::load(self.file.as_deref(), env::vars_os()) {
             Ok(newer) => {
                 let withdrawn = self.publishers.reload(&newer.config.publish);
                 self.administrator.set(newer.config.api.administrator());

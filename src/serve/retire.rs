@@ -1,29 +1,15 @@
 //! Draining: a new process takes the listeners; this one keeps its publishers until they
 //! disconnect, and serves its broadcasts to the new one on a Unix socket.
 
-use std::{
-    fs::{self, DirBuilder, Permissions},
-    io,
-    os::unix::{
-        fs::{DirBuilderExt, PermissionsExt},
-        net::UnixListener,
-    },
-    path::{Path, PathBuf},
-    process,
-    sync::Arc,
-    time::Duration,
-};
+use std::time::Duration;
 
-use http_server::Server;
 use media_core::hub::Numbers;
-use origin_http::Router;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Daemon, Part, Signals, Why, error::Kept};
 use crate::{
-    config::Config,
     handover::{Launch, Successor, Word},
     notify,
     signals::Signal,
@@ -38,61 +24,6 @@ const DISCONTINUITIES: u64 = 8;
 /// Media sequence numbers beyond one a second that they may still use: the publisher's lead over
 /// the clock, and the hub's burst of marks.
 const NUMBERS: u64 = 16;
-
-/// The resources for draining.
-pub(super) struct Retirement {
-    /// Limits of the local server: those of the HTTP listener.
-    http: http_server::Config,
-    /// The same responses as for players.
-    router: Arc<Router>,
-    /// Specific to this process.
-    socket: PathBuf,
-    /// Maximum time for which publishers are kept.
-    drain: Duration,
-    /// A discontinuity sequence that players of the previous process may have seen.
-    discontinuities: u64,
-}
-
-impl Retirement {
-    /// The resources of this process. Nothing is opened before a hand-over.
-    pub(super) fn new(config: &Config, router: Arc<Router>, discontinuities: u64) -> Self {
-        Self {
-            http: config.http.server(&config.https),
-            router,
-            socket: config.data_dir.join("handover").join(format!("{}.sock", process::id())),
-            drain: config.upgrade.drain(),
-            discontinuities,
-        }
-    }
-
-    /// A server of this process' broadcasts for the new process.
-    fn local_server(&self) -> io::Result<Server<Router>> {
-        let sockets = http_server::Sockets {
-            local: vec![listen(&self.socket)?],
-            ..http_server::Sockets::default()
-        };
-        let (router, metrics) = (Arc::clone(&self.router), self.router.metrics().server.clone());
-        Server::new(self.http.clone(), sockets, None, router, metrics)
-    }
-
-    /// Removes the socket file.
-    pub(super) fn clean_up(&self) {
-        // It exists only if this process has tried to hand over.
-        let _ = fs::remove_file(&self.socket);
-    }
-}
-
-/// A socket that is accessible only to this user.
-fn listen(path: &Path) -> io::Result<UnixListener> {
-    if let Some(folder) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    // From an older process with the same process id.
-    let _ = fs::remove_file(path);
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, Permissions::from_mode(0o600))?;
-    Ok(listener)
-}
 
 impl Daemon {
     /// Starts a new process and hands it the listeners. It serves when this returns.

@@ -20,7 +20,7 @@ use super::{
     error::Error,
     parts::{Part, Parts},
     reload::Reloadable,
-    retire::Retirement,
+    retirement::Retirement,
     tick,
 };
 use crate::{
