@@ -221,8 +221,9 @@ fn lay_over(table: &mut Table, over: Table) {
 
 /// The error with its line and the key in that line; values are omitted, because some are secret.
 fn at_line(file: &Path, text: &str, err: &toml::de::Error) -> Error {
-    let before = &text[..err.span().map_or(0, |span| span.start.min(text.len()))];
-    let line = before.matches('\n').count() + 1;
+    // Counted in bytes, because the parser's position need not be at the start of a character.
+    let before = err.span().map_or(0, |span| span.start);
+    let line = text.bytes().take(before).filter(|&byte| byte == b'\n').count() + 1;
     let key =
         text.lines().nth(line - 1).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim());
     let key = key.map_or(String::new(), |key| format!("{key}: "));
