@@ -32,6 +32,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::blocking;
 pub(crate) use error::Error;
 pub(crate) use facts::Facts;
 pub(crate) use files::{Files, Loaded};
@@ -150,9 +151,10 @@ impl Certificates {
                 () = stop.cancelled() => return,
             }
             let own = Arc::clone(&self);
-            // The files may be on a disk that hangs.
-            if tokio::task::spawn_blocking(move || own.look_again()).await.is_err() {
-                return;
+            // The files may be on a disk that hangs, for which a stop does not wait.
+            tokio::select! {
+                () = blocking::run(move || own.look_again()) => {}
+                () = stop.cancelled() => return,
             }
         }
     }

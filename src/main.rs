@@ -7,10 +7,11 @@
 //! - `sockets`: the listening sockets. `certificates`: the TLS certificate. `handover`: the
 //!   hand-over to another process without interruption.
 //! - `signals`, `notify`: the operator and the service manager. `limits`: limits of the machine.
-//!   `check`: whether the daemon would run.
+//!   `check`: whether the daemon would run. `blocking`: work that may block.
 
 #![forbid(unsafe_code)]
 
+mod blocking;
 mod certificates;
 mod check;
 mod cli;

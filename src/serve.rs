@@ -172,41 +172,38 @@ impl Daemon {
     /// Handles signals until another process serves, or this one must stop.
     async fn serve(&mut self, signals: &mut Signals, launch: &Launch) -> Result<Successor, Why> {
         loop {
-            tokio::select! {
-                signal = signals.next() => match signal {
-                    stop @ (Signal::Terminate | Signal::Interrupt) => {
-                        info!(signal = %stop, grace_s = GRACE.as_secs(), "stopping");
-                        return Err(Why::Told);
-                    }
-                    Signal::Reload => {
-                        notify::reloading();
-                        self.reloadable.reload();
-                        if let Some(predecessor) = &self.predecessor {
-                            // The old process authorises its publishers by the keys that it has
-                            // read.
-                            predecessor.reload().await;
-                        }
-                        notify::ready();
-                    }
-                    Signal::Upgrade => {
-                        // A stop does not wait for the new process, which tests encoders for some
-                        // seconds.
-                        let upgraded = tokio::select! {
-                            upgraded = self.hand_over(launch) => upgraded,
-                            signal = signals.next_stop() => {
-                                info!(%signal, grace_s = GRACE.as_secs(), "stopping");
-                                return Err(Why::Told);
-                            }
-                        };
-                        match upgraded {
-                            Ok(successor) => return Ok(successor),
-                            Err(why) => warn!(%why, "upgrade failed: this process continues"),
-                        }
-                    }
-                },
+            let signal = tokio::select! {
+                signal = signals.next() => signal,
                 part = self.parts.any_ended() => return Err(Why::APart(part)),
+            };
+            // A stop waits neither for files on a disk that hangs nor for a new process, which
+            // tests encoders for some seconds. Other signals are handled one after the other.
+            let handled = match signal {
+                Signal::Terminate | Signal::Interrupt => Err(signal),
+                Signal::Reload => signals.run_until_stop(self.reload()).await.map(|()| None),
+                Signal::Upgrade => signals.run_until_stop(self.hand_over(launch)).await.map(Some),
+            };
+            match handled {
+                Ok(None) => {}
+                Ok(Some(Ok(successor))) => return Ok(successor),
+                Ok(Some(Err(why))) => warn!(%why, "upgrade failed: this process continues"),
+                Err(stop) => {
+                    info!(signal = %stop, grace_s = GRACE.as_secs(), "stopping");
+                    return Err(Why::Told);
+                }
             }
         }
+    }
+
+    /// Reloads the configuration, here and in the old process, which authorises its publishers by
+    /// the keys that it has read.
+    async fn reload(&mut self) {
+        notify::reloading();
+        self.reloadable.reload().await;
+        if let Some(predecessor) = &self.predecessor {
+            predecessor.reload().await;
+        }
+        notify::ready();
     }
 
     /// Stops all parts in the order of the data flow: publishers, broadcasts, requests, the rest.
@@ -257,7 +254,7 @@ impl Daemon {
         if let Some(edge) = &self.edge {
             edge.stop().await;
         }
-        self.retirement.clean_up();
+        self.retirement.clean_up().await;
         if let Some(predecessor) = &self.predecessor {
             predecessor.gone().await;
         }

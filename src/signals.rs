@@ -1,6 +1,6 @@
 //! The signals that the daemon handles.
 
-use std::{fmt, io, mem};
+use std::{fmt, io};
 
 use tokio::signal::unix::{self, SignalKind, signal};
 
@@ -15,13 +15,6 @@ pub(crate) enum Signal {
     Reload,
     /// SIGUSR2: hand over to a new process.
     Upgrade,
-}
-
-impl Signal {
-    /// Whether it requests a stop.
-    pub(crate) fn is_stop(self) -> bool {
-        matches!(self, Self::Terminate | Self::Interrupt)
-    }
 }
 
 impl fmt::Display for Signal {
@@ -46,8 +39,6 @@ pub(crate) struct Signals {
     hangup: unix::Signal,
     /// SIGUSR2, as for nginx.
     user: unix::Signal,
-    /// A [`Signal::Reload`] that arrived while only a stop was awaited.
-    reload_is_due: bool,
 }
 
 impl Signals {
@@ -58,20 +49,12 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             user: signal(SignalKind::user_defined2())?,
-            reload_is_due: false,
         })
     }
 
-    /// The next signal. Cancel-safe.
+    /// The next signal. Cancel-safe, as tokio's `recv` is: a signal that is not received stays
+    /// pending, and counts once however often it arrives.
     pub(crate) async fn next(&mut self) -> Signal {
-        if mem::take(&mut self.reload_is_due) {
-            return Signal::Reload;
-        }
-        self.come().await
-    }
-
-    /// The next signal that arrives. Cancel-safe, as tokio's `recv` is.
-    async fn come(&mut self) -> Signal {
         tokio::select! {
             _ = self.terminate.recv() => Signal::Terminate,
             _ = self.interrupt.recv() => Signal::Interrupt,
@@ -80,16 +63,25 @@ impl Signals {
         }
     }
 
-    /// The next signal that requests a stop. Cancel-safe. [`Signal::Reload`] is kept for
-    /// [`Signals::next`]; [`Signal::Upgrade`] is ignored.
+    /// The next signal that requests a stop; the others stay pending. Cancel-safe.
     pub(crate) async fn next_stop(&mut self) -> Signal {
-        loop {
-            match self.come().await {
-                Signal::Reload => self.reload_is_due = true,
-                signal if signal.is_stop() => return signal,
-                // An upgrade is ignored, because a stop or another upgrade is under way.
-                _ => {}
-            }
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::Terminate,
+            _ = self.interrupt.recv() => Signal::Interrupt,
+        }
+    }
+
+    /// Runs `work` until it ends, or until a signal requests a stop. The others stay pending.
+    ///
+    /// # Errors
+    /// The signal; `work` is dropped.
+    pub(crate) async fn run_until_stop<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Signal> {
+        tokio::select! {
+            result = work => Ok(result),
+            stop = self.next_stop() => Err(stop),
         }
     }
 }
@@ -106,17 +98,22 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_reload_that_comes_while_a_stop_is_waited_for_is_acted_on_once_afterwards() {
+    async fn a_signal_that_comes_while_a_stop_is_waited_for_is_acted_on_once_afterwards() {
         let (mut signals, mut witness) = (Signals::listen().unwrap(), Signals::listen().unwrap());
-        kill_process(getpid(), process::Signal::HUP).unwrap();
-        assert_eq!(witness.next().await, Signal::Reload);
         let mut cx = Context::from_waker(Waker::noop());
-        for _ in 0..2 {
-            let stop = pin!(signals.next_stop());
-            assert_eq!(stop.poll(&mut cx), Poll::Pending);
+        for (sent, expected) in
+            [(process::Signal::HUP, Signal::Reload), (process::Signal::USR2, Signal::Upgrade)]
+        {
+            kill_process(getpid(), sent).unwrap();
+            assert_eq!(witness.next().await, expected);
+            for _ in 0..2 {
+                let stop = pin!(signals.next_stop());
+                assert_eq!(stop.poll(&mut cx), Poll::Pending);
+            }
+            assert_eq!(signals.run_until_stop(async { 1 }).await, Ok(1));
+            assert_eq!(signals.next().await, expected);
+            let again = pin!(signals.next());
+            assert_eq!(again.poll(&mut cx), Poll::Pending);
         }
-        assert_eq!(signals.next().await, Signal::Reload);
-        let again = pin!(signals.next());
-        assert_eq!(again.poll(&mut cx), Poll::Pending);
     }
 }

@@ -8,8 +8,12 @@ use origin_http::AccessLog;
 use tracing::{info, warn};
 
 use crate::{
+    blocking,
     certificates::Certificates,
-    config::source::{self, Loaded},
+    config::{
+        self,
+        source::{self, Loaded},
+    },
     publish::Publishers,
 };
 
@@ -30,14 +34,15 @@ pub(super) struct Reloadable {
 }
 
 impl Reloadable {
-    /// Reloads the configuration and applies it. The result is logged.
-    pub(super) fn reload(&mut self) {
+    /// Reloads the configuration and applies it. The result is logged. If the future is dropped, a
+    /// certificate may still be replaced.
+    pub(super) async fn reload(&mut self) {
         // First, because the file may have been moved even if the configuration is invalid
         // (logrotate(8)).
         if let Some(access_log) = &self.access_log {
             access_log.reopen();
         }
-        let newer = match source::load(self.file.as_deref(), env::vars_os()) {
+        let newer = match self.load().await {
             Ok(newer) => newer,
             Err(err) => {
                 warn!(%err, "invalid configuration: nothing was changed");
@@ -58,9 +63,9 @@ impl Reloadable {
         // The files may have changed although their names are the same. This is the last step that
         // can fail: the previous certificate then stays in use.
         let shown = newer.config.certificate().and(running.config.certificate());
-        if let (Some(certificates), Some(certificate)) = (&self.certificates, shown) {
-            let taken = certificate.files().and_then(|files| certificates.reload(files));
-            if let Err(err) = taken {
+        if let (Some(certificates), Some(certificate)) = (self.certificates.clone(), shown) {
+            let reload = move || certificates.reload(certificate.files()?);
+            if let Err(err) = blocking::run(reload).await {
                 warn!(%err, "invalid certificate: nothing was changed");
                 return;
             }
@@ -77,13 +82,13 @@ impl Reloadable {
     /// Applies the part that concerns a draining process: the rights to publish and to administer,
     /// and the access log. The rest of a newer configuration is for the new process, whose version
     /// may have more keys.
-    pub(super) fn reload_rights(&mut self) {
+    pub(super) async fn reload_rights(&self) {
         if let Some(access_log) = &self.access_log {
             access_log.reopen();
         }
         // Only rights are applied: a publisher that drains must not outlive the withdrawal of its
         // key.
-        match source::load(self.file.as_deref(), env::vars_os()) {
+        match self.load().await {
             Ok(newer) => {
                 let withdrawn = self.publishers.reload(&newer.config.publish);
                 self.administrator.set(newer.config.api.administrator());
@@ -94,6 +99,12 @@ impl Reloadable {
                              unchanged")
             }
         }
+    }
+
+    /// Reads the configuration, which may be on a disk that hangs.
+    async fn load(&self) -> Result<Loaded, config::Error> {
+        let file = self.file.clone();
+        blocking::run(move || source::load(file.as_deref(), env::vars_os())).await
     }
 
     /// Whether a changed setting takes effect when it is adopted.

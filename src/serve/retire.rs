@@ -32,9 +32,7 @@ impl Daemon {
     /// Why it failed; this process is unchanged.
     pub(super) async fn hand_over(&mut self, launch: &Launch) -> Result<Successor, Kept> {
         info!("handing over to a new process");
-        let server = self.retirement.local_server();
-        let server = server
-            .map_err(|source| Kept::Local { socket: self.retirement.socket.clone(), source })?;
+        let server = self.retirement.local_server().await?;
         // Started before the new process, which fetches from it as soon as it serves.
         self.parts.start(Part::Local, |stop| server.serve(CancellationToken::new(), stop));
         // Players compare these numbers across both processes (RFC 8216bis 4.4.3.2, 4.4.3.3), so
@@ -50,7 +48,7 @@ impl Daemon {
         // The listeners are this process' own again, so it serves as before.
         if handed.is_err() {
             self.parts.stop(Part::Local).await;
-            self.retirement.clean_up();
+            self.retirement.clean_up().await;
         }
         Ok(handed?)
     }
@@ -78,9 +76,15 @@ impl Daemon {
         self.parts.may_end(&[Part::Http, Part::Rtmp]);
         self.retire.cancel();
         self.sockets = Sockets::default();
+        let stopping = |signal: Signal| {
+            info!(%signal, "stopping while draining");
+            Why::Told
+        };
         // The new process uses the present configuration, so publishers that it does not authorise
         // must not stay.
-        self.reloadable.reload_rights();
+        if let Err(stop) = signals.run_until_stop(self.reloadable.reload_rights()).await {
+            return stopping(stop);
+        }
         // The new process has a test picture and an admin listener of its own.
         for part in [Part::Demo, Part::Admin] {
             self.parts.stop(part).await;
@@ -115,7 +119,10 @@ impl Daemon {
                 }
                 word = successor.word() => match word {
                     Word::Reload => {
-                        self.reloadable.reload_rights();
+                        let reload = self.reloadable.reload_rights();
+                        if let Err(stop) = signals.run_until_stop(reload).await {
+                            break stopping(stop);
+                        }
                         if let Some(predecessor) = predecessor {
                             predecessor.reload().await;
                         }
@@ -133,10 +140,7 @@ impl Daemon {
                     }
                 },
                 signal = signals.next() => match signal {
-                    stop @ (Signal::Terminate | Signal::Interrupt) => {
-                        info!(signal = %stop, "stopping while draining");
-                        break Why::Told;
-                    }
+                    Signal::Terminate | Signal::Interrupt => break stopping(signal),
                     // The signal is for the serving process, also if it arrived during the
                     // hand-over, because the log file may have been moved since the new process
                     // opened it. The new process notifies this one.

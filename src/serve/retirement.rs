@@ -17,7 +17,8 @@ use std::{
 use http_server::Server;
 use origin_http::Router;
 
-use crate::config::Config;
+use super::error::Kept;
+use crate::{blocking, config::Config};
 
 /// The resources for draining.
 pub(super) struct Retirement {
@@ -46,19 +47,24 @@ impl Retirement {
     }
 
     /// A server of this process' broadcasts for the new process.
-    pub(super) fn local_server(&self) -> io::Result<Server<Router>> {
-        let sockets = http_server::Sockets {
-            local: vec![listen(&self.socket)?],
-            ..http_server::Sockets::default()
-        };
+    ///
+    /// # Errors
+    /// [`Kept::Local`].
+    pub(super) async fn local_server(&self) -> Result<Server<Router>, Kept> {
+        let failed = |source| Kept::Local { socket: self.socket.clone(), source };
+        let socket = self.socket.clone();
+        let listener = blocking::run(move || listen(&socket)).await.map_err(failed)?;
+        let sockets =
+            http_server::Sockets { local: vec![listener], ..http_server::Sockets::default() };
         let (router, metrics) = (Arc::clone(&self.router), self.router.metrics().server.clone());
-        Server::new(self.http.clone(), sockets, None, router, metrics)
+        Server::new(self.http.clone(), sockets, None, router, metrics).map_err(failed)
     }
 
     /// Removes the socket file.
-    pub(super) fn clean_up(&self) {
+    pub(super) async fn clean_up(&self) {
+        let socket = self.socket.clone();
         // It exists only if this process has tried to hand over.
-        let _ = fs::remove_file(&self.socket);
+        let _ = blocking::run(move || fs::remove_file(socket)).await;
     }
 }
 

@@ -4,9 +4,16 @@ use crate::support::{
     daemon::{Daemon, Entry, Settings},
     http,
     media::PLAIN,
-    proc, publisher, rtmp,
+    proc, publisher, rtmp, wait_for,
 };
-use std::time::Duration;
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
 
 const KEYS: &str = "policy = \"keys\"\n\
                     keys = [{ channel = \"show\", key = \"first-key-of-show\" }, \
@@ -115,4 +122,84 @@ fn a_reload_in_the_middle_of_an_upgrade_is_done_by_the_new_process_after_it() {
         });
     }
     drop(publisher);
+}
+
+/// A configuration, the same as before.
+const OPEN: &[u8] = b"[publish]\npolicy = \"open\"\n";
+
+/// Makes the configuration file a pipe, whose readers wait for its content as on a disk that hangs.
+fn hang_configuration(daemon: &Daemon) {
+    let (config, pipe) = (configuration(daemon), daemon.workdir.path().join("pipe"));
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.is_ok_and(|status| status.success()), "mkfifo");
+    fs::rename(pipe, config).expect("another configuration file");
+}
+
+fn configuration(daemon: &Daemon) -> PathBuf {
+    daemon.workdir.path().join("streamforge.toml")
+}
+
+/// Waits until a process reads the pipe. Returns the other end; the reader waits until it is
+/// dropped.
+fn wait_for_reader(daemon: &Daemon) -> File {
+    wait_for("reader of the configuration", Duration::from_secs(10), || {
+        // O_NONBLOCK: this fails as long as the pipe has no reader.
+        let mut options = File::options();
+        options.write(true).custom_flags(0o4000).open(configuration(daemon)).ok()
+    })
+}
+
+#[track_caller]
+fn wait_for_line(daemon: &mut Daemon, words: &str, count: usize) {
+    daemon.process.wait_for_lines(words, Duration::from_secs(10), |lines| {
+        let found = lines.iter().filter(|line| line.contains(words)).count();
+        (found == count).then_some(())
+    });
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_configuration_on_a_disk_that_hangs() {
+    let mut daemon = Daemon::start(&Settings::default());
+    hang_configuration(&daemon);
+    proc::signal(daemon.main(), "HUP");
+    let _pipe = wait_for_reader(&daemon);
+    daemon.process.terminate();
+    // The grace period, and a little for a busy machine.
+    let status = daemon.process.wait(Duration::from_secs(12));
+    assert!(status.success(), "{status}: {}", daemon.process.stderr());
+}
+
+#[test]
+fn a_draining_process_does_not_wait_for_it_either() {
+    let mut daemon = Daemon::start(&Settings::default());
+    let publisher = rtmp::Client::publish(daemon.rtmp, "live", "show").expect("publishing is open");
+    daemon.upgrade();
+    wait_for_line(&mut daemon, "keys and tokens reloaded while draining", 1);
+    hang_configuration(&daemon);
+    proc::signal(daemon.main(), "HUP");
+    // The new process gets the content, and notifies the old one, which waits for it.
+    wait_for_reader(&daemon).write_all(OPEN).expect("the new process reads");
+    wait_for_line(&mut daemon, "configuration read again", 1);
+    let _pipe = wait_for_reader(&daemon);
+    daemon.process.terminate();
+    wait_for("end of the old process", Duration::from_secs(12), || {
+        (!daemon.process.is_running()).then_some(())
+    });
+    drop(publisher);
+}
+
+#[test]
+fn a_reload_that_is_requested_during_another_follows_it() {
+    let mut daemon = Daemon::start(&Settings::default());
+    hang_configuration(&daemon);
+    proc::signal(daemon.main(), "HUP");
+    let mut pipe = wait_for_reader(&daemon);
+    fs::remove_file(configuration(&daemon)).expect("the pipe's name");
+    daemon.configure(with_keys);
+    proc::signal(daemon.main(), "HUP");
+    pipe.write_all(OPEN).expect("the daemon reads");
+    drop(pipe);
+    wait_for_line(&mut daemon, "configuration read again", 2);
+    let refusal = rtmp::Client::publish(daemon.rtmp, "live", "open").expect_err("keys are needed");
+    assert!(refusal.description.contains("stream key"), "{refusal:?}");
 }
