@@ -27,9 +27,6 @@ AIOQUIC := tests/players/.venv/.requirements.txt
 # are cores (tests/integration/support/machine.rs).
 export RUST_TEST_THREADS ?= 20
 
-# The crates whose files have no circle of imports.
-CRATES := benches control-api http-server ingest-rtmp media-core net-core origin-http packager transcoder
-
 .PHONY: help run test test-daemon test-crates deb test-package packages test-packages tree-packages
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -43,7 +40,7 @@ test: export CLIPPY_ARGS := -D__CLIPPY_HACKERY__warnings
 test: test-packages $(PLAYERS) $(AIOQUIC)
 	cargo fmt --all --check
 	@scripts/language || true # a report: it never fails the build
-	@scripts/circles $(CRATES)
+	@scripts/circles
 	cargo test --workspace --all-targets --locked --no-run
 	@$(MAKE) --no-print-directory --jobs=2 test-daemon test-crates
 
