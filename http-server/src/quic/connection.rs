@@ -9,14 +9,14 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h3::error::{Code, ConnectionError};
 use net_core::{ConnectionLimit, Counted, Limit, Permit, limit::CLOSING_WAIT};
 use prometheus_client::metrics::gauge::Gauge;
 use quinn::{Incoming, ZeroRttAccepted};
 use tokio::{
     sync::{Notify, Semaphore},
-    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout, timeout_at},
+    time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at},
 };
 use tracing::{Instrument, Span, debug};
 
@@ -30,14 +30,17 @@ use crate::{
 use super::{
     exchanges::Exchanges,
     request::Requests,
-    send_order::Turns,
+    send_order::{PROBE, Turns},
+    settings::SEND_WINDOW,
     transport::{self, wire},
-    unidirectional,
+    unidirectional, varint,
 };
 
-/// Maximum time between the announcement of the shutdown and the last accepted request (RFC 9114
-/// 5.2): requests in transit arrive.
+/// Time in which a connection that closes for another delivers its last data, and in which a peer
+/// that permits no further stream is expected to have read a GOAWAY.
 const GRACE: Duration = Duration::from_millis(500);
+/// A stream type without a meaning, which peers ignore (RFC 9114 6.2.3: 0x1f * N + 0x21).
+const RESERVED: u64 = 0x21;
 
 /// The permits with which a connection begins.
 pub(super) struct Permits {
@@ -58,11 +61,11 @@ pub(super) struct CountedPermit {
 }
 
 impl CountedPermit {
+    /// Admits a connection of `address`, after an idle one has closed for it if the limit is
+    /// reached. Waits for at most [`CLOSING_WAIT`].
+    ///
     /// # Errors
     /// The limit that is reached.
-    /// Admits a connection of `address`, after an idle one has closed for it if the limit is
-    /// reached.
-    ///
     pub(super) async fn admit(
         limit: &Arc<ConnectionLimit>,
         address: IpAddr,
@@ -207,14 +210,17 @@ struct Connection<S> {
     last: Option<u64>,
 }
 
-/// The steps of a graceful shutdown (RFC 9114 5.2).
+/// The steps of a graceful shutdown (RFC 9114 5.2). Each begins when the peer has received the
+/// GOAWAY of the step before, however long it takes to read it: a peer that knows of no GOAWAY
+/// takes the end of the connection for the failure of a request that it has just sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// Requests are accepted, and no GOAWAY was sent.
     Serving,
-    /// The peer has been asked to reconnect elsewhere.
+    /// The peer has been asked to reconnect elsewhere. Requests are still accepted.
     Announced,
-    /// Requests from this stream on are not accepted.
+    /// Requests from this stream on are rejected. The connection closes when all others are
+    /// complete and the peer has received their responses and the GOAWAY.
     Last(u64),
 }
 
@@ -235,11 +241,13 @@ impl<S: Service> Connection<S> {
         let (context, quic, activity) = (&requests.context, &requests.quic, &requests.activity);
         let (config, metrics) = (&context.config, &context.metrics);
         let (write, idle) = (config.write, config.idle);
-        let mut established = pin!(timeout(config.first_byte, established));
+        let limit = self.admitted.is_none().then_some(limit);
+        let mut admission = pin!(admission(established, limit, peer, context));
         let mut handshake = Some(handshake);
         let mut look = interval_at(Instant::now() + write, write);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut grace = pin!(sleep(Duration::ZERO));
+        // Polled for the first time when the announcement has been sent.
+        let mut announced = pin!(async { timeout(write, received(quic)).await });
         let mut seen = (0, Instant::now());
         // Kept across iterations of the loop: beginning to wait takes a lock, and each request
         // takes an iteration.
@@ -277,52 +285,42 @@ impl<S: Service> Connection<S> {
                     }
                 },
                 request = quic.accept_bi() => match (request, self.stage) {
-                    (Ok((mut send, mut recv)), Stage::Last(limit))
-                        if u64::from(send.id()) >= limit =>
-                    {
-                        // The client may safely repeat the request elsewhere (RFC 9114 4.1.1). The
-                        // stream may have ended.
-                        let rejected = wire(Code::H3_REQUEST_REJECTED.value());
-                        let _ = (recv.stop(rejected), send.reset(rejected));
+                    (Ok((send, recv)), Stage::Last(limit)) if u64::from(send.id()) >= limit => {
+                        reject(send, recv);
                     }
                     (Ok((send, recv)), _) => self.h3.inner.conn.bring_request(send, recv),
                     (Err(err), _) => return debug!(%err, "connection ended"),
                 },
-                established = &mut established, if handshake.is_some() => {
+                admission = &mut admission, if handshake.is_some() => {
                     handshake = None;
-                    if established.is_err() {
-                        metrics.refuse(Reason::FirstByte);
-                        let code = Code::H3_GENERAL_PROTOCOL_ERROR;
-                        return self.close(code, b"quic handshake timed out");
-                    }
-                    if self.admitted.is_none() {
-                        match CountedPermit::admit(limit, peer.ip(), metrics).await {
-                            Ok(admitted) => {
-                                requests.exchanges.admit(admitted.permit.usage());
-                                self.admitted = Some(admitted);
-                            }
-                            Err(_) => {
-                                let code = Code::H3_EXCESSIVE_LOAD;
-                                return self.close(code, b"too many connections");
-                            }
+                    match admission {
+                        Ok(None) => {}
+                        Ok(Some(admitted)) => {
+                            requests.exchanges.admit(admitted.permit.usage());
+                            self.admitted = Some(admitted);
                         }
+                        Err((code, reason)) => return self.close(code, reason),
                     }
                 }
                 () = poll_fn(|cx| poll_closed(handshake.as_ref(), self.admitted.as_ref(), cx)) => {
                     debug!("closed while idle: connection limit reached");
                     // The peer may be slow, and no other connection waits for it.
+                    let is_established = handshake.is_none();
                     drop((handshake.take(), self.admitted.take()));
-                    return match farewells.try_acquire() {
-                        Ok(_farewell) => self.leave(GRACE).await,
-                        Err(_) => self.close(Code::H3_NO_ERROR, b"goodbye"),
+                    let Ok(_farewell) = farewells.try_acquire() else {
+                        return self.close(Code::H3_NO_ERROR, b"goodbye");
                     };
+                    // Requests in transit may be repeated elsewhere.
+                    if is_established {
+                        self.take_no_more().await;
+                    }
+                    return self.leave(GRACE).await;
                 }
                 // A peer whose handshake is incomplete would take the announcement for a failure.
                 () = &mut retired, if self.stage == Stage::Serving && handshake.is_none() => {
                     self.announce().await;
-                    grace.as_mut().reset(Instant::now() + (2 * quic.rtt()).min(GRACE));
                 }
-                () = &mut grace, if self.stage == Stage::Announced => self.take_no_more().await,
+                _ = &mut announced, if self.stage == Stage::Announced => self.take_no_more().await,
                 () = requests.done.notified(), if matches!(self.stage, Stage::Last(_)) => {}
                 now = look.tick() => {
                     let deliveries = activity.inspect(write);
@@ -339,7 +337,6 @@ impl<S: Service> Connection<S> {
                         seen = (activity.begun(), now);
                     } else if now.duration_since(seen.1) >= idle && self.stage == Stage::Serving {
                         self.announce().await;
-                        grace.as_mut().reset(Instant::now() + (2 * quic.rtt()).min(GRACE));
                     }
                 }
             }
@@ -347,16 +344,14 @@ impl<S: Service> Connection<S> {
     }
 
     /// Asks the peer to reconnect elsewhere. Requests in transit are still accepted: the first
-    /// GOAWAY names a stream far ahead (RFC 9114 5.2). A connection without a request gets only the
-    /// last one: a request in transit is rejected, and the client may repeat it.
+    /// GOAWAY names the last possible stream (RFC 9114 5.2). A connection without a request gets
+    /// only the last one, because h3 cannot announce another: a request in transit is rejected,
+    /// and the client may repeat it.
     async fn announce(&mut self) {
         match self.last {
             Some(_) => {
-                // The limit of streams bounds their number.
-                let ahead =
-                    usize::try_from(self.requests.context.config.max_streams).unwrap_or(usize::MAX);
                 self.stage = Stage::Announced;
-                self.go_away(ahead.saturating_add(1)).await;
+                self.go_away(usize::MAX).await;
             }
             None => self.take_no_more().await,
         }
@@ -369,21 +364,100 @@ impl<S: Service> Connection<S> {
         self.go_away(1).await;
     }
 
-    /// Sends GOAWAY with the stream that is `ahead` of the last one that h3 has accepted.
+    /// Sends GOAWAY with the stream that is `ahead` of the last one that h3 has accepted, or with
+    /// the last possible stream.
     async fn go_away(&mut self, ahead: usize) {
-        // A failure shows when the connection ends. A peer that accepts no bytes is not waited for.
+        let quic = self.requests.quic.clone();
+        // It does not wait behind media that fill the send window.
+        quic.set_send_window(SEND_WINDOW + 2 * PROBE);
+        // A failure shows when the connection ends. A peer whose own window is full is not waited
+        // for, because it may send requests meanwhile.
         let _ = timeout(GRACE, self.h3.shutdown(ahead)).await;
+        quic.set_send_window(SEND_WINDOW);
     }
 
-    /// Closes the connection when the data sent have arrived, after `limit` at the latest.
+    /// Closes the connection when the peer has received the data sent, after `limit` at the
+    /// latest. Requests that arrive meanwhile are rejected.
     async fn leave(self, limit: Duration) {
-        let _ = timeout(limit, self.requests.arrived()).await;
+        let _ = timeout(limit, delivered(&self.requests)).await;
         self.close(Code::H3_NO_ERROR, b"goodbye");
     }
 
     /// Closes the connection at once. Data that have not arrived are lost.
     fn close(self, code: Code, reason: &[u8]) {
         self.requests.quic.close(wire(code.value()), reason);
+    }
+}
+
+/// Waits for the end of the handshake, which validates the peer's address, and then for a permit of
+/// `limit`, which is `None` if the connection has one.
+///
+/// # Errors
+/// The code and the reason with which the connection closes.
+async fn admission<S>(
+    established: ZeroRttAccepted,
+    limit: Option<&Arc<ConnectionLimit>>,
+    peer: SocketAddr,
+    context: &Context<S>,
+) -> Result<Option<CountedPermit>, (Code, &'static [u8])> {
+    if timeout(context.config.first_byte, established).await.is_err() {
+        context.metrics.refuse(Reason::FirstByte);
+        return Err((Code::H3_GENERAL_PROTOCOL_ERROR, b"quic handshake timed out"));
+    }
+    let Some(limit) = limit else { return Ok(None) };
+    let admitted = CountedPermit::admit(limit, peer.ip(), &context.metrics).await;
+    admitted.map(Some).map_err(|_| (Code::H3_EXCESSIVE_LOAD, &b"too many connections"[..]))
+}
+
+/// Rejects a request before any of it is processed. The client may safely repeat it elsewhere (RFC
+/// 9114 4.1.1).
+fn reject(mut send: quinn::SendStream, mut recv: quinn::RecvStream) {
+    // The stream may have ended.
+    let rejected = wire(Code::H3_REQUEST_REJECTED.value());
+    let _ = (recv.stop(rejected), send.reset(rejected));
+}
+
+/// Rejects requests until the peer has received all responses, the last GOAWAY and the
+/// rejections, or until the connection is lost.
+async fn delivered<S: Service>(requests: &Requests<S>) {
+    let quic = &requests.quic;
+    loop {
+        let mut has_rejected = false;
+        let mut received = pin!(async {
+            requests.arrived().await;
+            received(quic).await;
+        });
+        loop {
+            tokio::select! {
+                biased;
+                request = quic.accept_bi() => match request {
+                    Ok((send, recv)) => {
+                        has_rejected = true;
+                        reject(send, recv);
+                    }
+                    Err(_) => return,
+                },
+                () = &mut received => break,
+            }
+        }
+        if !has_rejected {
+            return;
+        }
+    }
+}
+
+/// Waits until the peer has received the bytes sent before, or the connection is lost.
+///
+/// quinn reports only that the end of a stream was acknowledged, and a control stream has none (RFC
+/// 9114 6.2.1). So a stream without a meaning is sent after the bytes. QUIC implementations
+/// acknowledge a packet when they have processed it, and its predecessors unless they were lost.
+async fn received(quic: &quinn::Connection) {
+    let Ok(Ok(mut stream)) = timeout(GRACE, quic.open_uni()).await else { return };
+    let mut kind = BytesMut::new();
+    varint::write(RESERVED, &mut kind);
+    // A peer that refuses the stream has received it, too.
+    if stream.write_all(&kind).await.is_ok() && stream.finish().is_ok() {
+        let _ = stream.stopped().await;
     }
 }
 

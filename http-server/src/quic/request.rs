@@ -62,7 +62,8 @@ pub(super) struct Requests<S> {
     pub(super) turns: Turns,
     /// Notified when a response is complete.
     pub(super) done: Notify,
-    /// Responses written to their end. They may still be in flight.
+    /// Responses written to their end. They may still be in flight. Without the streams that were
+    /// reset, because quinn does not report the acknowledgement of a reset.
     pub(super) finished: Mutex<Vec<Arc<Exchange>>>,
 }
 
@@ -81,13 +82,7 @@ impl<S: Service> Requests<S> {
             // An error of the connection (RFC 9114 7.1).
             self.quic.close(wire(Code::H3_FRAME_ERROR.value()), b"a stream ended within a frame");
         }
-        let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
-        // Acknowledged responses are removed only before the list would grow.
-        if finished.len() == finished.capacity() {
-            finished.retain(|exchange| !exchange.has_arrived());
-        }
-        finished.push(exchange);
-        drop((finished, busy));
+        drop(busy);
         self.done.notify_one();
     }
 
@@ -106,7 +101,7 @@ impl<S: Service> Requests<S> {
     async fn exchange(
         &self,
         request: RequestResolver<transport::Connection, Bytes>,
-        exchange: &Exchange,
+        exchange: &Arc<Exchange>,
     ) {
         let mut writer = Writer { requests: self, exchange, ended: false };
         let config = &self.context.config;
@@ -205,7 +200,7 @@ impl<S: Service> Requests<S> {
 struct Writer<'a, S> {
     requests: &'a Requests<S>,
     /// The stream of the request.
-    exchange: &'a Exchange,
+    exchange: &'a Arc<Exchange>,
     /// The stream was finished or reset.
     ended: bool,
 }
@@ -320,7 +315,15 @@ impl<S> Writer<'_, S> {
     fn finish(&mut self) {
         self.ended = true;
         // The peer may have stopped reading.
-        let _ = self.exchange.send().finish();
+        if self.exchange.send().finish().is_err() {
+            return;
+        }
+        let mut finished = self.requests.finished.lock().unwrap_or_else(PoisonError::into_inner);
+        // Acknowledged responses are removed only before the list would grow.
+        if finished.len() == finished.capacity() {
+            finished.retain(|exchange| !exchange.has_arrived());
+        }
+        finished.push(Arc::clone(self.exchange));
     }
 
     /// Abandons the stream with an error code (RFC 9114 8.1).

@@ -98,7 +98,7 @@ impl Connection {
                 input: Bytes::new(),
                 exchange: Arc::clone(&exchange),
             },
-            send: SendStream { exchange, writing: None },
+            send: SendStream { exchange, writing: VecDeque::new() },
         });
     }
 
@@ -199,7 +199,7 @@ impl quic::OpenStreams<Bytes> for Connection {
             send: Mutex::new(stream),
             refusal: OnceLock::new(),
         };
-        Poll::Ready(Ok(SendStream { exchange: Arc::new(exchange), writing: None }))
+        Poll::Ready(Ok(SendStream { exchange: Arc::new(exchange), writing: VecDeque::new() }))
     }
 
     fn close(&mut self, code: Code, reason: &[u8]) {
@@ -303,32 +303,29 @@ impl Drop for RecvStream {
 /// head is too large.
 pub(super) struct SendStream {
     exchange: Arc<Exchange>,
-    /// The bytes that `send_data` has taken and `poll_ready` writes.
-    writing: Option<WriteBuf<Bytes>>,
+    /// The bytes that `send_data` has taken and `poll_ready` writes. A GOAWAY may follow one whose
+    /// write was given up.
+    writing: VecDeque<WriteBuf<Bytes>>,
 }
 
 impl quic::SendStream<Bytes> for SendStream {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        if let Some(data) = &mut self.writing {
+        while let Some(data) = self.writing.front_mut() {
             let mut send = self.exchange.send();
             while data.has_remaining() {
                 let written =
                     ready!(pin!(send.write(data.chunk())).poll(cx)).map_err(write_error)?;
                 data.advance(written);
             }
+            self.writing.pop_front();
         }
-        self.writing = None;
         Poll::Ready(Ok(()))
     }
 
+    /// h3 awaits `poll_ready` after each call, and the caller gives up no wait but those for the
+    /// two GOAWAY, so that few bytes are held.
     fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
-        // h3 calls `poll_ready` before each write, so that this is a fault of h3.
-        if self.writing.is_some() {
-            let connection_error =
-                ConnectionErrorIncoming::InternalError("written to while not ready".into());
-            return Err(StreamErrorIncoming::ConnectionErrorIncoming { connection_error });
-        }
-        self.writing = Some(data.into());
+        self.writing.push_back(data.into());
         Ok(())
     }
 

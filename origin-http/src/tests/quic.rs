@@ -293,8 +293,17 @@ async fn bare(running: &Running) -> (quinn::Endpoint, quinn::Connection) {
 
 /// The same, with its control stream.
 async fn settled(running: &Running) -> (quinn::Endpoint, quinn::Connection, SendStream) {
-    let endpoint = running.certificate.client(|_| ());
-    let quic = endpoint.connect(running.address, NAME).unwrap().await.unwrap();
+    settled_at(running, running.address, |_| ()).await
+}
+
+/// The same, over a path to the server.
+async fn settled_at(
+    running: &Running,
+    server: SocketAddr,
+    change: impl FnOnce(&mut TransportConfig),
+) -> (quinn::Endpoint, quinn::Connection, SendStream) {
+    let endpoint = running.certificate.client(change);
+    let quic = endpoint.connect(server, NAME).unwrap().await.unwrap();
     let mut control = quic.open_uni().await.unwrap();
     control.write_all(&[&[0][..], &frame(4, b"")].concat()).await.unwrap();
     (endpoint, quic, control)
@@ -314,6 +323,41 @@ async fn send_bare(quic: &quinn::Connection, bytes: &[u8]) -> (SendStream, RecvS
     send.write_all(bytes).await.unwrap();
     send.finish().unwrap();
     (send, recv)
+}
+
+/// A GET request as a frame.
+fn get_frame(path: &str) -> Vec<u8> {
+    let mut path_field = vec![0x51];
+    path_field.push(u8::try_from(path.len()).unwrap());
+    path_field.extend(path.as_bytes());
+    frame(1, &[b"\0\0\xd1\xd7\x50\x06origin", &path_field[..]].concat())
+}
+
+/// The streams that the server's GOAWAY frames name, until its control stream ends.
+async fn goaways(quic: &quinn::Connection) -> Vec<u64> {
+    let mut control = loop {
+        let mut stream = quic.accept_uni().await.unwrap();
+        let mut kind = [0];
+        stream.read_exact(&mut kind).await.unwrap();
+        if kind == [0] {
+            break stream;
+        }
+    };
+    let mut bytes = Vec::new();
+    while let Ok(Some(chunk)) = control.read_chunk(usize::MAX, true).await {
+        bytes.extend_from_slice(&chunk.bytes);
+    }
+    let (mut found, mut rest) = (vec![], &bytes[..]);
+    while let Some((kind, len)) = testing::read_varint(rest) {
+        rest = &rest[len..];
+        let (length, len) = testing::read_varint(rest).unwrap();
+        let (payload, next) = rest[len..].split_at(usize::try_from(length).unwrap());
+        if kind == 7 {
+            found.push(testing::read_varint(payload).unwrap().0);
+        }
+        rest = next;
+    }
+    found
 }
 
 /// The end of a stream: the code of a reset, or the first byte of the field section of a response.

@@ -48,6 +48,75 @@ async fn an_answer_is_not_cut_by_the_goodbye() {
     assert_eq!(come, running.stage.get(&path).await.body.len());
 }
 
+/// The last stream that a client can open (RFC 9114 5.2).
+const LAST_POSSIBLE: u64 = (1 << 62) - 4;
+/// H3_NO_ERROR and H3_REQUEST_REJECTED.
+const NO_ERROR: u64 = 0x100;
+const REJECTED: u64 = 0x10b;
+
+/// Calls `act` and waits until the server has sent something several times, of which nothing
+/// arrives: a client that is too busy to read.
+async fn unheard(relay: &path::Relay, act: impl FnOnce()) {
+    relay.mute();
+    let before = relay.answered();
+    act();
+    until(|| relay.answered() >= before + 4).await;
+}
+
+#[tokio::test]
+async fn a_request_that_crosses_the_goodbye_is_answered() {
+    let running = Running::live().await;
+    let relay = path::Relay::start(running.address, path::Rate::Free).await;
+    let (_endpoint, quic, _control) = settled_at(&running, relay.address, |_| ()).await;
+    let (_send, recv) = send_bare(&quic, &get_frame("/time")).await;
+    assert_eq!(outcome(recv).await, Ok(0xc0 | 25));
+    unheard(&relay, || running.shared.retire().trigger()).await;
+    // The client sends it before it has read that the server is going.
+    let (_send, crossing) = send_bare(&quic, &get_frame("/time")).await;
+    relay.unmute();
+    assert_eq!(outcome(crossing).await, Ok(0xc0 | 25));
+    assert_eq!(closed(&quic).await, NO_ERROR);
+    assert_eq!(goaways(&quic).await, [LAST_POSSIBLE, 8]);
+}
+
+#[tokio::test]
+async fn a_first_request_that_crosses_the_goodbye_may_be_repeated() {
+    let running = Running::live().await;
+    let relay = path::Relay::start(running.address, path::Rate::Free).await;
+    let (_endpoint, quic, _control) = settled_at(&running, relay.address, |_| ()).await;
+    unheard(&relay, || running.shared.retire().trigger()).await;
+    let (_send, crossing) = send_bare(&quic, &get_frame("/time")).await;
+    relay.unmute();
+    assert_eq!(outcome(crossing).await, Err(REJECTED));
+    assert_eq!(closed(&quic).await, NO_ERROR);
+    assert_eq!(goaways(&quic).await, [0]);
+}
+
+#[tokio::test]
+async fn a_goodbye_does_not_wait_behind_media_that_do_not_arrive() {
+    let mut stage = Stage::new().await;
+    // More than the server sends without an acknowledgement.
+    stage.frame_bytes = 100_000;
+    stage.push(SEGMENT + 1).await;
+    let socket = QuicSocket::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+    let running = Running::over(stage, socket, Certificate::new(), config(), |_| ());
+    let relay = path::Relay::start(running.address, path::Rate::Free).await;
+    let wide = |transport: &mut TransportConfig| {
+        transport.stream_receive_window((16u32 << 20).into());
+    };
+    let (_endpoint, quic, _control) = settled_at(&running, relay.address, wide).await;
+    let path = running.stage.media(&format!("{}.m4s", running.stage.first));
+    relay.mute();
+    let (_send, mut recv) = send_bare(&quic, &get_frame(&path)).await;
+    until(|| running.answered() == 1).await;
+    unheard(&relay, || running.shared.retire().trigger()).await;
+    relay.unmute();
+    let response = timeout(LONG, recv.read_to_end(16 << 20)).await.unwrap().unwrap();
+    assert!(response.len() > running.stage.get(&path).await.body.len());
+    assert_eq!(closed(&quic).await, NO_ERROR);
+    assert_eq!(goaways(&quic).await, [LAST_POSSIBLE, 4]);
+}
+
 #[tokio::test]
 async fn a_connection_without_requests_is_asked_to_leave() {
     let brief = Config { idle_ms: 1_000, write_ms: 100, ..config() };
@@ -86,19 +155,13 @@ async fn a_client_that_says_goaway_gets_the_answers_that_it_waits_for() {
     let mut running = Running::live().await;
     let (_endpoint, quic, mut control) = settled(&running).await;
     let path = format!("/live/demo/v0.m3u8?_HLS_msn={}&_HLS_part=2", running.stage.first + 3);
-    let get = |path: &str| {
-        let mut path_field = vec![0x51];
-        path_field.push(u8::try_from(path.len()).unwrap());
-        path_field.extend(path.as_bytes());
-        frame(1, &[b"\0\0\xd1\xd7\x50\x06origin", &path_field[..]].concat())
-    };
-    let (_send, waiting) = send_bare(&quic, &get(&path)).await;
+    let (_send, waiting) = send_bare(&quic, &get_frame(&path)).await;
     let metrics = running.stage.metrics.clone();
     until(|| metrics.waiting.get() == 1).await;
     // GOAWAY limits only pushes (RFC 9114 5.2): later requests are answered, too.
     control.write_all(&frame(7, &[0])).await.unwrap();
     for _ in 0..3 {
-        let (_send, recv) = send_bare(&quic, &get("/time")).await;
+        let (_send, recv) = send_bare(&quic, &get_frame("/time")).await;
         assert_eq!(outcome(recv).await, Ok(0xc0 | 25));
     }
     running.stage.push(PART).await;

@@ -322,3 +322,15 @@ async fn a_connection_whose_last_bytes_do_not_arrive_makes_room_at_once() {
     assert_eq!(running.evicted("connections"), 1);
     assert_eq!(running.stage.metrics.server.connections.get(), 1);
 }
+
+#[tokio::test]
+async fn a_request_of_a_connection_that_makes_room_may_be_repeated() {
+    let one = Config { max_connections: 1, ..config() };
+    let running = Running::start(one, |_| ()).await;
+    let (_endpoint, quic, _control) = settled(&running).await;
+    let (_send, recv) = send_bare(&quic, &get_frame("/time")).await;
+    assert_eq!(outcome(recv).await, Ok(0xc0 | 25));
+    assert_eq!(running.client().await.get("/time").await.status, StatusCode::OK);
+    assert_eq!(closed(&quic).await, 0x100); // H3_NO_ERROR
+    assert_eq!(goaways(&quic).await, [4]);
+}

@@ -108,9 +108,14 @@ impl Relay {
         Self { address, seen, _stop: stop.drop_guard() }
     }
 
-    /// From now on no datagram from the server arrives.
+    /// From now on no datagram from the server arrives, until [`Self::unmute`].
     pub(super) fn mute(&self) {
         self.seen.is_mute.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on the server's datagrams arrive again.
+    pub(super) fn unmute(&self) {
+        self.seen.is_mute.store(false, Ordering::Relaxed);
     }
 
     /// Datagrams that the client has sent.
