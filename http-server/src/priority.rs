@@ -1,9 +1,10 @@
 //! Priorities of the responses that share a connection. Pure: no input or output.
 //!
 //! RFC 9218 (the Priority field: section 4 its members, 5 the header field, 10 the server's duties)
-//! and RFC 8941 4.2.2 (parsing).
+//! and RFC 9651 4.2.2 (parsing, by sfparse).
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use sfparse::{Parser, Value};
 
 /// `Priority` (RFC 9218 5).
 pub const PRIORITY: HeaderName = HeaderName::from_static("priority");
@@ -49,7 +50,7 @@ impl Default for Rank {
 }
 
 impl Priority {
-    /// Parses the Priority fields of a message, merged in their order (RFC 8941 4.2). A field that
+    /// Parses the Priority fields of a message, merged in their order (RFC 9651 4.2). A field that
     /// does not parse makes all of them count as absent.
     pub fn of(headers: &HeaderMap) -> Self {
         let mut priority = Self::default();
@@ -80,178 +81,24 @@ pub fn value(urgency: u8) -> HeaderValue {
     VALUES[usize::from(urgency.min(7))].clone()
 }
 
-/// Parses one field line as a dictionary (RFC 8941 4.2.2) and merges it with the lines before; a
-/// later member replaces an earlier one. `None` if the line is invalid.
+/// Parses one field line as a dictionary (RFC 9651 4.2.2) and merges it with the lines before; a
+/// later member replaces an earlier one. `None` if the line is invalid: one syntax error
+/// invalidates the whole field (RFC 9651 4.2).
 fn parse(line: &[u8], mut priority: Priority) -> Option<Priority> {
-    let mut input = Input(line.trim_ascii());
-    // Members without a meaning here are parsed too, because one syntax error invalidates the whole
-    // field (RFC 8941 4.2).
-    while !input.0.is_empty() {
-        let key = input.key()?;
-        let item = if input.take(b'=') { input.member()? } else { Item::Bool(true) };
-        input.parameters()?;
-        match (key, item) {
+    let mut members = Parser::new(line);
+    while let Some(member) = members.parse_dict().ok()? {
+        match member {
             // An urgency out of range or of another type counts as absent (RFC 9218 4).
-            (b"u", Item::Integer(urgency)) => {
+            ("u", Value::Integer(urgency)) => {
                 priority.urgency = u8::try_from(urgency).ok().filter(|&u| u <= 7)
             }
-            (b"u", _) => priority.urgency = None,
-            (b"i", Item::Bool(incremental)) => priority.incremental = incremental,
-            (b"i", _) => priority.incremental = false,
+            ("u", _) => priority.urgency = None,
+            ("i", Value::Bool(incremental)) => priority.incremental = incremental,
+            ("i", _) => priority.incremental = false,
             _ => {}
-        }
-        input.space(b" \t");
-        if input.0.is_empty() {
-            break;
-        }
-        if !input.take(b',') {
-            return None;
-        }
-        input.space(b" \t");
-        if input.0.is_empty() {
-            return None; // a trailing comma
         }
     }
     Some(priority)
-}
-
-/// A bare item, as far as its value matters here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Item {
-    Integer(i64),
-    Bool(bool),
-    Other,
-}
-
-/// The bytes not parsed yet.
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    /// Removes `byte` if it is the next one, and returns whether it was.
-    fn take(&mut self, byte: u8) -> bool {
-        match self.0.split_first() {
-            Some((&first, rest)) if first == byte => {
-                self.0 = rest;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Skips bytes that are in `of`: parameters and inner lists allow spaces, members also tabs.
-    fn space(&mut self, of: &[u8]) {
-        self.span(|byte| of.contains(&byte));
-    }
-
-    /// Takes the leading bytes that match `like`.
-    fn span(&mut self, like: impl Fn(u8) -> bool) -> &'a [u8] {
-        let len = self.0.iter().position(|&byte| !like(byte)).unwrap_or(self.0.len());
-        let (span, rest) = self.0.split_at(len);
-        self.0 = rest;
-        span
-    }
-
-    /// Parses a key (RFC 8941 4.2.3.3): a lower-case letter or `*`, then also digits, `_`, `-` and
-    /// `.`.
-    fn key(&mut self) -> Option<&'a [u8]> {
-        let first = *self.0.first()?;
-        if !(first.is_ascii_lowercase() || first == b'*') {
-            return None;
-        }
-        Some(self.span(|byte| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.*".contains(&byte)
-        }))
-    }
-
-    /// Parses an item or an inner list (RFC 8941 4.2.1.1).
-    fn member(&mut self) -> Option<Item> {
-        if !self.take(b'(') {
-            return self.item();
-        }
-        loop {
-            self.space(b" ");
-            if self.take(b')') {
-                return Some(Item::Other);
-            }
-            self.item()?;
-            self.parameters()?;
-            if !matches!(self.0.first()?, b' ' | b')') {
-                return None;
-            }
-        }
-    }
-
-    /// Skips any number of `;key=item`: no parameter has a meaning here.
-    fn parameters(&mut self) -> Option<()> {
-        while self.take(b';') {
-            self.space(b" ");
-            self.key()?;
-            if self.take(b'=') {
-                self.item()?;
-            }
-        }
-        Some(())
-    }
-
-    /// Parses a bare item (RFC 8941 4.2.3.1). Only integers and booleans keep their value.
-    fn item(&mut self) -> Option<Item> {
-        let (&first, rest) = self.0.split_first()?;
-        // The first byte decides the type: boolean, string, byte sequence, number, token.
-        match first {
-            b'?' => {
-                self.0 = rest;
-                let value = self.take(b'1');
-                (value || self.take(b'0')).then_some(Item::Bool(value))
-            }
-            b'"' => {
-                self.0 = rest;
-                loop {
-                    // Strings have no meaning here, but their quotes and escapes decide where the
-                    // item ends.
-                    let (&byte, rest) = self.0.split_first()?;
-                    self.0 = rest;
-                    match byte {
-                        b'"' => return Some(Item::Other),
-                        b'\\' if self.take(b'"') || self.take(b'\\') => {}
-                        b'\\' => return None,
-                        0x20..=0x7e => {}
-                        _ => return None,
-                    }
-                }
-            }
-            b':' => {
-                self.0 = rest;
-                self.span(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte));
-                self.take(b':').then_some(Item::Other)
-            }
-            b'-' | b'0'..=b'9' => self.number(),
-            _ if first.is_ascii_alphabetic() || first == b'*' => {
-                self.span(|byte| {
-                    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte)
-                });
-                Some(Item::Other)
-            }
-            _ => None,
-        }
-    }
-
-    /// Parses an integer of at most 15 digits, or a decimal of at most 12 and 3 digits (RFC 8941
-    /// 4.2.4).
-    fn number(&mut self) -> Option<Item> {
-        let sign = if self.take(b'-') { -1 } else { 1 };
-        // 15 digits fit into 64 bits, so that the sum below cannot overflow.
-        let digits = self.span(|byte| byte.is_ascii_digit());
-        if digits.is_empty() || digits.len() > 15 {
-            return None;
-        }
-        if self.take(b'.') {
-            let fraction = self.span(|byte| byte.is_ascii_digit());
-            let fits = digits.len() <= 12 && (1..=3).contains(&fraction.len());
-            return fits.then_some(Item::Other);
-        }
-        let number = digits.iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'));
-        Some(Item::Integer(sign * number))
-    }
 }
 
 #[cfg(test)]
