@@ -11,7 +11,7 @@
 //! - `pending`: the steps with a request and its response that are common to all protocols.
 //!   [`request`], [`authority`]: requests that are refused. `date`: the Date field.
 //! - [`mount`]: services below a path prefix, with limits of their own. `request_body`: a request's
-//!   body within them.
+//!   body within them. [`upgrade`]: connections that change to another protocol.
 
 #![forbid(unsafe_code)]
 
@@ -41,6 +41,7 @@ mod socket;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod tls;
+pub mod upgrade;
 mod yield_once;
 
 pub use body::{Body, BoxError, Data, Growing};

@@ -20,6 +20,8 @@ pub struct Metrics {
     pub sent: Counter,
     /// Open connections.
     pub connections: Gauge,
+    /// Those of them that have changed to another protocol.
+    pub upgraded: Gauge,
 }
 
 /// The reason why a connection was refused or closed, or a request was not processed.
@@ -72,6 +74,11 @@ impl Metrics {
             self.sent.clone(),
         );
         registry.register("connections", "HTTP connections open", self.connections.clone());
+        registry.register(
+            "upgraded_connections",
+            "HTTP connections open that have changed to another protocol, such as WebSocket",
+            self.upgraded.clone(),
+        );
     }
 
     /// Counts a connection or a request that is not served.
@@ -141,6 +148,7 @@ mod tests {
             "streamforge_http_evicted_total{reason=\"connections_per_address\"} 1",
             "streamforge_http_sent_bytes_total 0",
             "streamforge_http_connections 0",
+            "streamforge_http_upgraded_connections 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }

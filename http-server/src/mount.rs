@@ -11,6 +11,7 @@ use crate::{
     body::{Body, BoxError},
     request_body::Timed,
     service::Client,
+    upgrade,
 };
 
 /// The body of a request, within the limits of its mount. It fails when it exceeds them.
@@ -33,6 +34,9 @@ pub struct Limits {
     pub max_body_bytes: usize,
     /// Longest time without a byte of a body that has not ended.
     pub body_pause: Duration,
+    /// Whether a request may change the protocol of its connection ([`upgrade`]). Otherwise its
+    /// Upgrade field is ignored (RFC 9110 7.8).
+    pub upgrades: bool,
 }
 
 /// A service below a path prefix.
@@ -66,12 +70,15 @@ impl Mount {
     }
 
     /// Serves one request of `client` within the limits.
-    pub fn call<B>(&self, request: Request<B>, client: Client) -> BoxedResponse<'_>
+    pub fn call<B>(&self, mut request: Request<B>, client: Client) -> BoxedResponse<'_>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let Limits { max_body_bytes, body_pause } = self.limits;
+        let Limits { max_body_bytes, body_pause, upgrades } = self.limits;
+        if !upgrades {
+            request.extensions_mut().remove::<upgrade::Offer>();
+        }
         // The limit of size is outermost: it fails at once, without a wait for the rest of the
         // body.
         let request = request
@@ -119,7 +126,7 @@ mod tests {
 
     fn mount(prefix: &'static str, max_body_bytes: usize) -> Mount {
         let body_pause = Duration::from_secs(5);
-        Mount::new(prefix, Limits { max_body_bytes, body_pause }, Length)
+        Mount::new(prefix, Limits { max_body_bytes, body_pause, upgrades: false }, Length)
     }
 
     const CLIENT: Client = Client {

@@ -133,6 +133,18 @@ impl<S> Socket<S> {
         self
     }
 
+    /// The same socket after its last request: returns `bytes`, which were read ahead, first on the
+    /// next reads, and limits no head any more.
+    pub(crate) fn after_last_head(mut self, bytes: Bytes) -> Self {
+        self.header = None;
+        // Bytes that were not read again yet follow those that were.
+        self.before = match self.before.is_empty() {
+            true => bytes,
+            false => [bytes, self.before].concat().into(),
+        };
+        self
+    }
+
     /// Limits the time from a head's first byte to its last.
     pub(crate) fn limit_header(
         mut self,

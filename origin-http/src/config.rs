@@ -164,7 +164,11 @@ impl Config {
 
     /// The limits of requests to the API.
     pub fn api(&self) -> mount::Limits {
-        mount::Limits { max_body_bytes: self.max_body_bytes, body_pause: self.body_pause() }
+        mount::Limits {
+            max_body_bytes: self.max_body_bytes,
+            body_pause: self.body_pause(),
+            upgrades: false,
+        }
     }
 
     /// The time within which a client must send more of a request's body.

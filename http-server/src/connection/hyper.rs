@@ -4,8 +4,8 @@ use std::{
     convert::Infallible,
     future::poll_fn,
     io,
-    pin::pin,
-    sync::{Arc, atomic::Ordering},
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     task::{self, Poll, ready},
     time::Duration,
 };
@@ -16,11 +16,13 @@ use hyper::{
     rt::Executor,
     server::conn::{http1, http2},
     service::service_fn,
+    upgrade::OnUpgrade,
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulConnection,
 };
+use net_core::{Counted, InFlight};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, MissedTickBehavior, interval_at},
@@ -33,11 +35,12 @@ use crate::{
     activity::{Activity, Deliveries},
     body::Body,
     cork::Uncork,
-    metrics::Reason,
+    metrics::{Metrics, Reason},
     pending,
     schedule::Schedule,
     service::{PendingResponse, Refusal, Service},
     socket::{Protocol, Socket},
+    upgrade::{self, Offer, Upgraded},
     yield_once::YieldOnce,
 };
 
@@ -73,11 +76,12 @@ where
         session,
         activity: Arc::new(Activity::default()),
         schedule: Arc::<Schedule>::default(),
+        upgraded: Mutex::default(),
     });
     let Session { context, usage, protocol, .. } = &requests.session;
     let (config, metrics) = (&context.config, &context.metrics);
     let mut unsent = Unsent::new(usage);
-    let flush = |cx: &mut task::Context<'_>| {
+    let mut flush = |cx: &mut task::Context<'_>| {
         let flushed = flusher.poll(cx);
         unsent.set(flushed.is_pending());
         requests.schedule.round(flushed.is_ready());
@@ -96,7 +100,15 @@ where
                 .max_headers(config.headers())
                 .max_header_size(config.header_bytes())
                 .max_buf_size(BUFFER.max(config.header_bytes()));
-            requests.run(builder.serve_connection(socket, service), flush).await
+            let mut connection = builder.serve_connection(socket, service);
+            let ended = requests.run(Pin::new(&mut connection), &mut flush).await;
+            let upgraded = requests.upgraded().take().filter(|_| ended.is_ok());
+            if let Some(upgraded) = upgraded {
+                let http1::Parts { io, read_buf, .. } = connection.into_parts();
+                let socket = io.into_inner().after_last_head(read_buf);
+                upgraded.serve(Upgraded::new(socket, context), metrics, flush).await;
+            }
+            ended
         }
         Protocol::Http2 => {
             let mut builder = http2::Builder::new(Spawn(context.tasks.clone()));
@@ -112,7 +124,7 @@ where
                 .keep_alive_interval(PING)
                 .keep_alive_timeout(PING);
             let connection = builder.serve_connection(TokioIo::new(socket), service);
-            requests.run(connection, flush).await
+            requests.run(pin!(connection), flush).await
         }
     };
     if let Err(err) = ended {
@@ -128,6 +140,14 @@ struct Requests<S> {
     session: Session<S>,
     activity: Arc<Activity>,
     schedule: Arc<Schedule>,
+    /// The upgrade that the last response has accepted: HTTP/1 only.
+    upgraded: Mutex<Option<Accepted>>,
+}
+
+/// An accepted upgrade, with the exchange that keeps the connection from being closed as idle.
+struct Accepted {
+    serve: upgrade::Serve,
+    _in_flight: InFlight,
 }
 
 impl<S: Service> Requests<S> {
@@ -141,7 +161,7 @@ impl<S: Service> Requests<S> {
     /// Those of hyper. A lost socket is not an error here: it is logged for debugging.
     async fn run<C>(
         &self,
-        connection: C,
+        mut connection: Pin<&mut C>,
         mut flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
     ) -> Result<(), C::Error>
     where
@@ -150,7 +170,6 @@ impl<S: Service> Requests<S> {
         let Session { context, usage, protocol, .. } = &self.session;
         let (activity, protocol) = (&self.activity, *protocol);
         let (write, idle) = (context.config.write, context.config.idle);
-        let mut connection = pin!(connection);
         // HTTP/1 is inspected for idleness only, so a fraction of that time suffices. HTTP/2 is
         // also inspected for stalled streams, whose limit is `write`.
         let pace = match protocol {
@@ -225,16 +244,30 @@ impl<S: Service> Requests<S> {
         }
     }
 
+    /// The accepted upgrade. The lock is held to set or take it.
+    fn upgraded(&self) -> MutexGuard<'_, Option<Accepted>> {
+        self.upgraded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Forms the response to one request. It is called for each request; in HTTP/2, concurrently.
     async fn respond(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
         let _busy = self.activity.begin();
         let Session { context, usage, peer, protocol, early } = &self.session;
         let secure = early.is_some();
         let early = early.as_ref().is_some_and(|early| early.load(Ordering::Acquire));
         let client = context.client(*peer, secure, early);
+        let offer = match protocol {
+            // hyper's own offer is never fulfilled. A request that may be a replay changes nothing.
+            Protocol::Http1 => request
+                .extensions_mut()
+                .remove::<OnUpgrade>()
+                .filter(|_| !early && !context.drain.is_triggered())
+                .and_then(|_| Offer::to(&mut request)),
+            Protocol::Http2 => None,
+        };
         let mut pending = pending::begin(context, request, client);
         // A connection with incomplete requests only counts as idle.
         poll_fn(|cx| pending.poll_request_end(cx)).await;
@@ -244,6 +277,10 @@ impl<S: Service> Requests<S> {
             return Ok(pending::refuse(context, refusal, client));
         };
         let mut response = pending.await;
+        if let Some(serve) = offer.and_then(|offer| offer.accepted(&response)) {
+            *self.upgraded() = Some(Accepted { serve, _in_flight: in_flight });
+            return Ok(response);
+        }
         response.body_mut().hold(in_flight);
         self.activity.watch(response.body_mut());
         // In HTTP/2 the responses of a connection share it, so their order is chosen here. In
@@ -261,6 +298,30 @@ impl<S: Service> Requests<S> {
             Protocol::Http1 => {}
         }
         Ok(response)
+    }
+}
+
+impl Accepted {
+    /// Serves the connection until the service ends it, or the connection is lost. `flush` sends
+    /// the bytes that TLS holds back.
+    async fn serve(
+        self,
+        stream: Upgraded,
+        metrics: &Metrics,
+        mut flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
+    ) {
+        let _counted = Counted::new(metrics.upgraded.clone());
+        let mut serving = (self.serve)(stream);
+        poll_fn(|cx| match (serving.as_mut().poll(cx), flush(cx)) {
+            (Poll::Pending, Poll::Ready(Err(err))) => {
+                debug!(%err, "connection lost");
+                Poll::Ready(())
+            }
+            (ended, _) => ended,
+        })
+        .await;
+        // A service that does not shut the connection down has bytes to send.
+        let _ = poll_fn(flush).await;
     }
 }
 
