@@ -96,7 +96,11 @@ impl<S: Service> Shared<S> {
 
 /// An endpoint of HTTP/3 that is not serving yet.
 #[derive(Debug)]
-pub struct Endpoint(quic::Endpoint);
+pub struct Endpoint {
+    quic: quic::Endpoint,
+    /// The limit of connections, unless it is that of the configuration.
+    limit: Option<Arc<ConnectionLimit>>,
+}
 
 impl Endpoint {
     /// Makes an endpoint on `socket`.
@@ -108,30 +112,37 @@ impl Endpoint {
         config: &Config,
         certificates: Arc<dyn ResolvesServerCert>,
     ) -> io::Result<Self> {
-        quic::Endpoint::new(socket, config, certificates).map(Self)
+        Ok(Self { quic: quic::Endpoint::new(socket, config, certificates)?, limit: None })
     }
 
     /// Sets the number of concurrent handshakes from which on a client must validate its address.
     pub fn retry_from(&mut self, handshakes: usize) {
-        self.0.retry_from = handshakes;
+        self.quic.retry_from = handshakes;
     }
 
     /// Limits the concurrent handshakes of an address.
     pub fn handshakes_per_address(&mut self, handshakes: usize) {
-        self.0.handshakes_per_address = handshakes;
+        self.quic.handshakes_per_address = handshakes;
+    }
+
+    /// Sets the limit of connections.
+    pub fn limit(&mut self, limit: &Arc<ConnectionLimit>) {
+        self.limit = Some(Arc::clone(limit));
     }
 
     /// quinn's endpoint.
     pub fn quic(&self) -> quinn::Endpoint {
-        self.0.quic.clone()
+        self.quic.quic.clone()
     }
 
     /// Serves until `shared` is retired or drained; `abort` ends its connections.
     pub async fn serve<S: Service>(self, shared: &Shared<S>, abort: &Shutdown) {
         let (config, events) = (&shared.0.config, Arc::new(shared.0.metrics.clone()));
         let (max, max_per_address) = (config.max_connections, config.max_connections_per_address);
-        let limit = ConnectionLimit::new("http connections", max, max_per_address, events);
-        quic::serve(self.0, &shared.0, &limit, abort).await;
+        let limit = self.limit.unwrap_or_else(|| {
+            ConnectionLimit::new("http connections", max, max_per_address, events)
+        });
+        quic::serve(self.quic, &shared.0, &limit, abort).await;
     }
 }
 

@@ -21,7 +21,7 @@ use http_server::{
     QuicHandover, QuicSocket,
     testing::{self, Endpoint, Shared},
 };
-use net_core::{Shutdown, TriggerOnDrop};
+use net_core::{ConnectionLimit, Shutdown, TriggerOnDrop};
 use prometheus_client::{encoding::text, registry::Registry};
 use quinn::{
     ClientConfig, RecvStream, SendStream, TransportConfig, crypto::rustls::QuicClientConfig,

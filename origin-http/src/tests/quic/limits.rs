@@ -334,3 +334,18 @@ async fn a_request_of_a_connection_that_makes_room_may_be_repeated() {
     assert_eq!(closed(&quic).await, 0x100); // H3_NO_ERROR
     assert_eq!(goaways(&quic).await, [4]);
 }
+
+#[tokio::test]
+async fn a_connection_that_waits_for_its_permit_is_served() {
+    let limit = ConnectionLimit::new("connections", 1, 1, Arc::new(()));
+    // As many connections as may be closing at a time: a new one waits until one has ended.
+    let now = tokio::time::Instant::now();
+    let closing: Vec<_> = std::iter::from_fn(|| limit.try_admit(None, now).ok()).collect();
+    let running = Running::start(config(), |endpoint| endpoint.limit(&limit)).await;
+    let mut client = running.client().await;
+    assert_eq!(client.get("/time").await.status, StatusCode::OK);
+    assert_eq!(running.stage.metrics.server.connections.get(), 0);
+    drop(closing);
+    until(|| running.stage.metrics.server.connections.get() == 1).await;
+    assert_eq!(client.get("/time").await.status, StatusCode::OK);
+}
