@@ -34,11 +34,13 @@ const WIDENED: f64 = 17.0;
 /// 2 to 7 s here; a player that did not switch down would wait longer.
 const SUDDEN: Duration = Duration::from_secs(9);
 /// Errors that players report and handle themselves.
-const FORGIVEN: [&str; 4] = [
+const FORGIVEN: [&str; 5] = [
     // hls.js waits; the duration is counted.
     "bufferStalledError",
-    // hls.js finds a gap, and switches to another rendition.
+    // hls.js finds a gap, and switches to another rendition; from the next picture on that it can
+    // decode, if its buffer is empty by then.
     "fragGap",
+    "bufferSeekOverHole",
     // hls.js aborts the playlist of the rendition that it leaves.
     "networkError aborted",
     // Shaka iterates over the segments of a rendition whose playlist it is still waiting for.

@@ -2,8 +2,9 @@
 // reported if they last more than `atMostMs` in all, and longer than the browser was starved. However
 // starved it was, it must play half of the time.
 
-// Errors of hls.js that are not fatal, and report a stall, or a buffer that is slow.
-const OF_A_STALL = /bufferStalledError|bufferNudgeOnStall|still processing an 'appendBuffer'/;
+// Errors of hls.js that are not fatal, and report a stall, a buffer that is slow, or the requests that
+// hls.js then aborts.
+const OF_A_STALL = /bufferStalledError|bufferNudgeOnStall|still processing an 'appendBuffer'|networkError aborted/;
 
 export function faultsOf(report, seconds, atMostMs = 0) {
   const starvedMs = Math.min(report.starved_ms, seconds * 500);
