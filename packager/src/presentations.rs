@@ -1,10 +1,11 @@
 //! The index of presentations, by the channel's name and by the broadcast's identity. The origin
 //! looks requests up in it.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use dashmap::DashMap;
 use media_core::{BroadcastId, ChannelName};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::Live;
@@ -22,6 +23,8 @@ struct Index {
     channels: DashMap<ChannelName, Arc<Live>>,
     broadcasts: DashMap<BroadcastId, Arc<Live>>,
     stays: Stays,
+    /// Notified when a presentation is removed.
+    removed: Notify,
 }
 
 impl Presentations {
@@ -45,10 +48,18 @@ impl Presentations {
         reached.max().unwrap_or(0)
     }
 
-    /// Whether no presentation is listed: no broadcast is live, and none has ended less than a
-    /// window ago.
-    pub fn is_empty(&self) -> bool {
-        self.0.broadcasts.is_empty()
+    /// Waits until no presentation is listed: no broadcast is live, and none has ended less than a
+    /// window ago. Cancel-safe.
+    pub async fn emptied(&self) {
+        loop {
+            let mut removed = pin!(self.0.removed.notified());
+            // Enabled before the check: a removal between the check and the wait is not missed.
+            removed.as_mut().enable();
+            if self.0.broadcasts.is_empty() {
+                return;
+            }
+            removed.await;
+        }
     }
 
     /// Lists `live` by its identity, and under its channel's name unless another presentation has
@@ -78,6 +89,7 @@ impl Presentations {
     pub(crate) fn remove(&self, live: &Arc<Live>) {
         self.0.stays.end(live.channel(), live.broadcast());
         self.0.broadcasts.remove(&live.broadcast());
+        self.0.removed.notify_waiters();
         // The name may belong to a newer broadcast by now, which keeps it.
         let held = self.0.channels.remove_if(live.channel(), |_, held| Arc::ptr_eq(held, live));
         // One that has no snapshot yet, and waits for the name. Not one that had it before: its
@@ -99,6 +111,11 @@ impl Presentations {
     /// Whether no ended broadcast stays listed.
     pub(crate) fn has_no_stays(&self) -> bool {
         self.0.stays.is_empty()
+    }
+
+    /// Whether no presentation is listed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.broadcasts.is_empty()
     }
 }
 

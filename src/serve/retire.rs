@@ -1,10 +1,8 @@
 //! Draining: a new process takes the listeners; this one keeps its publishers until they
 //! disconnect, and serves its broadcasts to the new one on a Unix socket.
 
-use std::time::Duration;
-
 use media_core::hub::Numbers;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -16,8 +14,6 @@ use crate::{
     sockets::Sockets,
 };
 
-/// Interval at which a draining process checks whether it has finished.
-const LOOK: Duration = Duration::from_millis(500);
 /// Discontinuities that draining broadcasts may still have: a publisher's clock that jumps, or an
 /// encoder whose settings change while it publishes.
 const DISCONTINUITIES: u64 = 8;
@@ -103,9 +99,7 @@ impl Daemon {
                 }
             }
             // Ended broadcasts are held for a while, and may be requested until then.
-            while !presentations.is_empty() {
-                sleep(LOOK).await;
-            }
+            presentations.emptied().await;
             if let Some(predecessor) = predecessor {
                 predecessor.gone().await;
             }

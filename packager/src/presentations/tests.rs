@@ -1,4 +1,7 @@
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    task::{Context, Waker},
+    time::{Duration, Instant, SystemTime},
+};
 
 use media_core::{
     Hub, TrackIndex, TrackName,
@@ -84,6 +87,22 @@ fn the_discontinuity_sequence_is_the_greatest_of_all_snapshots() {
     let reached = [first, second].map(|live| live.current().unwrap().tracks[0].discontinuities());
     assert_eq!(reached[0], reached[1] + 2);
     assert_eq!(presentations.discontinuities(), reached[0]);
+}
+
+#[test]
+fn the_wait_for_an_empty_index_ends_with_the_last_removal_and_at_once_without_any() {
+    let [first, second] = broadcasts();
+    let presentations = Presentations::default();
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(pin!(presentations.emptied()).poll(&mut cx).is_ready());
+    presentations.insert(&first);
+    presentations.insert(&second);
+    let mut emptied = pin!(presentations.emptied());
+    assert!(emptied.as_mut().poll(&mut cx).is_pending());
+    presentations.remove(&first);
+    assert!(emptied.as_mut().poll(&mut cx).is_pending());
+    presentations.remove(&second);
+    assert!(emptied.poll(&mut cx).is_ready());
 }
 
 #[test]
