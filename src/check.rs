@@ -49,7 +49,7 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, config::Error>) ->
     // All other checks need the configuration.
     if let Ok(config) = &config {
         encoders(config, &mut report);
-        confinement(&mut report);
+        confinement(config, &mut report);
         certificate(config, &mut report);
         for finding in limits::findings(config) {
             match finding.short {
@@ -215,8 +215,10 @@ fn encoders(config: &Config, report: &mut Report) {
 
 /// Tests the confinement of workers, which decode data from publishers. Missing features of the
 /// kernel do not prevent the start.
-fn confinement(report: &mut Report) {
-    match ask(&["confinement-trial"]) {
+fn confinement(config: &Config, report: &mut Report) {
+    let settings = config.ladder.transcoder();
+    let (memory_bytes, nice) = (settings.memory_bytes.to_string(), settings.nice.to_string());
+    match ask(&["confinement-trial", &memory_bytes, &nice]) {
         Ok(words) => {
             let words = String::from_utf8_lossy(&words);
             // The first line describes the confinement; each further one is a warning.

@@ -3,7 +3,7 @@
 use std::{env, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use transcoder::protocol::Encoder;
+use transcoder::{confine, protocol::Encoder};
 
 use crate::{
     check,
@@ -56,7 +56,12 @@ enum Command {
     /// Prints the confinement of a worker, and a warning in a second line if there is one. A worker
     /// of `check`.
     #[command(hide = true)]
-    ConfinementTrial,
+    ConfinementTrial {
+        /// Limit of private memory, in bytes.
+        memory_bytes: u64,
+        /// Minimum niceness.
+        nice: u8,
+    },
     /// Prints the names of missing GStreamer elements. A worker of `check`.
     #[command(hide = true)]
     MissingElements,
@@ -96,7 +101,7 @@ pub(crate) enum Error {
     Pipeline(#[from] transcoder::Error),
     /// A process cannot be confined.
     #[error(transparent)]
-    Confinement(#[from] transcoder::confine::Error),
+    Confinement(#[from] confine::Error),
     /// There is no such encoder.
     #[error("no encoder is called {0}")]
     NoEncoder(String),
@@ -146,9 +151,10 @@ impl Cli {
                 println!("{}", transcoder::trial::run(encoder, &preset)?.to_json());
                 Ok(ExitCode::SUCCESS)
             }
-            Command::ConfinementTrial => {
-                let limits = transcoder::confine::Limits::default();
-                let confinement = transcoder::confine::trial(&limits)?;
+            Command::ConfinementTrial { memory_bytes, nice } => {
+                let nice = nice.into();
+                let limits = confine::Limits { memory_bytes, nice, ..confine::Limits::default() };
+                let confinement = confine::trial(&limits)?;
                 println!("{confinement}");
                 if let Some(warning) = confinement.warning() {
                     println!("{warning}");

@@ -115,6 +115,16 @@ fn check_says_when_a_port_is_taken() {
 }
 
 #[test]
+fn check_shows_the_configured_limits_of_workers() {
+    let workdir = Workdir::new("data");
+    let config = Settings::default().to_toml(workdir.path().to_str().expect("a UTF-8 path"));
+    // The highest niceness: a worker keeps that of its parent if it is higher.
+    let config = config.replace("nice = 0", "nice = 19\nworker_memory_mb = 300");
+    let said = said(&check(&config));
+    assert!(said.contains("300 MiB of memory, nice 19"), "{said}");
+}
+
+#[test]
 fn the_environment_overrides_the_file() {
     let env = vec![("STREAMFORGE_LIVE_SEGMENT_MS".to_owned(), "1500".to_owned())];
     let daemon = Daemon::start(&Settings { env, ..Settings::default() });
