@@ -10,18 +10,14 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Error {
     /// A number is out of its range.
-    #[error("{section}.{key} is {value}, it must be {min} to {max}")]
+    #[error("{section}.{key} is {number}")]
     OutOfRange {
         /// The section of the key.
         section: &'static str,
         /// The key.
         key: &'static str,
-        /// The configured value.
-        value: u64,
-        /// The smallest value allowed.
-        min: u64,
-        /// The largest value allowed.
-        max: u64,
+        /// The number and its range.
+        number: OutOfRange,
     },
     /// A text is not of the required form.
     #[error("{key} is {value:?}, it must be {form}")]
@@ -75,6 +71,29 @@ pub enum Error {
     },
 }
 
+/// A number that is not in its range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+// All numbers are named, so that the operator can correct the key without the documentation.
+#[error("{value}, it must be {min} to {max}")]
+pub struct OutOfRange {
+    /// The configured number, which may be negative.
+    pub value: i128,
+    /// The smallest number allowed.
+    pub min: u64,
+    /// The largest number allowed.
+    pub max: u64,
+}
+
+/// Returns `value` if it is from `min` to `max`. For a check without the name of the key.
+///
+/// # Errors
+/// [`OutOfRange`].
+pub fn in_range(value: impl Into<i128>, min: u64, max: u64) -> Result<u64, OutOfRange> {
+    let value = value.into();
+    let number = u64::try_from(value).ok().filter(|number| (min..=max).contains(number));
+    number.ok_or(OutOfRange { value, min, max })
+}
+
 /// Checks that the key `section.key` has a value from `min` to `max`.
 ///
 /// # Errors
@@ -86,12 +105,8 @@ pub fn within(
     min: u64,
     max: u64,
 ) -> Result<(), Error> {
-    // The message has all numbers, so that the operator can correct the key without the
-    // documentation.
-    match (min..=max).contains(&value) {
-        true => Ok(()),
-        false => Err(Error::OutOfRange { section, key, value, min, max }),
-    }
+    let checked = in_range(value, min, max);
+    checked.map(drop).map_err(|number| Error::OutOfRange { section, key, number })
 }
 
 /// Deserializes addresses to listen on: an address and port as text, or a list of them. The empty
@@ -165,5 +180,8 @@ mod tests {
             [0, 4].map(|value| within("http", "key", value, 1, 3).unwrap_err().to_string());
         assert_eq!(refusals[0], "http.key is 0, it must be 1 to 3");
         assert_eq!(refusals[1], "http.key is 4, it must be 1 to 3");
+        assert_eq!([1, 3].map(|value| in_range(value, 1, 3)), [Ok(1), Ok(3)]);
+        let negative = in_range(-1, 0, 3).unwrap_err();
+        assert_eq!(negative.to_string(), "-1, it must be 0 to 3");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use net_core::config::in_range;
 use serde::{Deserialize, Deserializer, de};
 
 /// A whole number from `MIN` to `MAX`.
@@ -40,16 +41,10 @@ impl<const MIN: u64, const MAX: u64> de::Visitor<'_> for Visitor<MIN, MAX> {
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
-        let out_of_range =
-            || E::custom(format_args!("{value} is out of range: it must be {MIN} to {MAX}"));
-        u64::try_from(value)
-            .ok()
-            .filter(|value| (MIN..=MAX).contains(value))
-            .map(Within)
-            .ok_or_else(out_of_range)
+        in_range(value, MIN, MAX).map(Within).map_err(E::custom)
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
-        self.visit_i64(i64::try_from(value).unwrap_or(i64::MAX))
+        in_range(value, MIN, MAX).map(Within).map_err(E::custom)
     }
 }
