@@ -95,6 +95,15 @@ fn a_value_out_of_range_is_refused_by_line_with_its_range() {
 }
 
 #[test]
+fn text_of_several_bytes_before_an_error_does_not_move_its_line() {
+    // Characters of two, three and four bytes, before the error and at its position.
+    let before = "# Größe, 長さ, 🎥\ndata_dir = \"/srv/Größe/長さ/🎥\"\n";
+    assert!(refusal(&format!("{before}[live]\npart_secs = 1\n")).starts_with("test.toml:4: "));
+    assert!(refusal(&format!("{before}[live]\npart_ms = 🎥\n")).starts_with("test.toml:4: "));
+    assert!(refusal(&format!("{before}長さ")).starts_with("test.toml:3: "));
+}
+
+#[test]
 fn values_that_do_not_go_together_are_refused() {
     assert!(
         refusal("[live]\npart_ms = 600\nsegment_ms = 1000\n")
