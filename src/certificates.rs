@@ -87,7 +87,7 @@ impl Certificates {
         let loaded = loaded?;
         let metrics = Metrics::default();
         metrics.show(&loaded.facts);
-        info!(facts = %loaded.facts, cert = %files.cert.display(), "certificate");
+        info!(facts = %loaded.facts, cert = %files.cert.display(), "certificate loaded");
         loaded.facts.warn_if_soon_over();
         Ok(Self {
             current: ArcSwap::new(loaded.key),

@@ -24,7 +24,7 @@ const EXAMPLE_BPS: u64 = 11_000_000;
 /// Raises the limit of descriptors as far as possible, and logs limits below the configuration.
 pub(crate) fn raise_and_log(config: &Config) {
     let allowed = raise_descriptors();
-    info!(descriptors = allowed, "limits");
+    info!(descriptors = allowed, "limit of file descriptors");
     for finding in
         [descriptors(config, allowed), memory(config), datagrams(config)].into_iter().flatten()
     {

@@ -58,15 +58,15 @@ pub(crate) fn init(format: Format) -> Result<(), BadFilter> {
 }
 
 /// Reports the number of suppressed messages at intervals.
-pub(crate) async fn report_left_out() -> Infallible {
+pub(crate) async fn report_suppressed() -> Infallible {
     let mut pause = interval(WINDOW);
     loop {
         pause.tick().await;
         let Some(limit) = LIMIT.get() else { continue };
         // This message has one place in the source, so it is limited too.
-        for left_out in limit.take_left_out(Instant::now()) {
-            let (target, line, count) = (left_out.target, left_out.line, left_out.count);
-            warn!(from = target, line, count, "messages left out: limit reached");
+        for suppressed in limit.take_suppressed(Instant::now()) {
+            let (target, line, count) = (suppressed.target, suppressed.line, suppressed.count);
+            warn!(from = target, line, count, "messages suppressed: limit of this place reached");
         }
     }
 }

@@ -103,7 +103,7 @@ async fn serve(call: Call, launch: Launch) -> Result<(), Error> {
     // no part depends on them.
     let why = tokio::select! {
         why = daemon.run(&mut signals, &launch) => why,
-        never = logs::report_left_out() => match never {},
+        never = logs::report_suppressed() => match never {},
     };
     tokio::select! {
         // A second signal ends the daemon at once, and so does the end of the grace period.
@@ -228,7 +228,7 @@ impl Daemon {
         // Publishers first, so that their last frames still reach the segments. A timeout leaves
         // the part running; it is stopped again below.
         if timeout(TELL, self.parts.stop(Part::Rtmp)).await.is_err() {
-            info!("rtmp peers dropped that do not read");
+            info!("rtmp connections left without a notice: their peers do not read");
         }
         self.hub.close();
         // Playlists get their end (EXT-X-ENDLIST) before the wait for players begins.

@@ -207,7 +207,7 @@ impl Successor {
     /// Notifies it that it is the main process now.
     pub(crate) async fn is_main(&self) {
         if let Err(err) = self.channel.send(&Message::Main, &[]).await {
-            debug!(%err, "the new process is not told");
+            debug!(%err, "new process not notified that it is the main process");
         }
     }
 
@@ -216,7 +216,7 @@ impl Successor {
         let pid = self.pid().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         // Its process id is valid until its exit status is read.
         if let Some(Err(err)) = pid.map(|pid| kill_process(pid, Signal::HUP)) {
-            debug!(%err, "the new process is not told");
+            debug!(%err, "SIGHUP not forwarded to the new process: send it again");
         }
     }
 

@@ -45,12 +45,12 @@ struct Place {
     /// Messages in the window, suppressed ones included.
     count: u64,
     /// Suppressed messages of all windows since the last report.
-    left_out: u64,
+    suppressed: u64,
 }
 
 /// Suppressed messages of one place.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct LeftOut {
+pub(super) struct Suppressed {
     /// The module of the place.
     pub(super) target: &'static str,
     /// Its line in the source, if known.
@@ -72,32 +72,32 @@ impl Limit {
             metadata,
             since: now,
             count: 0,
-            left_out: 0,
+            suppressed: 0,
         });
         if now.saturating_duration_since(place.since) >= WINDOW {
             (place.since, place.count) = (now, 0);
         }
         place.count += 1;
         let permitted = place.count <= most(metadata.target());
-        place.left_out += u64::from(!permitted);
+        place.suppressed += u64::from(!permitted);
         permitted
     }
 
     /// Messages suppressed since the last call; places that have been silent for a window are
     /// forgotten.
-    pub(super) fn take_left_out(&self, now: Instant) -> Vec<LeftOut> {
+    pub(super) fn take_suppressed(&self, now: Instant) -> Vec<Suppressed> {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = places.values_mut().filter(|place| place.left_out > 0);
-        let left_out = found
-            .map(|place| LeftOut {
+        let found = places.values_mut().filter(|place| place.suppressed > 0);
+        let suppressed = found
+            .map(|place| Suppressed {
                 target: place.metadata.target(),
                 line: place.metadata.line(),
-                count: std::mem::take(&mut place.left_out),
+                count: std::mem::take(&mut place.suppressed),
             })
             .collect();
         // A place that returns later gets a new window, so nothing is lost.
         places.retain(|_, place| now.saturating_duration_since(place.since) < WINDOW);
-        left_out
+        suppressed
     }
 }
 
@@ -177,13 +177,13 @@ mod tests {
             (written.lines("never sent"), written.lines("something else")),
             (OF_LIBRARIES, 1)
         );
-        let left_out = limit.take_left_out(Instant::now());
-        assert_eq!(left_out.len(), 1);
+        let suppressed = limit.take_suppressed(Instant::now());
+        assert_eq!(suppressed.len(), 1);
         assert_eq!(
-            (left_out[0].target, left_out[0].count),
+            (suppressed[0].target, suppressed[0].count),
             ("h2::proto::ping_pong", 20_000 - OF_LIBRARIES)
         );
-        assert_eq!(limit.take_left_out(Instant::now()), [], "it is reported once");
+        assert_eq!(limit.take_suppressed(Instant::now()), [], "it is reported once");
     }
 
     #[test]
@@ -207,9 +207,9 @@ mod tests {
         assert_eq!(say(Duration::ZERO), OF_LIBRARIES);
         assert_eq!(say(WINDOW - Duration::from_millis(1)), 0);
         assert_eq!(say(WINDOW), OF_LIBRARIES);
-        assert_eq!(limit.take_left_out(begin + WINDOW)[0].count, 20);
+        assert_eq!(limit.take_suppressed(begin + WINDOW)[0].count, 20);
         assert_eq!(limit.0.lock().unwrap().len(), 1);
-        limit.take_left_out(begin + 2 * WINDOW);
+        limit.take_suppressed(begin + 2 * WINDOW);
         assert_eq!(limit.0.lock().unwrap().len(), 0);
     }
 
