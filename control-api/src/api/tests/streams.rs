@@ -1,0 +1,110 @@
+//! What is shown of live broadcasts: one, and lists of them.
+
+use super::*;
+
+#[tokio::test]
+async fn a_stream_is_shown_with_its_tracks_and_viewers() {
+    let hub = hub();
+    let producer = publish(&hub, "demo");
+    let unit = AccessUnit {
+        dts: 0,
+        pts: 0,
+        key: true,
+        independent: true,
+        arrived: Instant::now(),
+        payload: Bytes::from_static(&[0; 10]),
+    };
+    producer.push(TrackIndex::new(0), unit).unwrap();
+    let (status, stream) = get(&hub, "/api/v1/streams/demo").await;
+    assert_eq!(status, StatusCode::OK);
+    let expected = serde_json::json!({
+        "channel": "demo",
+        "broadcast": producer.broadcast().id().to_string(),
+        "state": "live",
+        "draining": false,
+        "started_at": "2026-02-02T02:40:00.500Z",
+        "keyframe_interval_s": null,
+        "advice": null,
+        "tracks": [
+            {
+                "name": "v0", "rendition": false, "kind": "video", "codec": "avc1.64001e",
+                "bitrate_bps": 0, "frames": 1, "bytes": 10,
+                "width": stream["tracks"][0]["width"], "height": stream["tracks"][0]["height"],
+                "frame_rate": stream["tracks"][0]["frame_rate"]
+            },
+            {
+                "name": "a0", "rendition": false, "kind": "audio", "codec": "mp4a.40.2",
+                "bitrate_bps": 0, "frames": 0, "bytes": 0,
+                "sampling_rate_hz": 48000, "channels": 2
+            },
+        ],
+        "renditions": [{ "track": "v480", "state": "shed" }, { "track": "v360", "state": "made" }],
+        "viewers": { "http": 4, "rtmp": 1 },
+    });
+    assert_eq!(stream, expected);
+    assert!(
+        stream["tracks"][0]["width"].as_u64() > Some(0)
+            && stream["tracks"][0]["height"].as_u64() > Some(0)
+    );
+    producer.broadcast().report(Health {
+        key_interval: Some(Duration::from_millis(20_500)),
+        advice: Some("set the keyframe interval".into()),
+    });
+    let stream = get(&hub, "/api/v1/streams/demo").await.1;
+    assert_eq!(
+        (&stream["keyframe_interval_s"], &stream["advice"]),
+        (&20.5.into(), &"set the keyframe interval".into())
+    );
+    producer.leave(Instant::now());
+    assert_eq!(get(&hub, "/api/v1/streams/demo").await.1["state"], "away");
+}
+
+#[tokio::test]
+async fn a_channel_that_is_not_live_or_cannot_be_is_a_problem() {
+    for path in [
+        "/api/v1/streams/nobody",
+        "/api/v1/streams/a.b",
+        "/api/v1/streams/..%2f..%2fetc%2fpasswd",
+        "/api/v1/%ff",
+        "/api/v1/streams/%ff",
+        "/api",
+    ] {
+        let (status, problem) = get(&hub(), path).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
+        assert_problem(status, &problem);
+    }
+}
+
+#[tokio::test]
+async fn a_list_is_paged_in_the_order_of_names() {
+    let hub = hub();
+    let _live: Vec<_> =
+        ["c", "a", "e", "b", "d"].into_iter().map(|name| publish(&hub, name)).collect();
+    let mut path = "/api/v1/streams?limit=2".to_owned();
+    let mut pages = Vec::new();
+    loop {
+        let (status, list) = get(&hub, &path).await;
+        assert_eq!(status, StatusCode::OK);
+        let names = list["streams"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|stream| stream["channel"].as_str().unwrap().to_owned());
+        pages.push(names.collect::<Vec<_>>().concat());
+        match list["next"].as_str() {
+            Some(next) => path = format!("/api/v1/streams?limit=2&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(pages, ["ab", "cd", "e"]);
+    assert_eq!(get(&hub, "/api/v1/streams").await.1["streams"].as_array().unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn a_query_that_is_not_understood_is_a_problem() {
+    for query in ["limit=0", "limit=501", "limit=-1", "limit=x", "page=2"] {
+        let (status, problem) = get(&hub(), &format!("/api/v1/streams?{query}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
+        assert_problem(status, &problem);
+    }
+}
