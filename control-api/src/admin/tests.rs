@@ -43,12 +43,14 @@ async fn it_is_ready_while_it_takes_work_and_healthy_all_the_time() {
     let shutdown = CancellationToken::new();
     let serving = tokio::spawn(server.serve(router(registry, readiness.clone()), shutdown.clone()));
 
+    // Before it is ready, while it is, and afterwards.
     assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503 "));
-    readiness.set(true);
-    assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200 "));
     assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
-    readiness.set(false);
-    assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503 "));
+    for (ready, expected) in [(true, "HTTP/1.1 200 "), (false, "HTTP/1.1 503 ")] {
+        readiness.set(ready);
+        assert!(get(address, "/readyz").await.starts_with(expected));
+        assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
+    }
     let other = get(address, "/other").await;
     assert!(
         other.starts_with("HTTP/1.1 404 ")
