@@ -160,10 +160,11 @@ impl ConnectionLimit {
         }
     }
 
-    /// The same as [`ConnectionLimit::admit`], without waiting.
+    /// The same as [`ConnectionLimit::admit`], without waiting. For tests, which pass the time.
     ///
     /// # Errors
     /// The limit that is reached: [`Limit::Total`] or [`Limit::Address`].
+    #[cfg(any(test, feature = "testing"))]
     pub fn try_admit(
         self: &Arc<Self>,
         address: Option<IpAddr>,
