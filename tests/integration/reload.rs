@@ -1,10 +1,13 @@
 //! SIGHUP: the configuration of a running daemon is reloaded.
 
 use crate::support::{
+    Workdir,
     daemon::{Daemon, Entry, Settings},
     http,
     media::PLAIN,
-    proc, publisher, rtmp, wait_for,
+    proc, publisher, rtmp,
+    tls::Certificate,
+    wait_for,
 };
 use std::{
     fs::{self, File},
@@ -95,12 +98,20 @@ fn what_cannot_change_while_it_runs_is_named_each_time_and_the_rest_is_done() {
 
 #[test]
 fn a_configuration_that_is_wrong_changes_nothing_and_says_why() {
-    let mut daemon = Daemon::start(&Settings::default());
+    let workdir = Workdir::new("certificates");
+    let certificate = Certificate::make(workdir.path(), "shown");
+    let env = certificate.settings(&["127.0.0.1:0"]);
+    let mut daemon = Daemon::start(&Settings { env, ..Settings::default() });
     daemon.configure(|text| with_keys(text) + "[rtmp2]\n");
     let said = daemon.reload().join("\n");
     assert!(said.contains("rtmp2") && said.contains("nothing was changed"), "{said}");
     rtmp::Client::publish(daemon.rtmp, "live", "anyone").expect("publishing is still open");
     // The same for a configuration that is valid by itself, but has an invalid certificate.
+    daemon.configure(with_keys);
+    fs::write(&certificate.key, "nothing").expect("a file");
+    let said = daemon.reload().join("\n");
+    assert!(said.contains("shown.key") && said.contains("nothing was changed"), "{said}");
+    rtmp::Client::publish(daemon.rtmp, "live", "another").expect("publishing is still open");
     daemon.assert_healthy();
 }
 
