@@ -2,16 +2,20 @@
 //! the daemon's log has no error, and its memory does not follow a peer's claims.
 
 use crate::support::{
-    daemon::{Daemon, Settings},
+    daemon::{Daemon, Entry, Settings},
     ffprobe, follow, fragment, http,
     live::{Live, Shared},
     media::{PLAIN, Recipe},
+    playlist::resolve,
     process::Process,
     publisher,
     rtmp::{self, Amf, Client, Tag},
+    wait_for,
 };
 use benches::bad::Crowd;
+use serde_json::Value;
 use std::{
+    collections::BTreeSet,
     fs,
     io::{Read, Write},
     net::TcpStream,
@@ -388,13 +392,21 @@ fn a_player_killed_in_the_middle_harms_nobody() {
 
 #[test]
 fn a_player_that_reads_nothing_does_not_hold_the_publisher_up() {
-    let live = live();
-    let mut client = Client::connect(live.rtmp);
+    // A daemon of its own, whose log has no other failed connection.
+    let live = Live::with_short_segments(&Mutex::new(Weak::new()));
+    let mut client = Client::connect_with_small_buffers(live.rtmp);
     client.open("live").expect("the application is there");
     client.command(1, &[Amf::string("play"), Amf::Number(3.0), Amf::Null, Amf::string("beside")]);
-    let url = live.url("/live/beside/v0.m3u8");
+    // The daemon closes the connection when all buffers have been full for a while.
+    let reason = wait_for("end of the player", PATIENCE, || {
+        let lines = live.process.lines();
+        let mut entries = lines.iter().filter_map(|line| Entry::parse(line));
+        let failed = entries.find(|entry| entry.message() == "connection failed")?;
+        failed.field("description").map(str::to_owned)
+    });
+    assert!(reason.starts_with("write took longer than"), "{reason}");
+    // The playlist still lists all segments of that time: none is a gap.
     live.assert_unharmed();
-    assert!(!url.is_empty());
     drop(client);
 }
 
@@ -468,13 +480,29 @@ fn a_request_that_never_ends_is_closed_after_a_while() {
 #[test]
 fn a_broadcast_of_another_shape_on_the_same_name_is_its_own_affair() {
     let live = live();
+    let path = "/live/shape/v0.m3u8";
     // The same name, first with pictures of one size, then of another: both must play.
     let mut first = publisher::ffmpeg_for(&PLAIN, 6, &live.rtmp_url("shape"));
     live.wait_until_live("shape");
     first.kill();
-    let _second =
-        publisher::ffmpeg(&Recipe { seconds: 20, b_frames: 2, ..PLAIN }, &live.rtmp_url("shape"));
-    thread::sleep(Duration::from_secs(6));
-    assert_eq!(live.get("/live/shape/v0.m3u8").status, 200);
+    let other = Recipe { seconds: 20, size: (480, 360), ..PLAIN };
+    let _second = publisher::ffmpeg(&other, &live.rtmp_url("shape"));
+    let seen = follow::follow_any(live.http, path, PATIENCE, |media| {
+        let whole = media.segments.iter().filter(|segment| !segment.gap);
+        let maps: BTreeSet<_> = whole.map(|segment| &segment.map).collect();
+        maps.len() == 2
+    });
+    let mut sizes = Vec::new();
+    for (segment, bytes) in seen.segments.iter().filter(|(segment, _)| !segment.gap) {
+        let init = live.get(&resolve(path, segment.map.as_ref().expect("a map"))).body;
+        let file = live.workdir.path().join("shape.mp4");
+        fs::write(&file, [&init, bytes].map(Vec::as_slice).concat()).expect("a file under target/");
+        let stream = &ffprobe::streams(&file)[0];
+        let size = ["width", "height"].map(|side| stream.get(side).and_then(Value::as_u64));
+        assert!(!ffprobe::numbers(&file, None).is_empty(), "pictures of {size:?}");
+        sizes.push(size.map(|side| side.expect("a size")));
+    }
+    sizes.dedup();
+    assert_eq!(sizes, [[640, 360], [480, 360]]);
     live.assert_unharmed();
 }

@@ -1,6 +1,7 @@
 //! Our own RTMP client, for behaviour that no real client has: it writes any chunks that a test
 //! needs.
 
+use socket2::{Domain, Socket, Type};
 use std::{
     collections::BTreeMap,
     fs,
@@ -141,7 +142,21 @@ struct Partial {
 impl Client {
     /// Connects and performs the simple handshake (5.2).
     pub(crate) fn connect(addr: SocketAddr) -> Self {
-        let mut socket = TcpStream::connect(addr).expect("the listener accepts");
+        Self::shake_hands(TcpStream::connect(addr).expect("the listener accepts"))
+    }
+
+    /// The same, with a connection that buffers a few kilobytes. The small segments are for the
+    /// server's side: the kernel sizes a send buffer in segments, and those of the loopback
+    /// interface have 64 KiB.
+    pub(crate) fn connect_with_small_buffers(addr: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
+        socket.set_tcp_mss(536).expect("a socket takes a segment size");
+        socket.set_recv_buffer_size(4096).expect("a socket takes a buffer size");
+        socket.connect(&addr.into()).expect("the listener accepts");
+        Self::shake_hands(socket.into())
+    }
+
+    fn shake_hands(mut socket: TcpStream) -> Self {
         socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket takes a limit");
         socket.set_write_timeout(Some(Duration::from_secs(10))).expect("a socket takes a limit");
         let mut c0_c1 = vec![3];
