@@ -49,13 +49,15 @@ const MAX_CHUNK_BYTES: u32 = 0x7fff_ffff;
 /// A timestamp field of this value is followed by an extended one (RTMP 5.3.1.3).
 const EXTENDED: u32 = 0x00ff_ffff;
 
-/// Message type ids that are handled here.
+/// Message type id of Set Chunk Size (RTMP 5.4.1).
 const SET_CHUNK_SIZE: u8 = 1;
+/// Message type id of Abort (RTMP 5.4.2).
 const ABORT: u8 = 2;
+/// Message type id of an aggregate (RTMP 7.1.6).
 const AGGREGATE: u8 = 22;
-/// Bytes around a sub-message of an aggregate: an FLV tag header, and the back pointer after the
-/// payload.
+/// Bytes in front of a sub-message of an aggregate: an FLV tag header.
 const TAG_HEADER: usize = 11;
+/// Bytes after a sub-message of an aggregate: the back pointer.
 const BACK_POINTER: usize = 4;
 
 /// One RTMP message.

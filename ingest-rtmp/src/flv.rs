@@ -112,11 +112,13 @@ mod packet {
     pub(super) const SEQUENCE_START: u8 = 0;
     /// A frame; in video after its composition time.
     pub(super) const CODED_FRAMES: u8 = 1;
+    /// The sequence ends.
     pub(super) const SEQUENCE_END: u8 = 2;
     /// Video: coded frames without composition time.
     pub(super) const CODED_FRAMES_X: u8 = 3;
-    /// Video multitrack; audio has it as 5.
+    /// Several video tracks in one message.
     pub(super) const VIDEO_MULTITRACK: u8 = 6;
+    /// Several audio tracks in one message.
     pub(super) const AUDIO_MULTITRACK: u8 = 5;
     /// Extensions in front of the packet, for example a timestamp in nanoseconds.
     pub(super) const MOD_EX: u8 = 7;

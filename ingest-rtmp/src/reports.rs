@@ -21,8 +21,9 @@ use crate::{auth::Refusal, metrics::Cause};
 
 /// Span of the counts, after which they start again.
 const SPAN: Duration = Duration::from_secs(60);
-/// Number of lines of an address, and of all, above which only each doubling is logged.
+/// Number of lines of an address above which only each doubling is logged.
 const LINES: u64 = 5;
+/// Number of lines of all addresses above which only each doubling is logged.
 const LINES_OF_ALL: u64 = 200;
 /// Minimum time between two searches for expired addresses, because each search visits all of them.
 const SWEEP: Duration = Duration::from_secs(1);

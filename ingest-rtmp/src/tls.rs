@@ -15,9 +15,10 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use crate::metrics::{Handshake, Metrics};
 
-/// Maximum number of concurrent handshakes, in total and of one address: each may hold some 100 KiB
-/// and costs a signature. Others wait, within their time limit.
+/// Maximum number of concurrent handshakes: each may hold some 100 KiB and costs a signature.
+/// Others wait, within their time limit.
 const HANDSHAKES: usize = 128;
+/// Maximum number of concurrent handshakes of one address.
 const HANDSHAKES_PER_ADDRESS: usize = 32;
 /// A handshake that has lasted for this time has stalled, and is cancelled if another waits.
 const STALL: Duration = Duration::from_secs(1);

@@ -21,8 +21,9 @@ use crate::{
 
 /// The chunk size that we announce: most frames fit into one chunk.
 pub(crate) const CHUNK_BYTES: u32 = 65_536;
-/// Chunk streams of media. The serialiser uses 2 (control), 3 (data) and 6 (commands).
+/// Chunk stream of audio. The serialiser uses 2 (control), 3 (data) and 6 (commands).
 const AUDIO_CSID: u8 = 4;
+/// Chunk stream of video.
 const VIDEO_CSID: u8 = 5;
 /// Size of an allocation for headers of media messages, each of some 20 bytes.
 const HEADER_BLOCK: usize = 2_048;

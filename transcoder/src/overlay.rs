@@ -22,16 +22,18 @@ const BLOCKS: usize = 32;
 /// Width of a block in luma samples: 24.
 const BLOCK_WIDTH: usize = WIDTH / BLOCKS;
 
-/// Luma of black and white in the limited range of video (ITU-R BT.709).
+/// Luma of black in the limited range of video (ITU-R BT.709).
 const BLACK: u8 = 16;
+/// Luma of white in the limited range of video.
 const WHITE: u8 = 235;
 /// Chroma without colour, in both planes.
 const NEUTRAL: u8 = 128;
 
 /// Side of a glyph's dot in luma samples.
 const DOT: usize = 5;
-/// Dots of a glyph; one column of distance is added between glyphs.
+/// Dots in a row of a glyph; one column of distance is added between glyphs.
 const GLYPH_WIDTH: usize = 5;
+/// Dots in a column of a glyph.
 const GLYPH_HEIGHT: usize = 7;
 /// First luma row of the digits.
 const TEXT_TOP: usize = STRIP_HEIGHT + 4 * DOT + 3;

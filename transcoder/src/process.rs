@@ -86,6 +86,7 @@ pub(crate) fn start(
 /// rest may contain settings, including keys and tokens, and a compromised worker could publish
 /// them.
 pub(crate) fn environment() -> impl Iterator<Item = (OsString, OsString)> {
+    // Whole names of variables, and beginnings of names.
     const NAMES: [&str; 7] =
         ["HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "RUST_BACKTRACE", "TZ", "XDG_CACHE_HOME"];
     const KINDS: [&str; 6] = ["GST_", "LIBVA_", "CUDA_", "NVIDIA_", "LC_", "ORC_"];

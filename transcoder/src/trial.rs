@@ -22,9 +22,11 @@ use crate::{
 const MEMORY_BYTES: u64 = 1 << 30;
 /// Width of the pictures in luma samples; 640x360 are 920 macroblocks.
 const WIDTH: u32 = 640;
+/// Height of the pictures in luma samples.
 const HEIGHT: u32 = 360;
 /// Bit rate of the trial in bits a second.
 const BITRATE_BPS: u32 = 1_000_000;
+/// Pictures a second of the source.
 const FRAME_RATE: u32 = 30;
 /// Number of encoded pictures: 1.3 s of the source.
 const PICTURES: u64 = 40;

@@ -38,6 +38,7 @@ use transcoder::confine::{self, Confinement, Error, Landlock, Limits, Threads};
 
 /// Time limit of a case on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
+/// Memory limit of a worker under test, in bytes.
 const MEMORY_BYTES: u64 = 512 << 20;
 
 /// Signal numbers, which are the same on all supported systems.

@@ -16,15 +16,16 @@ use crate::metrics::{Drop, Metrics};
 
 /// Media time after which a broadcast starts with only one track, in milliseconds.
 const SETTLE_MS: i64 = 1_500;
-/// The same while pictures arrive, but none yet at which decoding can start. A source without IDR
-/// pictures whose groups are shorter than 3.5 s has its first start point within this time
-/// (`groups`).
+/// Media time after which a broadcast starts with only one track, in milliseconds, while pictures
+/// arrive, but none yet at which decoding can start. A source without IDR pictures whose groups are
+/// shorter than 3.5 s has its first start point within this time (`groups`).
 const SETTLE_WITHOUT_KEY_MS: i64 = 7_000;
 /// The wait by the wall clock is this many times the wait by media time: timestamps may stand
 /// still, and media of a slow connection arrive late.
 const SLOWEST: i64 = 3;
-/// Maximum number of payload bytes, and of frames, held until the list of tracks is settled.
+/// Maximum number of payload bytes held until the list of tracks is settled.
 const HELD_BYTES: usize = 4 << 20;
+/// Maximum number of frames held until the list of tracks is settled.
 const HELD_FRAMES: usize = 2_048;
 
 /// The state of a publisher whose list of tracks is not settled.

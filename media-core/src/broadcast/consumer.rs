@@ -15,9 +15,10 @@ use super::{
 };
 use crate::TrackIndex;
 
-/// Maximum number of entries, and of bytes, that a subscriber copies under one lock. It holds
-/// copied entries even after their removal from the log.
+/// Maximum number of entries that a subscriber copies under one lock. It holds copied entries even
+/// after their removal from the log.
 const BATCH: usize = 64;
+/// Maximum number of payload bytes that a subscriber copies under one lock.
 const BATCH_BYTES: usize = 1 << 20;
 
 /// Reads a broadcast. Dropping it ends the subscription.

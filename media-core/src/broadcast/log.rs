@@ -31,6 +31,7 @@ const MAX_GAPS: usize = 64;
 /// Maximum number of configuration changes of a publisher within [`CHANGES_SPAN`]: each costs
 /// players a discontinuity.
 const MAX_CHANGES: u32 = 30;
+/// Time in which [`MAX_CHANGES`] is counted.
 const CHANGES_SPAN: Duration = Duration::from_secs(60);
 
 /// Memory of a log entry besides its payload, including the allocator's share.

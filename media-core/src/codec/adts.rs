@@ -13,8 +13,9 @@ pub struct Frames {
 
 /// Maximum number of frames in one message: a second and a half of the usual 48 kHz.
 const MOST_FRAMES: usize = 64;
-/// Length of the header without its CRC, and with it.
+/// Length of the header without its CRC, in bytes.
 const HEADER: usize = 7;
+/// Length of the header with its CRC, in bytes.
 const HEADER_WITH_CRC: usize = 9;
 
 /// Whether a message begins with a syncword of layer 0. No raw access unit does: it would be an

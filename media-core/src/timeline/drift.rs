@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 
 use crate::Timescale;
 
-/// Number of measurements for a median, one a second.
+/// Number of measurements for a median.
 const OBSERVATIONS: usize = 64;
+/// Time between two measurements.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Time in which a distance is corrected, in seconds.
 const WORK_OFF_S: i64 = 600;
 /// The highest rate, in ppm.
 const MAX_PPM: i64 = 500;
+/// The unit of rates: one ppm is a millionth of a tick in each tick.
 const MILLION: i64 = 1_000_000;
 
 /// The correction of one publisher's clock.

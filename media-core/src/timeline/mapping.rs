@@ -47,6 +47,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const STANDS_STILL: u8 = 8;
 /// Number of jumps of one track within [`JUMPS_SPAN`] after which its timestamps are no clock.
 const JUMPS: u8 = 3;
+/// Time in which [`JUMPS`] is counted.
 const JUMPS_SPAN: Duration = Duration::from_secs(10);
 
 /// Maps timestamps; one for each broadcast.

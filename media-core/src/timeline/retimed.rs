@@ -11,8 +11,10 @@ const FIRST_INTERVAL: i64 = 3_000;
 /// A frame that arrives this much later than expected, a quarter of a second, is placed at its
 /// arrival.
 const SNAP: i64 = 22_500;
-/// Timestamps that stay within half a second of the wall clock for [`STEADY`] are a clock again.
+/// Timestamps that stay this close to the wall clock, half a second, for [`STEADY`] are a clock
+/// again.
 const STRAY: i64 = 45_000;
+/// Time for which timestamps must stay within [`STRAY`] of the wall clock.
 const STEADY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone)]

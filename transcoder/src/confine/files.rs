@@ -35,6 +35,7 @@ const LIBRARIES: [&str; 15] = [
     "/proc/meminfo",
     "/proc/sys/vm/overcommit_memory",
 ];
+/// Files that describe the processors, and devices without state.
 const DEVICES: [&str; 5] = [
     "/sys/devices/system/cpu",
     "/sys/devices/system/node",

@@ -32,8 +32,9 @@ use super::{
     limits::{Limits, limit},
 };
 
-/// Users of systemd's `DynamicUser=`: assigned to no account.
+/// The first user of systemd's `DynamicUser=`, whose users are assigned to no account.
 const FIRST_USER: u32 = 61_184;
+/// The last user of `DynamicUser=`.
 const LAST_USER: u32 = 65_519;
 /// Limit of threads of all processes of the daemon's user, if a worker has no separate user. The
 /// service allows twice as many (`TasksMax=`), so workers that start threads without end leave some

@@ -187,6 +187,7 @@ const NEVER_WITHOUT_GPU: &[c_long] = &[
     libc::SYS_vfork,
 ];
 
+/// Calls that change nothing and return success.
 const PRETENDED: [c_long; 4] = [
     // It applies to any process of the user; drivers use it for their own threads.
     libc::SYS_sched_setaffinity,
@@ -195,6 +196,7 @@ const PRETENDED: [c_long; 4] = [
     libc::SYS_setpriority,
 ];
 
+/// Calls that are allowed with any arguments.
 const ALLOWED: &[c_long] = &[
     // Files; filter 2 and `files` restrict opening.
     libc::SYS_openat,
@@ -345,6 +347,7 @@ const IOCTLS: [u64; 5] = [
 ];
 /// Requests that type into the daemon's terminal.
 const IOCTLS_NEVER: [u64; 2] = [0x5412 /* TIOCSTI */, 0x541c /* TIOCLINUX */];
+/// Commands of `fcntl` that are allowed.
 const FCNTLS: [c_int; 6] = [
     libc::F_DUPFD,
     libc::F_DUPFD_CLOEXEC,

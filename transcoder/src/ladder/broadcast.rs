@@ -28,8 +28,9 @@ use crate::plan::{self, Planned, Rung};
 
 /// A worker that ran this long counts as healthy: the next one starts at once.
 const WELL_AFTER: Duration = Duration::from_secs(5);
-/// Pause after the first failure of a worker, and the longest one: it doubles each time.
+/// Pause after the first failure of a worker; it doubles each time.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
+/// The longest pause after a failure of a worker.
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 /// Minimum time between the starts of two workers if neither has failed.
 const LEAST_LIFE: Duration = Duration::from_secs(1);

@@ -12,9 +12,9 @@ use std::{
 
 /// Number of remembered units: 10 s at 60 a second, more than all queues in between hold.
 const MOST: usize = 600;
-/// Factor by which an encoder may exceed its bit rate over any time, and the bytes that it may
-/// output at once: a key frame of the largest size.
+/// Factor by which an encoder may exceed its bit rate over any time.
 const EXCESS: u64 = 4;
+/// Bytes that an encoder may output at once: a key frame of the largest size.
 const AT_ONCE: u64 = 4 << 20;
 /// More units than any decoder and encoder hold together.
 const MANY: u32 = 30;

@@ -48,16 +48,17 @@ const SILENT: Duration = Duration::from_secs(2);
 /// Silence after which a single rendition has failed while others continue: the longest group and a
 /// margin.
 const LEFT_BEHIND: Duration = Duration::from_secs(20);
-/// Maximum number of configurations that a worker may report, and of reports other than units in a
-/// second.
+/// Maximum number of configurations that a worker may report in its life.
 const MOST_CONFIGS: u32 = 64;
-/// Reports other than units in a second: an honest worker sends a few.
+/// Maximum number of reports other than units in a second: an honest worker sends a few.
 const MOST_OTHERS: usize = 100;
-/// The shortest duration of an audio unit (90 kHz), and its largest size.
+/// The shortest duration of an audio unit in ticks of 90 kHz: 5 ms.
 const LEAST_SOUND: i64 = 450;
-/// In bytes. An AAC frame of two channels has at most 1536 bytes (6144 bits for each channel).
+/// The largest size of an audio unit in bytes. An AAC frame of two channels has at most 1536 bytes
+/// (6144 bits for each channel).
 const MOST_SOUND_BYTES: usize = 8 << 10;
-/// The largest distance of a rendition's decode time from its presentation time: 10 s.
+/// The largest distance of a rendition's decode time from its presentation time in ticks of 90 kHz:
+/// 10 s.
 const MAX_COMPOSITION: i64 = 900_000;
 /// The worker's name in the log. `supervisor` limits its log lines.
 const NAME: &str = "ladder";
