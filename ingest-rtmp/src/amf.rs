@@ -32,8 +32,8 @@ pub enum Error {
         /// The limit.
         max: usize,
     },
-    /// A reserved marker.
-    #[error("AMF marker {marker} at byte {at}")]
+    /// A reserved or unknown marker.
+    #[error("AMF marker {marker} at byte {at} is not supported")]
     BadMarker {
         /// The marker.
         marker: u8,
@@ -41,13 +41,13 @@ pub enum Error {
         at: usize,
     },
     /// An AMF3 reference to a text or to traits that does not exist.
-    #[error("AMF3 reference at byte {at} to nothing")]
+    #[error("AMF3 reference at byte {at} refers to no earlier value")]
     BadReference {
         /// Offset in the message.
         at: usize,
     },
     /// An AMF3 object with a class-specific encoding.
-    #[error("AMF3 object at byte {at} in an encoding of its own")]
+    #[error("AMF3 object at byte {at} is externalizable, which is not supported")]
     Externalizable {
         /// Offset in the message.
         at: usize,

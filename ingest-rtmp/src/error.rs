@@ -18,7 +18,9 @@ pub enum Error {
     #[error("handshake: {0}")]
     Handshake(#[from] HandshakeError),
     /// A chunk refers to the previous header on its chunk stream, and there is none.
-    #[error("chunk of format {format} on chunk stream {csid}, which had no header before")]
+    #[error(
+        "chunk of format {format} on chunk stream {csid} without an earlier header to refer to"
+    )]
     NoHeaderBefore {
         /// The chunk stream.
         csid: u32,
@@ -28,8 +30,8 @@ pub enum Error {
     /// A header inside an unfinished message has another length or type than the one that opened
     /// it.
     #[error(
-        "message of {len} bytes on chunk stream {csid} is interrupted after {got} by another of \
-         {other}"
+        "message of {len} bytes on chunk stream {csid} is interrupted after {got} bytes by a \
+         message of {other} bytes"
     )]
     MessageInterrupted {
         /// The chunk stream.
@@ -48,7 +50,7 @@ pub enum Error {
         max: usize,
     },
     /// The declared length is above the limit of the session's stage. Nothing was allocated for it.
-    #[error("message of {len} bytes on chunk stream {csid}, limit {max}")]
+    #[error("message of {len} bytes on chunk stream {csid} exceeds the limit of {max}")]
     MessageTooLarge {
         /// The chunk stream.
         csid: u32,
@@ -58,7 +60,7 @@ pub enum Error {
         max: u32,
     },
     /// Unfinished messages together hold more than the limit of a connection.
-    #[error("unfinished messages hold {held} bytes, limit {max}")]
+    #[error("unfinished messages hold {held} bytes: the limit is {max}")]
     TooMuchUnfinished {
         /// Bytes that would be held.
         held: usize,
@@ -66,7 +68,7 @@ pub enum Error {
         max: usize,
     },
     /// The peer announces a chunk size of 0 or of more than 31 bits.
-    #[error("chunk size {size}, allowed are 1 to {max}")]
+    #[error("chunk size {size}: must be 1 to {max} bytes")]
     BadChunkSize {
         /// The announced size in bytes.
         size: u32,
@@ -86,7 +88,7 @@ pub enum Error {
     Amf0(#[from] amf0::Error),
     /// The session's stage does not allow this command, for example `createStream` before
     /// `connect`.
-    #[error("command {command} while {stage}")]
+    #[error("command {command} is not allowed while {stage}")]
     OutOfOrder {
         /// The command's name, truncated to 32 characters.
         command: String,
@@ -102,7 +104,7 @@ pub enum Error {
         limit_ms: u64,
     },
     /// The peer accepts bytes more slowly than 1 KiB a second.
-    #[error("accepted only {taken} bytes in {waited_ms} ms")]
+    #[error("peer accepted only {taken} bytes in {waited_ms} ms: at least 1 KiB/s is required")]
     TooSlow {
         /// Bytes that it accepted.
         taken: u64,

@@ -9,27 +9,34 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
     /// A channel's name does not match `[A-Za-z0-9_-]{1,64}`.
-    #[error("a channel name is 1 to 64 of A-Z a-z 0-9 _ -, this one has {len} bytes")]
+    #[error(
+        "a channel name must have 1 to 64 of the characters A-Z a-z 0-9 _ -, this one has {len} \
+         bytes"
+    )]
     ChannelLength {
         /// Length of the refused name in bytes.
         len: usize,
     },
     /// A channel's name has a character outside `[A-Za-z0-9_-]`.
     #[error(
-        "a channel name is 1 to 64 of A-Z a-z 0-9 _ -, this one has the character {character:?}"
+        "a channel name must have 1 to 64 of the characters A-Z a-z 0-9 _ -, this one has the \
+         character {character:?}"
     )]
     ChannelCharacter {
         /// The first such character; the message escapes it.
         character: char,
     },
     /// A track's name does not match `[a-z0-9-]{1,32}`.
-    #[error("a track name is 1 to 32 of a-z 0-9 -, this one has {len} bytes")]
+    #[error("a track name must have 1 to 32 of the characters a-z 0-9 -, this one has {len} bytes")]
     TrackLength {
         /// Length of the refused name in bytes.
         len: usize,
     },
     /// A track's name has a character outside `[a-z0-9-]`.
-    #[error("a track name is 1 to 32 of a-z 0-9 -, this one has the character {character:?}")]
+    #[error(
+        "a track name must have 1 to 32 of the characters a-z 0-9 -, this one has the character \
+         {character:?}"
+    )]
     TrackCharacter {
         /// The first such character; the message escapes it.
         character: char,

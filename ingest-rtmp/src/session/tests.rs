@@ -369,7 +369,7 @@ fn commands_out_of_order_end_the_connection_in_words() {
     pair.send(kind::COMMAND, 0, &["createStream".into(), 1.0.into(), Value::Null]);
     let err = pair.answers().unwrap_err();
     assert!(matches!(err, Error::OutOfOrder { .. }), "createStream before connect");
-    let words = "command createStream while waiting for connect".to_owned();
+    let words = "command createStream is not allowed while waiting for connect".to_owned();
     assert_eq!(
         told(&mut pair, &err),
         ("_error".into(), "NetConnection.Connect.Failed".into(), words)
