@@ -422,7 +422,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             Ok(claim) => claim,
             Err(err) => return Ok(Err(unclaimed(&err))),
         };
-        debug!(channel = %claim.name(), "publishing");
+        debug!(channel = %claim.name(), "publish request accepted");
         // The hub may revoke the right at any time, for example for another publisher, so the
         // connection waits for that from now on.
         let hold = claim.hold().clone();

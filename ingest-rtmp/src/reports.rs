@@ -124,8 +124,8 @@ impl Limits {
         // Only events that are due by their address count for all: a flood from one address does
         // not suppress the lines of others.
         let due = count.add(now, LINES) && all.add(now, LINES_OF_ALL);
-        // The number of lines that were left out is kept for the next line, so that none is
-        // unaccounted for.
+        // The number of suppressed lines is kept for the next line, so that none is unaccounted
+        // for.
         match due {
             true => Some(Line {
                 recent: count.events,

@@ -119,7 +119,7 @@ impl Server {
         }
         tasks.close();
         tasks.wait().await;
-        info!("rtmp has stopped");
+        info!("rtmp server stopped");
     }
 }
 
@@ -213,7 +213,7 @@ async fn shake_hands(
     match err.kind() {
         // The peer closed the connection, as a check for an open port does.
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-            debug!(%err, "no TLS handshake")
+            debug!(%err, "tls handshake failed")
         }
         _ => context.reports.failed(peer, None, Cause::Tls, &err, now()),
     }

@@ -160,8 +160,8 @@ impl Timing {
             ),
             Notice::Retimed => warn!(
                 %broadcast, track, times,
-                "timestamps are no clock: frames are timed by arrival; check the encoder's time \
-                 base"
+                "timestamps do not follow a clock: frames are timed by arrival; check the \
+                 encoder's time base"
             ),
         }
     }

@@ -67,7 +67,7 @@ pub enum Error {
     #[error("encoders cannot be tried: {0}")]
     Trial(#[source] io::Error),
     /// The trial of encoders did not end in time.
-    #[error("encoders cannot be tried: not done after {} s", TRIAL_LIMIT.as_secs())]
+    #[error("encoder trial did not end within {} s", TRIAL_LIMIT.as_secs())]
     TrialTooSlow,
     /// No encoder works, or the configured one does not.
     #[error("no video encoder works here; install {packages}", packages = PACKAGES)]
@@ -104,7 +104,7 @@ impl Ladder {
             encoder = encoder.name(),
             cores = share,
             macroblocks_per_s = trial.macroblocks_per_s.round(),
-            "encoders tried"
+            "encoder selected"
         );
         let shared = Shared {
             config,
@@ -166,7 +166,7 @@ async fn try_encoders(program: &Path, config: &Config) -> Result<(Encoder, Trial
             warn!(
                 encoder = encoder.name(),
                 limit_s = limit.as_secs(),
-                "encoder trial took too long"
+                "encoder trial took too long: check its driver, or set ladder.encoder"
             );
             hung += 1;
             continue;
@@ -177,7 +177,10 @@ async fn try_encoders(program: &Path, config: &Config) -> Result<(Encoder, Trial
             Ok(trial) if trial.works => return Ok((encoder, trial)),
             Ok(_) => {}
             Err(_) => {
-                warn!(encoder = encoder.name(), status = %output.status, "encoder trial failed")
+                warn!(
+                    encoder = encoder.name(), status = %output.status,
+                    "encoder trial failed: check its driver, or set ladder.encoder"
+                );
             }
         }
     }

@@ -153,7 +153,7 @@ impl Pictures {
         self.entry(broadcast, |entry| entry.tried = Some(Instant::now()));
         match self.make(&config, frame).await {
             Some(jpeg) => self.keep(broadcast, jpeg, Instant::now()),
-            None => debug!(broadcast = %broadcast.name(), "poster could not be made"),
+            None => debug!(broadcast = %broadcast.name(), "poster cannot be made"),
         }
     }
 

@@ -58,11 +58,18 @@ impl Worker {
             match self.run(&shutdown).await {
                 Ok(None) => break,
                 Ok(Some(status)) => {
-                    warn!(worker = self.name, %status, retry_s = delay.as_secs(), "worker ended")
+                    let retry_s = delay.as_secs();
+                    warn!(
+                        worker = self.name, %status, retry_s,
+                        "worker ended unexpectedly, and is started again: see its messages"
+                    );
                 }
                 Err(err) => {
                     let retry_s = delay.as_secs();
-                    warn!(worker = self.name, %err, retry_s, "worker does not start");
+                    warn!(
+                        worker = self.name, %err, retry_s,
+                        "worker cannot be started: check the program file and the process limit"
+                    );
                 }
             }
             if started.elapsed() >= WELL_AFTER {
@@ -166,12 +173,12 @@ pub(crate) struct Talk {
     /// Lines forwarded in this span.
     taken: u32,
     /// Lines suppressed in this span.
-    left_out: u32,
+    suppressed: u32,
 }
 
 impl Talk {
     pub(crate) fn new(worker: &'static str) -> Self {
-        Self { worker, since: Instant::now(), taken: 0, left_out: 0 }
+        Self { worker, since: Instant::now(), taken: 0, suppressed: 0 }
     }
 
     /// Forwards a warning.
@@ -192,21 +199,21 @@ impl Talk {
     fn may(&mut self, now: Instant) -> bool {
         if now.duration_since(self.since) >= LINES_SPAN {
             self.report_suppressed();
-            (self.since, self.taken, self.left_out) = (now, 0, 0);
+            (self.since, self.taken, self.suppressed) = (now, 0, 0);
         }
         let within = self.taken < MAX_LINES;
         if within {
             self.taken += 1;
         } else {
-            self.left_out = self.left_out.saturating_add(1);
+            self.suppressed = self.suppressed.saturating_add(1);
         }
         within
     }
 
     /// Logs the number of lines that this span suppressed.
     fn report_suppressed(&self) {
-        if self.left_out > 0 {
-            warn!(worker = self.worker, lines = self.left_out, "worker messages suppressed");
+        if self.suppressed > 0 {
+            warn!(worker = self.worker, lines = self.suppressed, "worker messages suppressed");
         }
     }
 }
@@ -285,7 +292,7 @@ mod tests {
         let start = Instant::now();
         let passed = (0..1_000).filter(|_| talk.may(start)).count();
         assert_eq!(passed, 20);
-        assert_eq!(talk.left_out, 980);
+        assert_eq!(talk.suppressed, 980);
         assert!(talk.may(start + LINES_SPAN));
     }
 }

@@ -98,7 +98,7 @@ impl<'a> Site<'a> {
             info!(
                 width = video.width,
                 height = video.height,
-                "no rung is below the source: only the source is published"
+                "no rung is lower than the source, which is published alone: add a lower rung"
             );
         }
         // Not by events: the source's events include each frame, and a broadcast that never needs a
@@ -327,7 +327,11 @@ impl<'a> Climb<'a> {
             self.delay = FIRST_DELAY;
         }
         let wait = if well { Duration::ZERO } else { self.delay };
-        warn!(reason = failure.label(), retry_ms = wait.as_millis(), "worker failed");
+        warn!(
+            reason = failure.label(),
+            retry_ms = wait.as_millis(),
+            "worker failed, and is started again: see its messages"
+        );
         self.site.pause(wait).await?;
         // The pause above replaces the minimum life of a worker.
         self.started = None;
@@ -353,7 +357,13 @@ impl<'a> Climb<'a> {
         if refused.is_empty() {
             info!(made, load, "ladder planned");
         } else {
-            warn!(made, refused, load, "ladder planned without some renditions: no capacity left");
+            warn!(
+                made,
+                refused,
+                load,
+                "ladder planned without some renditions, because no capacity is left: remove \
+                 rungs, or raise ladder.cpu_percent"
+            );
         }
         shared.status.set(broadcast.id(), status);
     }

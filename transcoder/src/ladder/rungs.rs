@@ -109,7 +109,7 @@ impl Rung {
             match broadcast.rendition(self.name.clone()) {
                 Ok(output) => self.output = Some(output),
                 Err(err) => {
-                    warn!(rendition = %self.name, %err, "rendition refused");
+                    warn!(rendition = %self.name, %err, "rendition not added to the broadcast");
                     self.state = State::Failed;
                 }
             }
@@ -404,7 +404,7 @@ fn show(output: &mut Rendition, config: Option<&Config>, state: &mut State) {
     if let Some(config) = config
         && let Err(err) = output.configure(config)
     {
-        warn!(rendition = %output.name(), %err, "rendition failed");
+        warn!(rendition = %output.name(), %err, "rendition failed: its configuration was refused");
         output.absent();
         *state = State::Failed;
     }

@@ -92,7 +92,10 @@ pub(super) async fn run(
     let (process, orders, reports, stderr) = match started {
         Ok(started) => started,
         Err(err) => {
-            warn!(%err, "worker cannot be started");
+            warn!(
+                %err,
+                "worker cannot be started: check the program file and the process limit"
+            );
             return (End::Failed(Failure::Start), feed.resume_after);
         }
     };
@@ -246,7 +249,7 @@ impl<'a> Life<'a> {
     /// The end of a worker that got all units and does not finish.
     fn cut_off(&mut self, fed: Fed) -> End {
         if fed.end.is_ok() {
-            self.talk.warn("the worker does not finish");
+            self.talk.warn("worker does not finish its last units, and is ended");
         }
         fed.end()
     }
@@ -405,7 +408,7 @@ impl<'a> Life<'a> {
         let left_behind = progress.left_behind(|index| self.rungs.is_made(index), LEFT_BEHIND, now);
         drop(progress);
         if left_behind.is_some() {
-            self.talk.warn("an encoder outputs nothing");
+            self.talk.warn("an encoder outputs nothing, so the worker is restarted");
             return Some(End::Failed(Failure::Stuck));
         }
         // The worker would otherwise encode units that are dropped; the capacity is already
@@ -414,7 +417,7 @@ impl<'a> Life<'a> {
             self.set_made(wanted, index, false);
         }
         if silence >= STUCK {
-            self.talk.warn("the worker gets units and outputs nothing");
+            self.talk.warn("the worker outputs nothing, and is restarted");
             return Some(End::Failed(Failure::Stuck));
         }
         // A worker without any output is not slow but stuck.
