@@ -343,7 +343,8 @@ impl Cutter {
     }
 
     /// The time up to which the open gap has been published; `None` outside a gap.
-    pub fn published_gap(&self) -> Option<MediaTime> {
+    #[cfg(test)]
+    pub(crate) fn published_gap(&self) -> Option<MediaTime> {
         self.in_gap().then_some(self.published)
     }
 

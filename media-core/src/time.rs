@@ -151,11 +151,6 @@ impl Anchor {
     pub fn utc_at(&self, ticks: i64, timescale: Timescale) -> SystemTime {
         self.utc + timescale.duration(ticks)
     }
-
-    /// The monotonic clock at `ticks` of `timescale`.
-    pub fn instant_at(&self, ticks: i64, timescale: Timescale) -> Instant {
-        self.instant + timescale.duration(ticks)
-    }
 }
 
 fn saturate(ticks: i128) -> i64 {

@@ -234,7 +234,8 @@ impl Broadcast {
 
     /// The time up to which the open gap has been published: media resume there or later. `None`
     /// without an open gap.
-    pub fn gap_time(&self) -> Option<MediaTime> {
+    #[cfg(test)]
+    pub(crate) fn gap_time(&self) -> Option<MediaTime> {
         self.lock().cutter.published_gap()
     }
 
