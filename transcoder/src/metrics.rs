@@ -30,6 +30,24 @@ pub struct Metrics {
     pub(crate) cpu: Counter<f64, std::sync::atomic::AtomicU64>,
 }
 
+/// Adds a worker to the gauge of running workers while it lives.
+#[derive(Debug)]
+pub(crate) struct Counted<'a>(&'a Gauge);
+
+impl<'a> Counted<'a> {
+    /// Increments `workers` until this is dropped.
+    pub(crate) fn new(workers: &'a Gauge) -> Self {
+        workers.inc();
+        Self(workers)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Label of a failure: one of the closed set of `ladder::end::Failure`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Reason {
@@ -93,5 +111,19 @@ impl Metrics {
 
     pub(crate) fn failed(&self, reason: &'static str) {
         self.failures.get_or_create(&Reason { reason }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_counted_until_it_is_dropped() {
+        let workers = Gauge::default();
+        let counted = [Counted::new(&workers), Counted::new(&workers)];
+        assert_eq!(workers.get(), 2);
+        drop(counted);
+        assert_eq!(workers.get(), 0);
     }
 }

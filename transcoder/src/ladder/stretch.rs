@@ -31,6 +31,7 @@ use super::{
     source::SourceTrack,
 };
 use crate::{
+    metrics::Counted,
     pictures, plan,
     process::{self, Orders, Reports, SUBCOMMAND},
     protocol::{AudioRendition, Figures, Job, Level, Report},
@@ -99,7 +100,7 @@ pub(super) async fn run(
             return (End::Failed(Failure::Start), feed.resume_after);
         }
     };
-    shared.metrics.workers.inc();
+    let counted = Counted::new(&shared.metrics.workers);
     debug!(pid = process.id(), "worker started");
     shedding.start(Instant::now());
     let (broadcast, resume_after) = (feed.broadcast, feed.resume_after);
@@ -139,7 +140,7 @@ pub(super) async fn run(
         End::Drained(_) | End::Over | End::Replan => process.end().await,
         _ => process.kill().await,
     };
-    shared.metrics.workers.dec();
+    drop(counted);
     if let Ok(status) = status {
         debug!(%status, ?end, "worker ended");
     }
