@@ -242,10 +242,16 @@ mod tests {
             Drop::Replaced,
             Drop::NeverLive,
         ];
+        // The last clause is the remedy.
+        let remedies = ["restart the ", "set the ", "send one "];
         for reason in reasons {
             for video in [true, false] {
                 let words = fault(video, reason);
                 assert!((30..250).contains(&words.len()) && !words.contains("  "), "{words}");
+                assert_eq!(words.lines().count(), 1, "{words}");
+                let (_, remedy) = words.rsplit_once([':', ';']).unwrap();
+                let remedy = remedy.trim_start();
+                assert!(remedies.iter().any(|begin| remedy.starts_with(begin)), "{words}");
             }
         }
     }

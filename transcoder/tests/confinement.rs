@@ -9,7 +9,9 @@ use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, IoSlice, Read, Write},
     net::{TcpListener, UdpSocket},
+    os::fd::AsFd,
     os::unix::{
+        fs::chroot,
         net::{UnixDatagram, UnixStream},
         process::{CommandExt, ExitStatusExt},
     },
@@ -32,7 +34,10 @@ use rustix::{
         Pid, PidfdFlags, Resource, Signal, geteuid, getpriority_process, getrlimit, kill_process,
         pidfd_open, set_child_subreaper, setpriority_process,
     },
-    thread::{CpuSet, capabilities, sched_setaffinity, set_capabilities, set_thread_uid},
+    thread::{
+        CpuSet, capabilities, move_into_link_name_space, sched_setaffinity, set_capabilities,
+        set_thread_uid,
+    },
 };
 use transcoder::confine::{self, Confinement, Error, Landlock, Limits, Threads};
 
@@ -207,6 +212,15 @@ fn in_child(case: &str) {
             let had = capabilities(None).unwrap();
             confined();
             tell(case, set_capabilities(None, had).map_err(io::Error::from));
+        }
+        "namespace" => {
+            let own = File::open("/proc/self/ns/net").unwrap();
+            confined();
+            tell(case, move_into_link_name_space(own.as_fd(), None).map_err(io::Error::from));
+        }
+        "root folder" => {
+            confined();
+            tell(case, chroot("/"));
         }
         "bomb" => bomb(),
         "status" => {
@@ -486,7 +500,7 @@ fn no_socket_of_another_is_reached() {
 }
 
 fn another_user_or_namespace_ends_it() {
-    for case in ["pidfd", "user", "capabilities"] {
+    for case in ["pidfd", "user", "capabilities", "namespace", "root folder"] {
         dies(case, SIGSYS);
     }
 }

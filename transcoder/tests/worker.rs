@@ -16,6 +16,7 @@ use std::{
     process::{Command, ExitCode},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
+    time::Instant,
 };
 
 use support::{
@@ -23,7 +24,9 @@ use support::{
     sound,
     source::{PLAIN, Recipe, Source},
 };
-use transcoder::protocol::{AudioRendition, Encoder, Job, Media, Order, Tuning, VideoRendition};
+use transcoder::protocol::{
+    AudioRendition, Encoder, Figures, Job, Media, Order, Report, Tuning, VideoRendition,
+};
 
 /// Number of tests that run at the same time, because they mostly wait for their workers.
 const AT_ONCE: usize = 3;
@@ -721,6 +724,7 @@ fn pictures_are_taken_of_the_source_now_and_then() {
 
 fn a_worker_tells_how_it_does_once_a_second() {
     let source = PLAIN.source(0);
+    let started = Instant::now();
     let mut worker = Worker::start_without_privileges();
     worker.send(
         [Order::Job(Box::new(job(&PLAIN, &source, &[rendition(160, 90)])))]
@@ -728,13 +732,24 @@ fn a_worker_tells_how_it_does_once_a_second() {
             .chain(marked(&source))
             .collect(),
     );
-    let figures = std::iter::from_fn(|| worker.next()).find_map(|report| match report {
-        transcoder::protocol::Report::Figures(figures) => Some(figures),
-        _ => None,
-    });
-    let figures = figures.unwrap();
-    assert!(figures.decoded > 30 && figures.broken == 0, "{figures:?}");
-    assert!(figures.cpu_us > 10_000 && figures.resident_bytes > 10 << 20, "{figures:?}");
+    // The worker waits for more units, and its reports continue meanwhile: at least three, and as
+    // many as it takes to decode a group.
+    let mut taken: Vec<Figures> = Vec::new();
+    while taken.len() < 3 || taken.last().is_some_and(|figures| figures.decoded <= 30) {
+        match worker.next().expect("a worker that runs") {
+            Report::Figures(figures) => taken.push(figures),
+            _ => continue,
+        }
+        // A slow machine makes the reports fewer, but never more than one a second.
+        assert!(taken.len() as u64 <= started.elapsed().as_secs(), "{taken:?}");
+    }
+    for two in taken.windows(2) {
+        assert!(two[0].decoded <= two[1].decoded && two[0].cpu_us <= two[1].cpu_us, "{taken:?}");
+    }
+    for figures in &taken {
+        assert_eq!(figures.broken, 0, "{taken:?}");
+        assert!(figures.cpu_us > 10_000 && figures.resident_bytes > 10 << 20, "{taken:?}");
+    }
 }
 
 fn a_worker_has_the_niceness_of_its_job() {
@@ -743,7 +758,7 @@ fn a_worker_has_the_niceness_of_its_job() {
         let job = Job { nice, ..job(&PLAIN, &source, &[rendition(160, 90)]) };
         let said = made(job, marked(&source));
         let confined = said.reports.iter().find_map(|report| match report {
-            transcoder::protocol::Report::Log { text, .. } => Some(text),
+            Report::Log { text, .. } => Some(text),
             _ => None,
         });
         assert!(confined.is_some_and(|text| text.ends_with(&format!(", nice {nice}"))), "{said:?}");

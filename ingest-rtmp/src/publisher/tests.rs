@@ -478,17 +478,23 @@ fn a_publisher_whose_broadcast_failed_reads_the_reason() {
 #[test]
 fn stamps_that_wrap_jump_and_fall_back_keep_the_frames_in_step() {
     let mut feed = Feed::of_video();
+    // They wrap after 100 ms, jump by an hour after 400 ms, and fall back by two after 800 ms; the
+    // pictures arrive at a steady rate.
     let origin = u32::MAX - 99;
-    for step in (0..400).step_by(40) {
-        let key = step == 0;
-        let body = if key { video_frame(IDR) } else { video_frame(SLICE) };
+    let stamp = |step: u32| match step {
+        0..400 => origin.wrapping_add(step),
+        400..800 => origin.wrapping_add(step + 3_600_000),
+        _ => origin.wrapping_add(step).wrapping_sub(3_600_000),
+    };
+    for step in (0..1_200).step_by(40) {
+        let body = if step == 0 { video_frame(IDR) } else { video_frame(SLICE) };
         feed.publisher
-            .video(origin.wrapping_add(step), body, feed.start + Duration::from_millis(step.into()))
+            .video(stamp(step), body, feed.start + Duration::from_millis(step.into()))
             .unwrap();
     }
     let frames = feed.frames();
     let times: Vec<_> = frames.iter().map(|(_, ms, _)| *ms).collect();
-    assert_eq!(times, (0..400).step_by(40).collect::<Vec<_>>());
+    assert_eq!(times, (0..1_200).step_by(40).collect::<Vec<_>>());
 }
 
 #[test]
@@ -866,10 +872,16 @@ fn key_frames_are_measured_and_advice_is_given_and_taken_back() {
     }
     let health = feed.live().unwrap().health();
     assert_eq!(health.key_interval, Some(Duration::from_secs(2)));
-    // The hub's grid, which the long group began, remains.
+    // The hub's grid, which the long group began, remains until a discontinuity.
     assert_eq!(advice, [false, true]);
     assert!(words[0].contains("no key frame has arrived for more than 12 s"), "{words:?}");
     assert!(words[1].contains("20.0 s apart"), "{words:?}");
+    assert!(health.advice.is_some_and(|advice| advice.contains("further apart than at the start")));
+    feed.video(60_000, video_config(AVC_SAME_STRING)).unwrap();
+    for ms in (60_000..66_040).step_by(40) {
+        feed.video(ms, frame(ms % 2_000 == 0)).unwrap();
+    }
+    assert_eq!(feed.live().unwrap().health().advice, None);
 }
 
 #[test]
@@ -894,6 +906,19 @@ fn a_source_without_idr_pictures_starts_at_a_recovery_point_which_is_not_indepen
 
 #[test]
 fn a_picture_that_waits_is_published_when_the_publisher_leaves() {
+    let mut feed = Feed::of_video();
+    feed.publisher.video(0, video_frame(IDR), feed.start).unwrap();
+    assert!(feed.live().is_none());
+    let Feed { hub, publisher, start, .. } = feed;
+    publisher.leave(start);
+    let broadcast = hub.broadcast(&name()).unwrap();
+    assert!(matches!(broadcast.presence(), Presence::Away(Some(_))));
+    let event = broadcast.subscribe_from_oldest().try_next();
+    assert!(matches!(&event, Some(Event::Frame { frame, .. }) if frame.key), "{event:?}");
+}
+
+#[test]
+fn a_picture_that_waits_is_published_with_the_next_one() {
     let mut feed = Feed::of_video();
     feed.publisher.video(0, video_frame(IDR), feed.start).unwrap();
     assert!(feed.live().is_none() && feed.publisher.poll_timeout() < Some(feed.start + IDLE));

@@ -222,19 +222,17 @@ mod tests {
 
     #[test]
     fn rates_are_the_fractions_that_they_stand_for() {
-        let fractions =
-            [25.0, 29.97, 30_000.0 / 1_001.0, 30.0, 59.94, 23.976, 12.5, 24.99].map(fraction);
-        let expected = [
-            (25, 1),
-            (30_000, 1_001),
-            (30_000, 1_001),
-            (30, 1),
-            (60_000, 1_001),
-            (24_000, 1_001),
-            (25, 2),
-        ];
-        for (fraction, (num, den)) in fractions.into_iter().zip(expected) {
-            assert_eq!(fraction, gst::Fraction::new(num, den));
+        for (rate, (num, den)) in [
+            (25.0, (25, 1)),
+            (29.97, (30_000, 1_001)),
+            (30_000.0 / 1_001.0, (30_000, 1_001)),
+            (30.0, (30, 1)),
+            (59.94, (60_000, 1_001)),
+            (23.976, (24_000, 1_001)),
+            (12.5, (25, 2)),
+            (24.99, (2_499, 100)),
+        ] {
+            assert_eq!(fraction(rate), gst::Fraction::new(num, den), "{rate}");
         }
         assert_eq!(level(31), "3.1");
         assert_eq!(level(40), "4");

@@ -101,16 +101,23 @@ fn the_dearest_is_shed_and_restored_last() {
 fn what_the_machine_has_no_room_for_is_refused_and_asked_for_again() {
     let stage = stage();
     // Decoding costs about 8 270, 240 lines 12 137, 144 lines 4 316.
-    let capacity = Capacity::new(20_000.0, 1.0);
-    let other = capacity.admit_all(0.0, &[6_000.0]);
+    let capacity = Capacity::new(30_000.0, 1.0);
+    let others = [4_000.0, 6_000.0].map(|cost| capacity.admit_all(0.0, &[cost]));
     let rung = |height| Configured { height, video_kbps: 300 };
     let planned = plan::renditions(&stage.source, &[rung(240), rung(144)], None);
     let mut rungs = Rungs::new(&stage.broadcast, &stage.source, planned, None, &capacity);
     assert_eq!(states(&rungs), ["v240 Refused", "v144 Made"]);
     assert!(rungs.any_made() && !rungs.is_made(0) && rungs.is_made(1));
     assert!(rungs.admit().is_empty());
-    drop(other);
+    let [one, other] = others;
+    drop(one);
     assert!(rungs.admit().is_empty(), "there is still too little");
+    drop(other);
+    assert_eq!(rungs.admit(), [0]);
+    assert_eq!(states(&rungs), ["v240 Made", "v144 Made"]);
+    assert!(rungs.admit().is_empty(), "nothing is refused any more");
+    rungs.configure(0, RECORD).unwrap();
+    assert!(rungs.push(0, unit(900_000)).is_some());
     let capacity = Capacity::new(1_000.0, 1.0);
     let planned = plan::renditions(&stage.source, &[rung(240)], None);
     let stage = self::stage();
