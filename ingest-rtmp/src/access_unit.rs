@@ -26,8 +26,8 @@ use crate::{metrics::Drop, payload};
 const WAIT: Duration = Duration::from_millis(200);
 /// Maximum size of the separate units in front of a picture, in bytes.
 const MAX_PREFIX_BYTES: usize = 64 << 10;
-/// Maximum size of an assembled picture, in bytes: with the five bytes of its video tag it fits into
-/// one message, whose length has 24 bits (RTMP 5.3.1.2.1).
+/// Maximum size of an assembled picture, in bytes: with the five bytes of its video tag it fits
+/// into one message, whose length has 24 bits (RTMP 5.3.1.2.1).
 const MAX_PICTURE_BYTES: usize = 0x00ff_ffff - 5;
 /// Number of pictures whose units are searched for start codes. If one has them, all later ones are
 /// searched.
@@ -169,22 +169,8 @@ impl Assembler {
                 return Ok(Completed { pictures: [before, None], dropped });
             }
             nal::Picture::Continues => {
-                if let Some(open) = self.open.as_mut().filter(|open| is_close(open.last_ms, ms)) {
-                    (self.joins, self.whole) = (true, 0);
-                    if open.payload.len() + payload.len() > MAX_PICTURE_BYTES {
-                        return Err(Drop::Malformed);
-                    }
-                    open.payload.append(&payload);
-                    open.has_sets |= has_sets;
-                    (open.arrived, open.last_ms) = (now, ms);
+                if self.continue_picture(ms, &payload, has_sets, now)? {
                     return Ok(Completed::default());
-                }
-                let follows = self.newest_ms.is_some_and(|newest| is_close(newest, ms));
-                if follows && self.open.is_none() {
-                    // Its picture was passed on before the separate slices were detected. Later
-                    // pictures wait.
-                    (self.joins, self.whole, self.newest_ms) = (true, 0, Some(ms));
-                    return Err(Drop::Malformed);
                 }
                 // Its first slice is lost: this is the only part of the picture.
                 Access::Dependent
@@ -193,28 +179,13 @@ impl Assembler {
         };
         // From here on the message starts a picture, which ends the one before it.
         let before = self.finish(config);
-        let (mut has_sets, mut dropped) = (has_sets, None);
         let prefix_has_sets = std::mem::take(&mut self.prefix_has_sets);
-        let payload = match &mut self.prefix {
-            prefix if prefix.is_empty() => Payload::Whole(payload),
-            // A picture without its prefix is better than none.
-            prefix if prefix.len() + payload.len() > MAX_PICTURE_BYTES => {
-                prefix.clear();
-                dropped = Some(Drop::Malformed);
-                Payload::Whole(payload)
-            }
-            prefix => {
-                has_sets |= prefix_has_sets;
-                let mut joined = std::mem::take(prefix);
-                joined.extend_from_slice(&payload);
-                Payload::Joined(joined)
-            }
-        };
+        let (payload, dropped) = self.join_prefix(payload);
         self.open = Some(Open {
             ms,
             composition_ms,
             access,
-            has_sets,
+            has_sets: has_sets || prefix_has_sets && matches!(payload, Payload::Joined(_)),
             payload,
             last_ms: ms,
             since: now,
@@ -227,6 +198,55 @@ impl Assembler {
         let waits = self.joins || self.newest_ms.is_none();
         let own = if waits { None } else { self.finish(config) };
         Ok(Completed { pictures: [before, own], dropped })
+    }
+
+    /// Appends slices of the open picture to it. Returns false if there is none to which they can
+    /// belong.
+    ///
+    /// # Errors
+    /// [`Drop::Malformed`]: the picture becomes too large, or was passed on already.
+    fn continue_picture(
+        &mut self,
+        ms: i64,
+        slices: &[u8],
+        has_sets: bool,
+        now: Instant,
+    ) -> Result<bool, Drop> {
+        if let Some(open) = self.open.as_mut().filter(|open| is_close(open.last_ms, ms)) {
+            (self.joins, self.whole) = (true, 0);
+            if open.payload.len() + slices.len() > MAX_PICTURE_BYTES {
+                return Err(Drop::Malformed);
+            }
+            open.payload.append(slices);
+            open.has_sets |= has_sets;
+            (open.arrived, open.last_ms) = (now, ms);
+            return Ok(true);
+        }
+        let follows = self.newest_ms.is_some_and(|newest| is_close(newest, ms));
+        if follows && self.open.is_none() {
+            // Its picture was passed on before the separate slices were detected. Later pictures
+            // wait.
+            (self.joins, self.whole, self.newest_ms) = (true, 0, Some(ms));
+            return Err(Drop::Malformed);
+        }
+        Ok(false)
+    }
+
+    /// Puts the kept units in front of a picture. Returns why they are dropped, if they are.
+    fn join_prefix(&mut self, picture: Bytes) -> (Payload, Option<Drop>) {
+        match &mut self.prefix {
+            prefix if prefix.is_empty() => (Payload::Whole(picture), None),
+            // A picture without its prefix is better than none.
+            prefix if prefix.len() + picture.len() > MAX_PICTURE_BYTES => {
+                prefix.clear();
+                (Payload::Whole(picture), Some(Drop::Malformed))
+            }
+            prefix => {
+                let mut joined = std::mem::take(prefix);
+                joined.extend_from_slice(&picture);
+                (Payload::Joined(joined), None)
+            }
+        }
     }
 
     /// The time of the next [`Assembler::handle_timeout`].

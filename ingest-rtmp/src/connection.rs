@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use media_core::{ChannelName, Hub};
+use media_core::{ChannelName, Hub, broadcast};
 use net_core::{Dormant, Permit, Quota, Share};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
@@ -165,20 +165,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         // output never accumulates for a peer that does not accept it.
         loop {
             self.handle_events(now)?;
-            if self.session.is_closing() {
-                // The name is free from here on.
-                self.leave(now);
-            }
-            // After the end of the input nothing is written, because a failed write would end the
-            // media that still wait for the wall clock.
-            if self.ended.is_none()
-                && let Some(cause) = self.writer().flush(stop.as_mut()).await?
-            {
+            if let Some(cause) = self.write(now, stop.as_mut()).await? {
                 return Ok(cause);
-            }
-            if self.session.is_closing() {
-                linger(&mut self.socket, &mut self.input, stop).await;
-                return Ok(Cause::Refused);
             }
             // A long wait is divided, so that a publisher that is not read on purpose stays active
             // in the hub.
@@ -186,21 +174,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             if let Some(read) = self.ended.take_if(|_| resume_at.is_none()) {
                 return Ok(read.map(|_| Cause::Peer)?);
             }
-            // Flow control: a publisher that leads the wall clock is not read, so that TCP slows it
-            // down. During a decision the next bytes wait, because responses keep the order of the
-            // requests.
-            let reads = self.ended.is_none()
-                && !self.is_authorizing()
-                && (resume_at.is_none() || self.reads_ahead(now));
+            let reads = self.may_read(resume_at, now);
             if reads {
                 self.prepare_read();
             }
-            let deadline = self.deadline();
-            arm(
-                timer.as_mut(),
-                resume_at.map_or(deadline, |at| Some(deadline.map_or(at, |due| due.min(at)))),
-                now,
-            );
+            arm(timer.as_mut(), self.deadline().into_iter().chain(resume_at).min(), now);
             let woken = tokio::select! {
                 // Most wake-ups are reads, and need no check of the other branches. A peer that
                 // always has more data does not starve them, because the runtime's budget makes a
@@ -217,25 +195,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 Wake::Read(Ok(count)) if count > 0 => self.count(count, now),
                 Wake::Read(read) => self.end_input(read),
                 Wake::Timer => {
-                    // A wait for the wall clock is our own, so it does not count as the peer's
-                    // silence.
-                    match resume_at {
-                        Some(_) => self.excuse_silence(now),
-                        None => self.session.handle_timeout(now)?,
-                    }
-                    if let Role::Publisher { publisher, .. } = &mut self.role
-                        && let Err(refusal) = publisher.handle_timeout(now)
-                    {
-                        self.refuse(refusal)?;
-                    }
+                    self.handle_timeout(resume_at.is_some(), now)?;
                     arm_again(timer.as_mut(), self.deadline(), now);
                 }
-                Wake::Play(Some(event)) => {
-                    if let Role::Player(player) = &mut self.role {
-                        player.send(event, self.session.transmit());
-                    }
-                }
-                Wake::Play(None) => self.session.end_play()?,
+                Wake::Play(event) => self.send(event)?,
                 Wake::Authorized(decision) => {
                     if let Err(refusal) = self.publish(decision, now)? {
                         self.refuse(refusal)?;
@@ -253,6 +216,66 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 Wake::Evicted => return Ok(Cause::Evicted),
             }
         }
+    }
+
+    /// Writes all output, and then ends a session that is closing. Returns the cause if the
+    /// connection ends.
+    ///
+    /// # Errors
+    /// The socket failed, or the peer accepts bytes too slowly.
+    async fn write(
+        &mut self,
+        now: Instant,
+        mut stop: Pin<&mut impl Future<Output = Cause>>,
+    ) -> Result<Option<Cause>, Error> {
+        if self.session.is_closing() {
+            // The name is free from here on.
+            self.leave(now);
+        }
+        // After the end of the input nothing is written, because a failed write would end the media
+        // that still wait for the wall clock.
+        if self.ended.is_none()
+            && let Some(cause) = self.writer().flush(stop.as_mut()).await?
+        {
+            return Ok(Some(cause));
+        }
+        if !self.session.is_closing() {
+            return Ok(None);
+        }
+        linger(&mut self.socket, &mut self.input, stop).await;
+        Ok(Some(Cause::Refused))
+    }
+
+    /// Handles the passage of time; `paced`: the connection waited for the wall clock.
+    ///
+    /// # Errors
+    /// The peer exceeded a time limit.
+    fn handle_timeout(&mut self, paced: bool, now: Instant) -> Result<(), Error> {
+        // A wait for the wall clock is our own, so it does not count as the peer's silence.
+        match paced {
+            true => self.excuse_silence(now),
+            false => self.session.handle_timeout(now)?,
+        }
+        if let Role::Publisher { publisher, .. } = &mut self.role
+            && let Err(refusal) = publisher.handle_timeout(now)
+        {
+            self.refuse(refusal)?;
+        }
+        Ok(())
+    }
+
+    /// Queues an event of the hub for the player; `None` ends its play.
+    ///
+    /// # Errors
+    /// The response could not be framed.
+    fn send(&mut self, event: Option<broadcast::Event>) -> Result<(), Error> {
+        let Some(event) = event else {
+            return self.session.end_play();
+        };
+        if let Role::Player(player) = &mut self.role {
+            player.send(event, self.session.transmit());
+        }
+        Ok(())
     }
 
     /// The writing side, which sends the session's output.
@@ -315,6 +338,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             hold.touch(now);
             publisher.note_received(bytes, now);
         }
+    }
+
+    /// Whether the peer is read. `resume_at` is the end of a wait for the wall clock.
+    fn may_read(&mut self, resume_at: Option<Instant>, now: Instant) -> bool {
+        // Flow control: a publisher that leads the wall clock is not read, so that TCP slows it
+        // down. During a decision the next bytes wait, because responses keep the order of the
+        // requests.
+        self.ended.is_none()
+            && !self.is_authorizing()
+            && (resume_at.is_none() || self.reads_ahead(now))
     }
 
     /// Whether a publisher that leads the wall clock is read all the same.
