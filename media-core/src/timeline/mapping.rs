@@ -6,13 +6,12 @@
 //! If one track jumps first, the others adopt its offset when they reach the jump, which keeps
 //! audio and video in step.
 //!
-//! Whatever the timestamps are, a decode time leads the wall clock by at most [`FAR`], lags behind
-//! it by more than that only for [`PATIENCE`], and differs from the other track by more than
-//! [`APART`] no longer than that. A track that does gets another offset, which is reported as a
-//! [`Notice`]. A track that does so repeatedly, or whose timestamps stand still, is timed by
-//! arrival (`retimed`). Timestamps in presentation order are put in decoding order (`reorder`). A
-//! publisher's clock that is a little faster or slower than ours is followed (`drift`). An outage
-//! does not remain as latency (`lead`).
+//! Whatever the timestamps are, a decode time stays near the wall clock and the other track
+//! (`verdict`). A track that does not gets another offset, which is reported as a [`Notice`]. A
+//! track that does so repeatedly, or whose timestamps stand still, is timed by arrival (`retimed`).
+//! Timestamps in presentation order are put in decoding order (`reorder`). A publisher's clock that
+//! is a little faster or slower than ours is followed (`drift`). An outage does not remain as
+//! latency (`lead`).
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +21,7 @@ use super::{
     outage::Outage,
     reorder::Reorder,
     retimed::Retimed,
+    verdict::{Position, Verdict},
 };
 use crate::{Anchor, MediaTime, Timescale, TrackIndex};
 
@@ -38,11 +38,6 @@ const NEAR: i64 = 450_000;
 /// The first timestamp of audio may be up to 30 s behind video on the same clock: a relay may send
 /// all pictures of its cache before the audio that belongs to them.
 const BACKLOG: i64 = 2_700_000;
-/// The largest distance from the other track: 3 s.
-const APART: i64 = 270_000;
-/// Time for which a track may lag too far. A backlog that arrives at once does not change its
-/// offset.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// Number of consecutive steps of a millisecond or less after which timestamps are no clock.
 const STANDS_STILL: u8 = 8;
 /// Number of jumps of one track within [`JUMPS_SPAN`] after which its timestamps are no clock.
@@ -166,18 +161,6 @@ struct Decode {
     reordered: bool,
 }
 
-/// The decision about a frame at its mapped time.
-enum Verdict {
-    Fine,
-    TooFarAhead,
-    /// Too far behind; the time since then is recorded.
-    Behind,
-    /// Only this track is wrong: it continues at this time.
-    Jump(MediaTime),
-    /// All of the publisher is late by so many ticks.
-    Late(i64),
-}
-
 impl Timeline {
     /// A timeline of tracks that are `video` or audio; the first video is the master, otherwise the
     /// first audio. `origin` defines the time of the first frame.
@@ -278,36 +261,19 @@ impl Timeline {
         self.drift.run(arrived);
         // The part of a lead that the drift correction removes no longer belongs to the outage.
         self.outage.shift((self.drift.ticks() - before).min(0));
-        let mut notice = None;
         // Timestamps that are no clock are neither followed nor judged: the arrival gives the time.
         if self.is_retimed(track, stamp, arrived) {
             let dts = self.time_by_arrival(track, stamp, arrived).max(least);
             self.advance_to(track, dts, arrived);
             let stamp = dts;
-            return Ok(Placed { dts, stamp, notice });
+            return Ok(Placed { dts, stamp, notice: None });
         }
         let follows = self.follows(track, stamp, arrived);
-        // A plausible timestamp keeps the track's offset. After a jump, the track first tries the
-        // offset that another track has adopted, because all tracks of a publisher share a clock;
-        // otherwise the jump is its own and it continues at the present media time.
-        let offset = match &self.tracks[track.get()].own {
-            Some(own) if follows => own.offset,
-            own => {
-                let own = own.as_ref().map(|own| own.offset);
-                match self.adopted(track, own, stamp) {
-                    Some(offset) => offset,
-                    None => {
-                        let jumped = own.is_some();
-                        notice = jumped.then_some(Notice::Jumped);
-                        self.offset(stamp, self.at(arrived))
-                    }
-                }
-            }
-        };
+        let (offset, mut notice) = self.offset_of(track, stamp, arrived, follows);
         let mapped = self.place(stamp, offset);
         // The offset is accepted only if the mapped time stays near the wall clock and the other
         // tracks.
-        let verdict = self.judge(track, mapped, arrived);
+        let verdict = self.position(track, mapped, arrived).verdict();
         let offset = match verdict {
             Verdict::Fine | Verdict::Behind => offset,
             Verdict::TooFarAhead => return Err(TooFarAhead),
@@ -347,6 +313,28 @@ impl Timeline {
         Ok(Placed { dts, stamp, notice })
     }
 
+    /// The offset for a timestamp of `track`, and the notice if the track has jumped. `follows` is
+    /// true if the timestamp is a plausible successor.
+    fn offset_of(
+        &self,
+        track: TrackIndex,
+        stamp: i64,
+        arrived: Instant,
+        follows: bool,
+    ) -> (i64, Option<Notice>) {
+        // A plausible timestamp keeps the track's offset. After a jump, the track first tries the
+        // offset that another track has adopted, because all tracks of a publisher share a clock;
+        // otherwise the jump is its own and it continues at the present media time.
+        let own = self.tracks[track.get()].own.as_ref().map(|own| own.offset);
+        if let Some(offset) = own.filter(|_| follows) {
+            return (offset, None);
+        }
+        match self.adopted(track, own, stamp) {
+            Some(offset) => (offset, None),
+            None => (self.offset(stamp, self.at(arrived)), own.is_some().then_some(Notice::Jumped)),
+        }
+    }
+
     /// The wall clock at `now`, as a media time.
     pub(super) fn wall(&self, now: Instant) -> MediaTime {
         MediaTime::from_ticks(self.origin.media_time(now, Timescale::VIDEO))
@@ -373,6 +361,17 @@ impl Timeline {
             active.then(|| (dts + Timescale::VIDEO.elapsed(arrived, now)).min(wall.max(dts)))
         };
         self.tracks.iter().enumerate().filter_map(position).max()
+    }
+
+    /// The mapped time `at` of a frame of `track`, and the times that it is compared with.
+    fn position(&self, track: TrackIndex, at: MediaTime, arrived: Instant) -> Position {
+        let since = self.tracks[track.get()].own.as_ref().and_then(|own| own.behind);
+        Position {
+            at,
+            wall: self.wall(arrived),
+            beside: self.beside(track, arrived),
+            behind: since.map(|since| arrived.saturating_duration_since(since)),
+        }
     }
 
     /// Whether `stamp` is a plausible successor of the track's earlier timestamps.
@@ -406,34 +405,6 @@ impl Timeline {
         let begins = own.is_none() && !self.tracks[track.get()].video;
         let most = if begins { BACKLOG } else { NEAR };
         (-NEAR..=most).contains(&behind).then_some(epoch.offset)
-    }
-
-    fn judge(&self, track: TrackIndex, at: MediaTime, arrived: Instant) -> Verdict {
-        let wall = self.wall(arrived);
-        let distance = |time: MediaTime| (time - wall).saturating_abs();
-        let beside = self.beside(track, arrived);
-        // Of two tracks that diverge, the one farther from the wall clock is wrong.
-        let wrong = beside.filter(|other| distance(at) > distance(*other));
-        match wrong.filter(|other| at - *other > APART) {
-            Some(other) => return Verdict::Jump(other),
-            None if at - wall > FAR => return Verdict::TooFarAhead,
-            None => {}
-        }
-        // A lead needs an immediate decision, because the time would be published. A lag may be a
-        // backlog that arrives in one burst, so it is tolerated for `PATIENCE`.
-        let parted = wrong.filter(|other| *other - at > APART);
-        if parted.is_none() && wall - at <= FAR {
-            return Verdict::Fine;
-        }
-        let behind = self.tracks[track.get()].own.as_ref().and_then(|own| own.behind);
-        match (behind, parted) {
-            (Some(since), _) if arrived.saturating_duration_since(since) < PATIENCE => {
-                Verdict::Behind
-            }
-            (Some(_), Some(other)) => Verdict::Jump(other),
-            (Some(_), None) => Verdict::Late(wall - at),
-            (None, _) => Verdict::Behind,
-        }
     }
 
     /// Continues the track's clock with this timestamp.
