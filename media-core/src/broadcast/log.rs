@@ -196,6 +196,10 @@ impl State {
         false
     }
 
+    /// Appends a frame of `track`, and before it the mark, gaps and changes that it causes.
+    ///
+    /// # Errors
+    /// Why the frame is refused.
     pub(super) fn push(
         &mut self,
         track: TrackIndex,
@@ -212,12 +216,7 @@ impl State {
         self.notice = placed.notice.map(|notice| TrackNotice { track, notice }).or(self.notice);
         let mut dts = placed.dts;
         let composition = pts.saturating_sub(stamp).saturating_add(placed.stamp - placed.dts);
-        let composition = match self.tracks[track.get()].config.is_video() {
-            // No frame that is decoded after a key frame is shown before it.
-            true if key => composition.clamp(0, MAX_COMPOSITION),
-            true => composition.clamp(-MAX_COMPOSITION, MAX_COMPOSITION),
-            false => 0,
-        };
+        let composition = self.bounded(track, key, composition);
         if track == self.master && key && !self.cutter.has_started() {
             self.read_stated_group(track, &payload);
         }
@@ -238,28 +237,9 @@ impl State {
         if track == self.master {
             self.taken = Some(Arrival { dts, arrived });
         }
-        // From a mark on, each other track of the source begins a group with its own next frame. A
-        // discontinuity lets the changed configurations of all tracks apply.
-        let position = self.end();
-        if let Some(mark) = mark {
-            let sources = self.tracks.iter_mut().enumerate().filter(|(_, track)| track.source);
-            for (index, track) in sources {
-                track.next_group = (index != self.master.get()).then_some(mark.pts);
-                track.reconfigured &= !mark.discontinuity;
-            }
-        }
-        let timescale = self.tracks[track.get()].config.timescale();
+        self.enter_group(track, dts, key, mark);
         let state = &mut self.tracks[track.get()];
-        // Groups of the other tracks start at the first frame after the mark, because any audio
-        // frame can be decoded.
-        let starts_group = match state.config.is_video() {
-            true => key,
-            false => mark.is_some() || state.next_group.is_some_and(|time| dts >= time),
-        };
-        if starts_group {
-            state.group = Some(position);
-            state.next_group = None;
-        }
+        let timescale = state.config.timescale();
         let bytes = payload.len();
         state.frames += 1;
         state.bytes += bytes as u64;
@@ -276,6 +256,42 @@ impl State {
         self.append(Event::Frame { track, frame }, arrived, bytes);
         self.evict(limits, arrived);
         Ok(Pushed { resume_at: self.timeline.ahead_until(arrived), notice: self.notice.take() })
+    }
+
+    /// The composition of a frame of `track` within its bounds.
+    fn bounded(&self, track: TrackIndex, key: bool, composition: i64) -> i64 {
+        match self.tracks[track.get()].config.is_video() {
+            // No frame that is decoded after a key frame is shown before it.
+            true if key => composition.clamp(0, MAX_COMPOSITION),
+            true => composition.clamp(-MAX_COMPOSITION, MAX_COMPOSITION),
+            false => 0,
+        }
+    }
+
+    /// Records where groups begin, before a frame of `track` is appended; `mark` is the one in
+    /// front of it.
+    fn enter_group(&mut self, track: TrackIndex, dts: MediaTime, key: bool, mark: Option<Mark>) {
+        // From a mark on, each other track of the source begins a group with its own next frame. A
+        // discontinuity lets the changed configurations of all tracks apply.
+        let position = self.end();
+        if let Some(mark) = mark {
+            let sources = self.tracks.iter_mut().enumerate().filter(|(_, track)| track.source);
+            for (index, track) in sources {
+                track.next_group = (index != self.master.get()).then_some(mark.pts);
+                track.reconfigured &= !mark.discontinuity;
+            }
+        }
+        let state = &mut self.tracks[track.get()];
+        // Groups of the other tracks start at the first frame after the mark, because any audio
+        // frame can be decoded.
+        let starts_group = match state.config.is_video() {
+            true => key,
+            false => mark.is_some() || state.next_group.is_some_and(|time| dts >= time),
+        };
+        if starts_group {
+            state.group = Some(position);
+            state.next_group = None;
+        }
     }
 
     /// Reads the encoder's statement about its groups, in the first picture.
