@@ -168,7 +168,15 @@ fn tell<T>(what: &str, result: io::Result<T>) {
     }
 }
 
+/// Runs a case; each function below knows those of one subject, and returns whether it is one of
+/// them.
 fn in_child(case: &str) {
+    let subjects = [sockets, identities, processes, files, memory, uses, beginnings];
+    assert!(subjects.iter().any(|runs| runs(case)), "no case {case}");
+}
+
+/// Opens a socket, or reaches one of another process.
+fn sockets(case: &str) -> bool {
     match case {
         "tcp" => {
             confined();
@@ -177,6 +185,10 @@ fn in_child(case: &str) {
         "udp" => {
             confined();
             tell(case, UdpSocket::bind(("127.0.0.1", 0)));
+        }
+        "udp in a thread" => {
+            confined();
+            thread::spawn(|| tell("udp", UdpSocket::bind(("127.0.0.1", 0)))).join().unwrap();
         }
         "unix" => {
             confined();
@@ -194,6 +206,14 @@ fn in_child(case: &str) {
         }
         "message" => message(),
         "reach" => reach(),
+        _ => return false,
+    }
+    true
+}
+
+/// Changes the user, the privileges or the namespace, or prints those that are left.
+fn identities(case: &str) -> bool {
+    match case {
         "pidfd" => {
             let parent = env::var("PARENT").unwrap().parse().unwrap();
             confined();
@@ -222,7 +242,6 @@ fn in_child(case: &str) {
             confined();
             tell(case, chroot("/"));
         }
-        "bomb" => bomb(),
         "status" => {
             let threads = confined().threads;
             println!("own user: {}", matches!(threads, Threads::Own(_)));
@@ -232,10 +251,15 @@ fn in_child(case: &str) {
             };
             status.lines().filter(shown).for_each(|line| println!("{line}"));
         }
-        "udp in a thread" => {
-            confined();
-            thread::spawn(|| tell("udp", UdpSocket::bind(("127.0.0.1", 0)))).join().unwrap();
-        }
+        _ => return false,
+    }
+    true
+}
+
+/// Starts threads or processes, or affects another process.
+fn processes(case: &str) -> bool {
+    match case {
+        "bomb" => bomb(),
         "spawn" => {
             confined();
             tell(case, Command::new("/bin/true").spawn());
@@ -243,14 +267,6 @@ fn in_child(case: &str) {
         "exec" => {
             confined();
             tell::<()>(case, Err(Command::new("/bin/true").exec()));
-        }
-        "gpu" => {
-            let limits = Limits { gpu: true, ..limits() };
-            println!("{}", confine::confine(&limits).is_ok());
-            tell("udp", UdpSocket::bind(("127.0.0.1", 0)));
-            tell("spawn", Command::new("/bin/true").spawn());
-            tell("create", File::create("/tmp/streamforge-confined"));
-            tell("thread", thread::Builder::new().spawn(|| {}));
         }
         "kill" => {
             confined();
@@ -264,6 +280,14 @@ fn in_child(case: &str) {
             confined();
             tell(case, setpriority_process(Pid::from_raw(parent), 19).map_err(io::Error::from));
         }
+        _ => return false,
+    }
+    true
+}
+
+/// Reads and changes files.
+fn files(case: &str) -> bool {
+    match case {
         "read" => {
             let own = env::current_exe().unwrap();
             let landlock = confined().landlock;
@@ -285,6 +309,14 @@ fn in_child(case: &str) {
             tell("rename", fs::rename(&file, format!("{}.new", file.display())));
             tell("folder", fs::create_dir(format!("{}.folder", file.display())));
         }
+        _ => return false,
+    }
+    true
+}
+
+/// Takes more memory than the limit.
+fn memory(case: &str) -> bool {
+    match case {
         "reserve" => {
             confined();
             let bytes = usize::try_from(MEMORY_BYTES).unwrap();
@@ -299,7 +331,23 @@ fn in_child(case: &str) {
             }
             println!("{} MiB", kept.len());
         }
+        _ => return false,
+    }
+    true
+}
+
+/// Does what a worker needs.
+fn uses(case: &str) -> bool {
+    match case {
         "needs" => needs(),
+        "gpu" => {
+            let limits = Limits { gpu: true, ..limits() };
+            println!("{}", confine::confine(&limits).is_ok());
+            tell("udp", UdpSocket::bind(("127.0.0.1", 0)));
+            tell("spawn", Command::new("/bin/true").spawn());
+            tell("create", File::create("/tmp/streamforge-confined"));
+            tell("thread", thread::Builder::new().spawn(|| {}));
+        }
         "video" => pipeline(
             "libgstx264",
             "videotestsrc is-live=true num-buffers=20
@@ -322,6 +370,14 @@ fn in_child(case: &str) {
              ! audio/x-raw,rate=48000,channels=2 ! avenc_aac
              ! avdec_aac ! audioconvert ! queue ! voaacenc ! fakesink",
         ),
+        _ => return false,
+    }
+    true
+}
+
+/// Is confined under other circumstances, or outlives its parent.
+fn beginnings(case: &str) -> bool {
+    match case {
         "parent" => {
             let mut sleeper = Command::new(env::current_exe().unwrap())
                 .args(["child", "sleep"])
@@ -347,8 +403,9 @@ fn in_child(case: &str) {
             Ok(confinement) => println!("{confinement}"),
             Err(err) => println!("failed: {err}"),
         },
-        other => panic!("no case {other}"),
+        _ => return false,
     }
+    true
 }
 
 /// A datagram to a path, as journald and other daemons receive them.
