@@ -39,8 +39,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs until the broadcast is over or `stop`.
 pub(super) async fn run(shared: Arc<Shared>, broadcast: Arc<Broadcast>, stop: CancellationToken) {
-    let site = Site { shared: &shared, broadcast: &broadcast, stop: &stop };
-    let Err(Over) = site.climb().await;
+    let environment = Environment { shared: &shared, broadcast: &broadcast, stop: &stop };
+    let Err(Over) = environment.climb().await;
     shared.status.forget(broadcast.id());
 }
 
@@ -49,7 +49,7 @@ struct Over;
 
 /// The environment of a ladder, which stays the same for its whole life.
 #[derive(Clone, Copy)]
-struct Site<'a> {
+struct Environment<'a> {
     shared: &'a Shared,
     broadcast: &'a Arc<Broadcast>,
     stop: &'a CancellationToken,
@@ -63,7 +63,7 @@ struct Plan {
     stands_in: bool,
 }
 
-impl<'a> Site<'a> {
+impl<'a> Environment<'a> {
     /// Runs the ladder. Never returns `Ok`: a ladder ends only with its broadcast or the daemon.
     async fn climb(self) -> Result<Infallible, Over> {
         let reading = self.wait_for_video().await?;
@@ -161,7 +161,7 @@ enum Step {
 
 /// The ladder of a broadcast whose renditions are planned.
 struct Climb<'a> {
-    site: Site<'a>,
+    environment: Environment<'a>,
     rungs: Rungs,
     shedding: Shedding,
     /// Pause after the next failure of a worker that was not well.
@@ -174,8 +174,8 @@ struct Climb<'a> {
 
 impl<'a> Climb<'a> {
     /// Reserves capacity for the renditions of `plan`.
-    fn new(site: Site<'a>, source: &Source, plan: Plan) -> Self {
-        let Site { shared, broadcast, .. } = site;
+    fn new(environment: Environment<'a>, source: &Source, plan: Plan) -> Self {
+        let Environment { shared, broadcast, .. } = environment;
         let audio = shared.audio_name().filter(|_| source.audio.is_some());
         let mut rungs =
             Rungs::new(broadcast, &source.video.config, plan.renditions, audio, &shared.capacity);
@@ -187,7 +187,7 @@ impl<'a> Climb<'a> {
         let refused = status.iter().filter(|rung| rung.state == State::Refused).count();
         shared.metrics.refused.inc_by(refused as u64);
         let climb = Self {
-            site,
+            environment,
             rungs,
             shedding: Shedding::new(Instant::now()),
             delay: FIRST_DELAY,
@@ -219,7 +219,7 @@ impl<'a> Climb<'a> {
 
     /// Requests capacity, and waits for a release if none is available.
     async fn ask(&mut self) -> Result<Step, Over> {
-        let Site { shared, broadcast, stop } = self.site;
+        let Environment { shared, broadcast, stop } = self.environment;
         let mut released = pin!(shared.capacity.released());
         // Enabled before the request: a release between the request and the wait is not missed.
         released.as_mut().enable();
@@ -233,21 +233,21 @@ impl<'a> Climb<'a> {
         }
         self.announce();
         // The rendition appears late, at a future mark.
-        self.resume_after = Some(self.site.broadcast.media_time(Instant::now()));
-        Ok(Step::Read(self.site.read_again()?))
+        self.resume_after = Some(self.environment.broadcast.media_time(Instant::now()));
+        Ok(Step::Read(self.environment.read_again()?))
     }
 
     /// Reads up to the next key frame, and adapts the plan to the source at that frame.
     async fn read(&mut self, mut reading: Reading) -> Result<Step, Over> {
         let first = tokio::select! {
             first = reading.next_key() => first.ok_or(Over)?,
-            () = self.site.stop.cancelled() => return Err(Over),
+            () = self.environment.stop.cancelled() => return Err(Over),
         };
         let video = &reading.source.video.config;
         // The source may have changed its size or rate on the way, so that other renditions are
         // below it.
         if self.rungs.is_of_another(video) {
-            let planned = plan::renditions(video, &self.site.shared.config.rungs, None);
+            let planned = plan::renditions(video, &self.environment.shared.config.rungs, None);
             self.rungs.follow(video, planned);
             self.announce();
             if !self.rungs.any_made() {
@@ -259,13 +259,13 @@ impl<'a> Climb<'a> {
 
     /// Runs one worker, for as long as the source continues unchanged.
     async fn work(&mut self, mut reading: Reading, first: Frame) -> Result<Step, Over> {
-        let Site { shared, broadcast, stop } = self.site;
+        let Environment { shared, broadcast, stop } = self.environment;
         // A source that often has gaps or changes must not cost a process each time. Meanwhile the
         // hub holds its frames, also those of a broadcast that has ended.
         let rest = self
             .started
             .map_or(Duration::ZERO, |started| LEAST_LIFE.saturating_sub(started.elapsed()));
-        if self.site.pause(rest).await.is_err() && stop.is_cancelled() {
+        if self.environment.pause(rest).await.is_err() && stop.is_cancelled() {
             return Err(Over);
         }
         let started = Instant::now();
@@ -300,7 +300,7 @@ impl<'a> Climb<'a> {
             // and makes renditions from the mark on that the previous one reached.
             End::Replan => {
                 self.replan(&reading.source);
-                Ok(Step::Read(self.site.read_again()?))
+                Ok(Step::Read(self.environment.read_again()?))
             }
             End::Failed(failure) => Ok(Step::Recover { failure, was_well }),
         }
@@ -308,7 +308,7 @@ impl<'a> Climb<'a> {
 
     /// Adds a rendition of the source's own size, if players need one by now.
     fn replan(&mut self, source: &Source) {
-        let Site { shared, broadcast, .. } = self.site;
+        let Environment { shared, broadcast, .. } = self.environment;
         if self.rungs.wants_stand_in(broadcast.is_gridded())
             && let Some(planned) = stand_in(broadcast, source, &shared.config.rungs)
         {
@@ -319,7 +319,7 @@ impl<'a> Climb<'a> {
 
     /// Counts and logs a failure, and waits before the next worker.
     async fn recover(&mut self, failure: Failure, was_well: bool) -> Result<Step, Over> {
-        self.site.shared.metrics.failed(failure.label());
+        self.environment.shared.metrics.failed(failure.label());
         self.rungs.absent();
         // A worker that got stuck would get stuck again.
         let well = was_well && failure != Failure::Stuck;
@@ -332,18 +332,18 @@ impl<'a> Climb<'a> {
             retry_ms = wait.as_millis(),
             "worker failed, and is started again: see its messages"
         );
-        self.site.pause(wait).await?;
+        self.environment.pause(wait).await?;
         // The pause above replaces the minimum life of a worker.
         self.started = None;
         if !well {
             self.delay = (self.delay * 2).min(LONGEST_DELAY);
         }
-        Ok(Step::Read(self.site.read_again()?))
+        Ok(Step::Read(self.environment.read_again()?))
     }
 
     /// Logs the states of the renditions, and publishes them.
     fn announce(&self) {
-        let Site { shared, broadcast, .. } = self.site;
+        let Environment { shared, broadcast, .. } = self.environment;
         let status = self.rungs.status();
         let names = |state| {
             let in_state = status.iter().filter(|rendition| rendition.state == state);

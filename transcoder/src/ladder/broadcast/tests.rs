@@ -69,8 +69,8 @@ fn run_until_it_waits(ladder: Pin<&mut impl Future<Output = Result<Infallible, O
 async fn waits_without_frames(height: u32, macroblocks_per_s: f64) {
     let producer = audio_only();
     let (shared, stop) = (shared(height, macroblocks_per_s), CancellationToken::new());
-    let site = Site { shared: &shared, broadcast: producer.broadcast(), stop: &stop };
-    let mut ladder = pin!(site.climb());
+    let environment = Environment { shared: &shared, broadcast: producer.broadcast(), stop: &stop };
+    let mut ladder = pin!(environment.climb());
     producer.push(TrackIndex::FIRST, unit(0, true)).unwrap();
     run_until_it_waits(ladder.as_mut());
     let config = codec::Config::Avc(video());
