@@ -28,6 +28,7 @@ pub(super) struct Position {
 }
 
 /// The decision about a frame at its mapped time.
+#[derive(Debug, PartialEq)]
 pub(super) enum Verdict {
     Fine,
     TooFarAhead,
@@ -63,5 +64,43 @@ impl Position {
             (Some(_), None) => Verdict::Late(wall - at),
             (None, _) => Verdict::Behind,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WALL: MediaTime = MediaTime::from_ticks(9_000_000);
+
+    /// The verdict about a frame `at_s` seconds from the wall clock, beside a track `beside_s`
+    /// seconds from it, whose track has been too far behind for `behind_ms`.
+    fn verdict(at_s: i64, beside_s: Option<i64>, behind_ms: Option<u64>) -> Verdict {
+        let position = Position {
+            at: WALL + at_s * 90_000,
+            wall: WALL,
+            beside: beside_s.map(|beside_s| WALL + beside_s * 90_000),
+            behind: behind_ms.map(Duration::from_millis),
+        };
+        position.verdict()
+    }
+
+    #[test]
+    fn a_lead_is_decided_at_once_and_a_lag_after_a_second() {
+        assert_eq!(verdict(5, None, None), Verdict::Fine);
+        assert_eq!(verdict(6, None, None), Verdict::TooFarAhead);
+        assert_eq!(verdict(-5, None, Some(2_000)), Verdict::Fine);
+        assert_eq!(verdict(-6, None, None), Verdict::Behind);
+        assert_eq!(verdict(-6, None, Some(999)), Verdict::Behind);
+        assert_eq!(verdict(-6, None, Some(1_000)), Verdict::Late(540_000));
+    }
+
+    #[test]
+    fn of_two_tracks_that_diverge_the_one_farther_from_the_wall_clock_jumps() {
+        assert_eq!(verdict(3, Some(0), None), Verdict::Fine);
+        assert_eq!(verdict(4, Some(0), None), Verdict::Jump(WALL));
+        assert_eq!(verdict(0, Some(4), None), Verdict::Fine);
+        assert_eq!(verdict(-4, Some(0), None), Verdict::Behind);
+        assert_eq!(verdict(-4, Some(0), Some(1_000)), Verdict::Jump(WALL));
     }
 }
