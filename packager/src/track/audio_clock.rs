@@ -10,8 +10,10 @@ use media_core::{Ticks, Timescale};
 
 use crate::metrics::Audio as Metrics;
 
-/// Ticks that a sample's duration may differ from its count of audio samples: 0.5 % of 1024.
-const STRETCH: Ticks = Ticks::new(5);
+/// Part of an access unit's duration that drift may add to it or take from it: 5/1024, about 0.5 %,
+/// which is not audible.
+const STRETCH_NUM: i64 = 5;
+const STRETCH_DEN: i64 = 1024;
 /// Access units' worth of distance that cannot be jitter.
 const LEAP_UNITS: i64 = 3;
 /// Access units' worth of median distance that is made good by whole units, not by stretching.
@@ -49,15 +51,15 @@ pub(crate) struct Clock {
     /// Audio samples a second, and in an access unit.
     rate: i64,
     samples: i64,
-    /// Time by which the durations so far, each in whole ticks, fell short, in parts of a tick of
-    /// which `rate` are one. Always 0 while the ticks are those of the sampling rate.
+    /// Time by which the durations so far, each in whole ticks, are too short, in units of 1/`rate`
+    /// of a tick.
     behind: i64,
     /// Decode time of the next access unit; none before the first.
     next: Option<Ticks>,
     /// Distances of the wire's stamps since the last median.
     distances: Vec<Ticks>,
-    /// Distance still to be absorbed.
-    drift: Ticks,
+    /// Distance that durations have not absorbed yet, in units of 1/`rate` of a tick.
+    drift: i64,
 }
 
 impl Clock {
@@ -71,7 +73,7 @@ impl Clock {
             behind: 0,
             next: None,
             distances: Vec::new(),
-            drift: Ticks::ZERO,
+            drift: 0,
         }
     }
 
@@ -92,6 +94,11 @@ impl Clock {
         Ticks::new(self.samples * self.hz / self.rate).max(Ticks::ONE)
     }
 
+    /// The exact duration of one access unit in units of 1/`rate` of a tick.
+    fn unit_parts(&self) -> i64 {
+        self.samples * self.hz
+    }
+
     /// The most silence filled in at once.
     fn max_fill(&self) -> Ticks {
         Ticks::new(MAX_FILL_S * self.hz)
@@ -99,16 +106,16 @@ impl Clock {
 
     /// Passes over one access unit of the plain duration; that duration.
     pub(crate) fn pass(&mut self) -> u32 {
-        let duration = self.plain();
+        let duration = self.duration(0);
         self.next = self.next.map(|next| next + duration);
         u32::try_from(duration.get()).unwrap_or(1024)
     }
 
-    /// The next access unit's duration but for drift: durations add up to the samples' to a tick,
-    /// however many there are.
-    fn plain(&mut self) -> Ticks {
+    /// The next access unit's duration, longer by `stretch`, which is in units of 1/`rate` of a
+    /// tick. The sum of all durations is exact to a tick, however many there are.
+    fn duration(&mut self, stretch: i64) -> Ticks {
         // The remainder of each division is carried over, so that rounding never adds up.
-        let parts = self.samples * self.hz + self.behind;
+        let parts = self.unit_parts() + stretch + self.behind;
         self.behind = parts % self.rate;
         Ticks::new(parts / self.rate)
     }
@@ -122,7 +129,7 @@ impl Clock {
     /// Distances so far do not measure drift any more.
     fn forget_distances(&mut self) {
         self.distances.clear();
-        self.drift = Ticks::ZERO;
+        self.drift = 0;
     }
 
     /// Places the access unit stamped `wire`.
@@ -158,15 +165,16 @@ impl Clock {
             let median = median(&mut self.distances);
             self.distances.clear();
             let explained = median.get().abs() * DEAD_BAND_PER_S <= self.hz;
-            self.drift = if explained { Ticks::ZERO } else { median };
+            self.drift = if explained { 0 } else { median.get() * self.rate };
             // Some units of drift would take too long to absorb: one is left out or some are filled
             // in, and the rest is absorbed by durations.
+            let unit = self.unit_parts();
             if self.drift <= unit * -WHOLE_UNITS {
                 self.drift += unit;
                 return Placed::Overlap;
             }
             if self.drift >= unit * WHOLE_UNITS {
-                silence = whole_units(self.drift, unit);
+                silence = self.drift / unit;
                 self.drift -= unit * silence;
             }
         }
@@ -181,15 +189,17 @@ impl Clock {
         self.forget_distances();
         // In parts of a tick and rounded up, so that the last unit ends at `until` or just after
         // it.
-        let (parts, unit) = (missing.get() * self.rate - self.behind, self.samples * self.hz);
+        let (parts, unit) = (missing.get() * self.rate - self.behind, self.unit_parts());
         ((parts + unit - 1) / unit).max(0)
     }
 
     fn place_here(&mut self, silence: i64) -> Placed {
-        // A change of half a percent of a unit's duration is not audible.
-        let stretch = self.drift.clamp(STRETCH * -1, STRETCH);
+        // The limit may be less than a tick. The fraction is carried over, because a whole tick for
+        // each unit would be several percent of a unit that has few ticks.
+        let most = self.unit_parts() * STRETCH_NUM / STRETCH_DEN;
+        let stretch = self.drift.clamp(-most, most);
         self.drift -= stretch;
-        let duration = self.plain() + stretch;
+        let duration = self.duration(stretch);
         if let Some(next) = &mut self.next {
             *next += duration;
         }
@@ -315,6 +325,39 @@ mod tests {
         }
         assert_eq!(sum, Ticks::new(1024 * 60 * 48_000));
         assert_eq!(clock.fill(sum + Ticks::new(48_000)), 44);
+    }
+
+    #[test]
+    fn drift_changes_durations_by_half_a_percent_however_few_ticks_a_unit_has() {
+        // The clock's rate, and the sampling rate of the units.
+        for (hz, rate) in [(8_000, 96_000), (1_000, 192_000), (96_000, 8_000)] {
+            for sign in [1, -1] {
+                let metrics = Metrics::default();
+                let mut clock = Clock::new(Timescale::new(hz).unwrap(), hz, 1024);
+                clock.restart(Ticks::ZERO);
+                clock.change(rate, 1024);
+                let (hz, rate) = (i64::from(hz), i64::from(rate));
+                // 0.2 % fast or slow for 10 minutes.
+                let wire = |n| Ticks::new(n * 1024 * hz * (500 + sign) / (rate * 500));
+                let units = rate * 600 / 1024;
+                let (mut end, mut since) = (Ticks::ZERO, Ticks::ZERO);
+                for n in 0..units {
+                    let Placed::At { silence: 0, duration } = clock.place(wire(n), &metrics) else {
+                        panic!("unit {n} at {rate} Hz")
+                    };
+                    assert!(duration > 0);
+                    end += Ticks::from(duration);
+                    // Each duration is whole ticks, so that half a percent is that of many units.
+                    if (n + 1) % 250 == 0 {
+                        let (of_run, plain) = ((end - since).get(), 250 * 1024 * hz / rate);
+                        assert!((of_run - plain).abs() <= plain / 200 + 1, "{of_run} of {plain}");
+                        since = end;
+                    }
+                }
+                let left = (end - wire(units)).get();
+                assert!(left.abs() <= hz / 100, "{left} ticks of 1/{hz} s");
+            }
+        }
     }
 
     #[test]
