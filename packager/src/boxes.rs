@@ -1,6 +1,6 @@
 //! ISO base media file format boxes: one function a box, appended to a buffer, its size written
-//! when its content is. Only syntax lives here; which boxes make a header or a chunk is
-//! `fragment`'s. Clauses are of ISO/IEC 14496-12 unless another document is named.
+//! after its content. Only syntax is here; `fragment` decides which boxes make a header or a chunk.
+//! Clauses are of ISO/IEC 14496-12 unless another document is named.
 
 use bytes::{BufMut, BytesMut};
 use media_core::{
@@ -335,8 +335,8 @@ fn mvex(out: &mut BytesMut) {
     });
 }
 
-/// Producer reference time (8.16.5): one mapping for the broadcast's life, a constant offset behind
-/// what the camera saw; in DASH `captured`.
+/// Producer reference time (8.16.5): one mapping for the broadcast's life, at a constant offset
+/// after the capture; in DASH `captured`.
 pub(crate) fn prft(out: &mut BytesMut, reference: Reference) {
     // flags: consistent, and small, offset from real time
     write_full_box(out, b"prft", 1, 24, |out| {

@@ -1,6 +1,6 @@
-//! CMAF headers and chunks (ISO/IEC 23000-19 7.3): which boxes stand in them. Their syntax is
-//! `boxes`', where a chunk starts and ends is `segmenter`'s. One track a file, track_ID 1; no edit
-//! list; composition offsets may be negative (`cmf2`).
+//! CMAF headers and chunks (ISO/IEC 23000-19 7.3): which boxes they have. `boxes` has the syntax of
+//! the boxes, and `segmenter` decides where a chunk starts and ends. One track a file, track_ID 1;
+//! no edit list; composition offsets may be negative (`cmf2`).
 
 use bytes::{Bytes, BytesMut};
 use media_core::{Timescale, codec::Config};

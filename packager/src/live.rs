@@ -31,13 +31,13 @@ pub struct Live {
     broadcast: BroadcastId,
     channel: ChannelName,
     current: ArcSwapOption<Presentation>,
-    /// Waiters for each track that there is or may be.
+    /// The waiters of each track, for as many as there may be.
     waiters: [Waiters; MAX_TRACKS],
     /// Waiters that are ready and were not woken yet.
     crowd: Crowd,
-    /// No snapshot follows.
+    /// The newest snapshot is the last.
     ended: AtomicBool,
-    /// Notified at the first snapshot, and when no more follow.
+    /// Notified at the first snapshot, and when no snapshot follows any more.
     turned: Notify,
 }
 
@@ -65,14 +65,14 @@ impl Live {
         &self.channel
     }
 
-    /// The newest snapshot. `None` until each track of the source has a complete segment: nothing
-    /// can be listed before.
+    /// The newest snapshot. `None` until each track of the source has a complete segment, because
+    /// nothing can be listed before.
     pub fn current(&self) -> Option<Arc<Presentation>> {
         self.current.load_full()
     }
 
-    /// Waits for the first snapshot. Returns `None` if the broadcast ended before there was one.
-    /// Without a limit of its own; cancel-safe.
+    /// Waits for the first snapshot. Returns `None` if the broadcast ended before there was one. It
+    /// has no time limit; cancel-safe.
     pub async fn first(&self) -> Option<Arc<Presentation>> {
         loop {
             let mut turned = pin!(self.turned.notified());
@@ -87,7 +87,7 @@ impl Live {
         }
     }
 
-    /// Waits until no snapshot follows. Without a limit of its own; cancel-safe.
+    /// Waits until no snapshot follows. It has no time limit; cancel-safe.
     pub async fn ended(&self) {
         loop {
             let mut turned = pin!(self.turned.notified());
@@ -163,7 +163,7 @@ impl Live {
         self.waited_for().for_each(|waiters| waiters.wake_late(now, &self.crowd));
     }
 
-    /// Waiters for the tracks that there are.
+    /// The waiters of the existing tracks.
     fn waited_for(&self) -> impl Iterator<Item = &Waiters> {
         let tracks = self.current.load().as_ref().map_or(0, |current| current.tracks.len());
         self.waiters.iter().take(tracks)
@@ -244,7 +244,7 @@ impl Future for Changed {
         let Some(waiters) = this.live.waiters.get(this.track.get()) else {
             return Poll::Ready(None);
         };
-        // It waits already. The waker may be another one, if the task has moved.
+        // It waits already. The waker may differ from the last one, if another task polls.
         if this.ticket.is_some_and(|ticket| waiters.renew(ticket, cx.waker())) {
             return Poll::Pending;
         }
@@ -269,7 +269,7 @@ impl Drop for Changed {
 #[error("the rest of the segment is not held any more")]
 pub struct Gone;
 
-/// The parts of one segment as they are made.
+/// Reads the parts of one segment as they are made.
 #[derive(Debug)]
 pub struct Follow {
     live: Arc<Live>,
@@ -324,7 +324,7 @@ impl Follow {
         let parts = segment.parts.get(self.next..)?;
         self.next = segment.parts.len();
         match parts {
-            // The rest of a segment that was interrupted has no bytes.
+            // The rest of an interrupted segment has no bytes.
             parts if parts.iter().all(|part| part.gap) => None,
             [part] => Some(part.bytes.clone()),
             parts => Some(Rope::concat(parts.iter().map(|part| &part.bytes))),

@@ -22,15 +22,15 @@ pub struct Metrics {
     /// Segments of the source that show a still picture, because its video was silent while audio
     /// went on.
     pub(crate) stills: Counter,
-    /// From the arrival of the frame that completes a part until the part is listed.
+    /// The time from the arrival of the frame that completes a part until the part is listed.
     pub(crate) part_latency: Histogram,
-    /// Renditions given up because they were too far behind the source.
+    /// Times that a rendition was listed as a gap because it was too far behind the source.
     pub(crate) renditions_late: Counter,
     pub(crate) audio: Audio,
     /// Bytes that broadcasts hold, for the source's tracks and for renditions.
     window_bytes: Family<Tracks, Gauge>,
-    /// Segments that left before their time because too much was held: those that were listed, and
-    /// those that were held for players that had seen them listed.
+    /// Segments dropped before their time to stay within the memory limit: still listed ones, and
+    /// ones held for players that had seen them listed.
     window_dropped: Family<Reason, Counter>,
     /// Tasks of broadcasts that have failed.
     pub(crate) failures: Counter,
@@ -83,7 +83,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Registers all under `streamforge_`, which the registry's prefix gives.
+    /// Registers all metrics. The prefix `streamforge_` is the registry's.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "packaged_broadcasts",
@@ -111,7 +111,7 @@ impl Metrics {
             "Holes in audio too large to fill",
             self.audio.leaps.clone(),
         );
-        let help = "Memory that broadcasts take for what is listed and held, by whose tracks";
+        let help = "Memory of segments that are listed or held, of the source or of renditions";
         registry.register_with_unit("window", help, Unit::Bytes, self.window_bytes.clone());
         registry.register(
             "window_dropped_segments",
@@ -130,7 +130,7 @@ impl Metrics {
         );
     }
 
-    /// The gauge of the bytes that all broadcasts hold of `tracks`.
+    /// The gauge of the bytes that all broadcasts hold for `tracks`: `source` or `rendition`.
     pub(crate) fn window_bytes(&self, tracks: &'static str) -> Gauge {
         self.window_bytes.get_or_create(&Tracks { tracks }).clone()
     }

@@ -1,5 +1,5 @@
-//! Packages every broadcast of a hub: one task a broadcast, from the hub's events to the snapshots
-//! that the origin serves.
+//! Packages every broadcast of a hub, in one task for each broadcast, from the hub's events to the
+//! snapshots that the origin serves.
 //!
 //! - `task`: takes the events of one broadcast. `keeper`: lists the broadcast, and ends it if its
 //!   task fails.
@@ -90,9 +90,9 @@ impl Packager {
         })
     }
 
-    /// Players may come from another process that has reached this discontinuity sequence, and have
-    /// seen no end of their broadcast: each broadcast starts with a discontinuity, at least at this
-    /// sequence.
+    /// Makes each broadcast start with a discontinuity, at this discontinuity sequence or a later
+    /// one. Players may have read playlists of another process that has reached this sequence and
+    /// has not listed an end.
     #[must_use]
     pub fn after(self, discontinuities: u64) -> Self {
         Self { after: Some(discontinuities), ..self }

@@ -4,13 +4,13 @@
 //! Numbers are media sequence numbers, and a player finds a segment's time by `start + (number -
 //! first) * nominal` (ISO/IEC 23009-1 5.3.9.5.3, `SegmentTemplate@duration`). So a Period holds
 //! segments of one timeline that start within half a nominal duration of that; a gap lies in no
-//! Period; and a Period that was published never changes, it only gets its end.
+//! Period; and a Period that was published never changes, except that it gets its end.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use media_core::{MediaTime, TrackIndex};
 
-/// How many of the last durations count for a nominal one.
+/// The number of recent durations that a nominal duration is computed from.
 const RECENT: usize = 6;
 
 /// A Period as it is published.
@@ -20,17 +20,18 @@ pub struct Period {
     pub first: u64,
     /// Where its first segment starts: Period@start.
     pub start: MediaTime,
-    /// How long its segments are, more or less, in 90 kHz ticks: `SegmentTemplate@duration`. Above
-    /// zero.
+    /// The nominal duration of its segments in 90 kHz ticks: `SegmentTemplate@duration`. More than
+    /// 0.
     pub nominal: i64,
     /// Its last segment; `None` while it grows, and when the broadcast ended in it.
     pub last: Option<LastSegment>,
-    /// The Period before it, when timeline and init segments continue (5.3.2.4, period continuity).
+    /// The number of the Period before it, if timeline and init segments continue (5.3.2.4, period
+    /// continuity).
     pub continues: Option<u64>,
     /// The init segment of each track, in the presentation's order; `None`: the track is not in it.
     /// Tracks that appeared later are not there.
     pub inits: Arc<[Option<u32>]>,
-    /// The source's segments start where no key frame is.
+    /// The source's segments start at frames that are not independent.
     pub gridded: bool,
 }
 
@@ -58,16 +59,16 @@ pub(crate) struct Opening<'a> {
     pub(crate) msn: u64,
     /// Where it starts.
     pub(crate) start: MediaTime,
-    /// It holds no media, in any track.
+    /// It has no media in any track.
     pub(crate) gap: bool,
     /// EXT-X-DISCONTINUITY stands before it.
     pub(crate) discontinuity: bool,
-    /// The source's segments start where no key frame is.
+    /// The source's segments start at frames that are not independent.
     pub(crate) gridded: bool,
-    /// A piece of a segment before it is missing in a rendition, which is whole from here on.
+    /// Media of a segment before it are missing in a rendition, which is complete from here on.
     pub(crate) interrupted: bool,
-    /// The init segment of each track in the presentation's order, and of those alone that are
-    /// expected to have it.
+    /// The init segment of each track in the presentation's order; `None` for a track that is not
+    /// expected to have the segment.
     pub(crate) inits: &'a [Option<u32>],
 }
 
@@ -117,7 +118,7 @@ impl Periods {
         }
     }
 
-    /// A segment of the master opens. `opening` must stay true until the next.
+    /// A segment of the master opens. `opening` must hold until the next one opens.
     pub(crate) fn open(&mut self, opening: &Opening<'_>) {
         self.place(opening);
         self.share();
@@ -129,7 +130,7 @@ impl Periods {
         if gap && self.closed.is_some() && self.recent.len() > 1 {
             self.recent.pop_back(); // It was cut short.
         }
-        // The segments before a grid have other lengths, so they are no guess for those of the
+        // The segments before a grid have other durations, so they do not predict those of the
         // grid.
         let grid = gridded && self.periods.back().is_some_and(|period| !period.gridded);
         let nominal = if grid { self.segment } else { self.nominal() };
@@ -152,7 +153,7 @@ impl Periods {
                 // Periods must not overlap, even if the last segment ends a little after the mark.
                 let end = last.end.min(start);
                 period.last = Some(LastSegment { end, ..last });
-                // A track in both is the same in both.
+                // A track that is in both Periods must have the same init segment in both.
                 let unchanged = |(old, new): (&Option<u32>, &Option<u32>)| {
                     old.is_none() || new.is_none() || old == new
                 };
@@ -185,14 +186,14 @@ impl Periods {
         if duration <= 0 {
             return;
         }
-        // Old lengths are forgotten, because a source may change its groups.
+        // Old durations are forgotten, because a source may change its groups.
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
         self.recent.push_back(duration);
         if let Some(first) = self.periods.back_mut().filter(|period| period.nominal == 0) {
-            // The first segment of a broadcast may begin with a frame that lasts longer: near T, T
-            // is the better guess.
+            // The first segment of a broadcast may start with a frame that lasts longer, so T is
+            // the better estimate for a duration near T.
             let near = (duration - self.segment).abs() * 20 <= self.segment
                 && (duration - self.segment).abs() * 500 > self.segment;
             first.nominal = if near { self.segment } else { duration };
@@ -226,8 +227,8 @@ impl Periods {
         }
     }
 
-    /// The mean of the recent durations that are of the kind of most of them: a segment cut short
-    /// by a gap, or one of almost 2T as a grid begins, is no guess for the next. 0 if there are
+    /// The mean of the recent durations that are near their median, because a segment cut short by
+    /// a gap, or one of almost 2T at the start of a grid, does not predict the next. 0 if there are
     /// none.
     fn nominal(&self) -> i64 {
         let mut sorted: Vec<_> = self.recent.iter().copied().collect();
@@ -235,8 +236,8 @@ impl Periods {
         let Some(&median) = sorted.get(sorted.len().saturating_sub(1) / 2) else {
             return 0;
         };
-        // Durations of more than one and a half times the median, or less than two thirds of it,
-        // are of another kind.
+        // Durations of more than one and a half times the median, or less than two thirds of it, do
+        // not count.
         sorted.retain(|&duration| 2 * duration < 3 * median && 2 * median < 3 * duration);
         let count = i64::try_from(sorted.len()).unwrap_or(1).max(1);
         (sorted.iter().sum::<i64>() + count / 2) / count

@@ -24,7 +24,7 @@ pub struct Presentation {
     pub channel: ChannelName,
     /// The wall clock at media time zero; one for the broadcast's life.
     pub anchor_utc: SystemTime,
-    /// Nothing follows: EXT-X-ENDLIST, a static MPD.
+    /// The broadcast has ended: EXT-X-ENDLIST, a static MPD.
     pub ended: bool,
     /// When it ended: the end of the last segment. [`MediaTime::ZERO`] while live.
     pub end: MediaTime,
@@ -53,10 +53,10 @@ pub struct Track {
     pub name: TrackName,
     /// Made of the source by the ladder.
     pub rendition: bool,
-    /// Its segments start where no independent frame is, until its next discontinuity: switching to
-    /// it shows garbage.
+    /// Its segments start at frames that are not independent, until its next discontinuity: a
+    /// player that switches to it shows broken pictures.
     pub gridded: bool,
-    /// Its clock, for the broadcast's life, whatever the sampling rate becomes.
+    /// Its clock, for the broadcast's life, even if the sampling rate changes.
     pub clock: Timescale,
     /// The configuration of the newest segment.
     pub config: Arc<Config>,
@@ -76,10 +76,10 @@ pub struct Track {
     pub segments: Segments,
     /// Index in `segments` of the first that playlists list; its length if none.
     pub listed_from: usize,
-    /// How many of the newest are not listed: at the end, those without media
+    /// How many of the newest are not listed: after the end, those without media
     /// (docs/decisions/0020).
     pub withdrawn: usize,
-    /// How many of `segments` start without a key frame, and are no gaps.
+    /// How many of `segments` are not independent and not gaps.
     pub dependent: usize,
     /// The segment at the edge: its parts so far. `None` before the first segment and after the
     /// end.
@@ -118,15 +118,15 @@ impl Track {
     /// never the only one. hls.js may take a segment with an EXTINF for loaded without its last
     /// part (docs/decisions/0015).
     pub fn withholds_newest(&self) -> bool {
-        // The next segment has a part: players know by it that this one is complete.
+        // If the next segment has a part, players know by it that this one is complete.
         let begun = self.open.as_ref().is_none_or(|open| !open.parts.is_empty());
         let has_parts = self.segments.last().is_some_and(|newest| !newest.parts.is_empty());
         !begun && has_parts && self.listed().len() > 1
     }
 
-    /// Whether segment `msn` is listed as complete, or of an open one part `part` (counted from 0).
-    /// A part past the last of a complete segment counts as part 0 of the next (RFC 8216bis
-    /// 6.2.5.2).
+    /// Whether segment `msn` is listed as complete, or part `part` (counted from 0) of an open
+    /// segment is listed. A part past the last of a complete segment counts as part 0 of the next
+    /// (RFC 8216bis 6.2.5.2).
     pub fn has(&self, msn: u64, part: Option<usize>) -> bool {
         let Some(Edge { msn: newest, parts }) = self.edge() else {
             return false;
@@ -165,7 +165,7 @@ impl Track {
     }
 }
 
-/// The place that a track has reached.
+/// The newest segment of a track, and the number of its parts so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Edge {
     /// Media sequence number of the newest segment, open or complete.

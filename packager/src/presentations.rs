@@ -73,7 +73,7 @@ impl Presentations {
         before
     }
 
-    /// Gives `live` its channel's name: it has a snapshot.
+    /// Gives `live` the name of its channel, because it has a snapshot.
     pub(crate) fn name(&self, live: &Arc<Live>) {
         self.0.channels.insert(live.channel().clone(), Arc::clone(live));
     }
@@ -85,15 +85,16 @@ impl Presentations {
         self.0.stays.begin(live.channel(), live.broadcast(), bytes, limit)
     }
 
-    /// Lists `live` no more. Its name goes to a broadcast of the same channel that waits for it.
+    /// Removes `live` from the index. Its name goes to a broadcast of the same channel that waits
+    /// for it.
     pub(crate) fn remove(&self, live: &Arc<Live>) {
         self.0.stays.end(live.channel(), live.broadcast());
         self.0.broadcasts.remove(&live.broadcast());
         self.0.removed.notify_waiters();
         // The name may belong to a newer broadcast by now, which keeps it.
         let held = self.0.channels.remove_if(live.channel(), |_, held| Arc::ptr_eq(held, live));
-        // One that has no snapshot yet, and waits for the name. Not one that had it before: its
-        // numbers are lower.
+        // The name goes to a broadcast that has no snapshot yet and waits for it. A broadcast that
+        // had it before does not get it back, because its numbers are lower.
         let heir = self
             .0
             .broadcasts

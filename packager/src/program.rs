@@ -3,7 +3,7 @@
 //!
 //! The master track (the source's video, else its audio) carries the marks. Audio beside it is cut
 //! at its first access unit at or after each mark, so its units are held until the master has
-//! reached them, and for a quarter of a second. If audio stops, silence takes its place: no
+//! reached them, and for a quarter of a second. If audio stops, silence takes its place, so that no
 //! playlist falls behind the others. A rendition's video is cut at the same places; it is listed
 //! when its first segment is complete, and the first snapshot waits for renditions that are
 //! announced.
@@ -38,7 +38,7 @@ use marks::Marks;
 pub use memory::Full;
 use memory::Memory;
 
-/// Audio of which a unit arrived in this time is alive: it goes on while the master is in a gap.
+/// Audio is alive if a unit arrived within this time: it goes on while the master is in a gap.
 const ALIVE: Duration = Duration::from_secs(1);
 /// Playlists reach back this many of the longest segments at the least: a live list never holds
 /// less than three (RFC 8216bis 6.2.2), and the oldest leaves while the newest is being made.
@@ -95,7 +95,7 @@ pub struct Settings {
 }
 
 impl Program {
-    /// Packages the broadcast that `consumer` reads, from where its reading begins. `before`: the
+    /// Packages the broadcast that `consumer` reads, from the consumer's position on. `before`: the
     /// discontinuity sequence that another broadcast under its name had reached; this one then
     /// starts with a discontinuity.
     pub fn new(
@@ -149,9 +149,8 @@ impl Program {
         self.tracks.get(track.get()).is_some_and(|track| !track.output.window.is_rendition())
     }
 
-    /// The snapshot to serve.
-    /// `None` if nothing has changed; before each track of the source has a complete segment; and
-    /// while renditions are waited for.
+    /// The snapshot to serve. `None` if nothing has changed; before each track of the source has a
+    /// complete segment; and while renditions are waited for.
     pub fn snapshot(&mut self) -> Option<Snapshot> {
         self.list();
         self.memory.count(&self.tracks);
@@ -220,7 +219,7 @@ impl Program {
             }
             Event::Gap(mark) => self.gap(mark, now),
             Event::GapUntil(time) => self.gap_until(time, now),
-            // The situation has them.
+            // The situation holds these, and `apply` has updated it.
             Event::Presence(_) | Event::Rule(_) | Event::Awaited(_) => {}
             Event::Lagged { frames, .. } => {
                 self.metrics.drop_frames("packager_lagged", frames);
@@ -236,7 +235,7 @@ impl Program {
         self.tracks.get(track.get()).is_some_and(Track::is_video)
     }
 
-    /// Lets the clock act: units that waited long enough go on.
+    /// Takes the steps that are due at `now`: units that have waited long enough are appended.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.release(now);
     }
@@ -315,8 +314,8 @@ impl Program {
         let Some(position) = track.place(&frame, &self.metrics) else {
             return;
         };
-        // The cut stands between placing and appending: the frame before this one closes the old
-        // segment, and this one opens the next.
+        // The cut is made between placing and appending, because placing completes the frame
+        // before, which is the last of the old segment, and this frame is the first of the next.
         self.reached = self.reached.max(position.reached);
         if let Some(mark) = mark {
             self.cut(mark, position.decode, position.independent, false);
@@ -491,7 +490,7 @@ impl Program {
         }
     }
 
-    /// Lets go of the units that the master has reached, or that waited long enough.
+    /// Appends the units that the master has reached, or that have waited long enough.
     fn release(&mut self, now: Instant) {
         let progress = self.progress();
         for track in beside(&mut self.tracks, self.master) {
@@ -516,7 +515,7 @@ impl Program {
     /// The broadcast is over: completes the open segments.
     pub fn finish(&mut self) {
         let listed: Vec<_> = self.tracks.iter().map(|track| track.output.window.newest()).collect();
-        // Everything that waits for the master goes on, because the master goes no further.
+        // Nothing waits for the master any more, because none of its frames follow.
         self.reached = MediaTime::MAX;
         self.complete_master();
         let progress = self.progress();

@@ -12,11 +12,11 @@ use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use media_core::TrackIndex;
 
-/// Sites whose manifests are kept of one snapshot. Requests under more names, which a client can
-/// make up, get manifests that name the clock by a relative address.
+/// The number of sites for which a snapshot keeps manifests. A client can invent names, so requests
+/// under further names get manifests with a relative address of the clock.
 const SITES: usize = 4;
-/// How long a site keeps its place after it was last asked for, so that invented names cannot take
-/// the place of one that viewers use.
+/// How long a site keeps its place after the last request for it, so that invented names cannot
+/// take the place of one that viewers use.
 const KEPT: Duration = Duration::from_secs(60);
 
 /// A text that describes a presentation.
@@ -28,19 +28,19 @@ pub enum Listing {
     Manifest(Site),
     /// `plain.mpd`: DASH of whole segments.
     PlainManifest(Site),
-    /// `{track}.m3u8`, of the track with this index in the presentation. The full playlist where a
-    /// delta update is not offered, would leave nothing out, or the broadcast has ended.
+    /// `{track}.m3u8`, of the track with this index in the presentation. It is the full playlist if
+    /// a delta update is not offered, would leave nothing out, or the broadcast has ended.
     Playlist {
         /// The track's index.
         track: TrackIndex,
-        /// Whether a delta update is asked for.
+        /// Whether a delta update is requested.
         skip: Skip,
     },
 }
 
-/// Under which address players reach the daemon: scheme and authority, and a path before ours if
-/// there is one, such as `https://live.example.org`. No slash at its end, and no character that XML
-/// minds. `None`: not known.
+/// The address at which players reach the daemon: scheme and authority, and a path prefix if there
+/// is one, for example `https://live.example.org`. It has no slash at its end, and no character
+/// that XML must escape. `None`: not known.
 pub type Site = Option<Arc<str>>;
 
 /// The texts of one presentation, each made on first demand. Boxed, because most snapshots are
@@ -62,7 +62,8 @@ struct Media {
     delta_v2: OnceLock<Option<Box<Text>>>,
 }
 
-/// A manifest, by the site whose clock it names. Places are taken in order, and kept.
+/// The texts of a manifest, one for each site whose clock it names. Places are taken in order, and
+/// kept.
 #[derive(Debug, Default)]
 struct Manifests {
     relative: OnceLock<Box<Text>>,
@@ -74,13 +75,13 @@ struct Manifests {
 #[derive(Debug)]
 struct OfSite {
     site: Arc<str>,
-    /// When it was last asked for before this snapshot; `None`: it was not there.
+    /// When it was last requested before this snapshot; `None`: never.
     asked: Option<Instant>,
     text: OnceLock<Text>,
 }
 
 impl Manifests {
-    /// The text for `site`, or where all places are taken by others the one for all.
+    /// The text for `site`; if other sites have all places, the text with the relative address.
     fn of(&self, site: &Site, render: impl Fn(Option<&str>) -> String) -> &Text {
         match self.place(site, true) {
             Some(of_site) => of_site.text.get_or_init(|| render(Some(&of_site.site)).into()),
@@ -97,7 +98,7 @@ impl Manifests {
         }
     }
 
-    /// Takes over the places of the snapshot `before` whose sites were asked for in it, or less
+    /// Takes over the places of the snapshot `before` whose sites were requested in it, or less
     /// than [`KEPT`] ago.
     fn keep_sites(&self, before: &Self, now: Instant) {
         // The warning is logged once for the broadcast, not once for each snapshot.
@@ -105,7 +106,7 @@ impl Manifests {
             let _ = self.is_told.set(());
         }
         let kept = before.by_site.iter().filter_map(OnceLock::get).filter_map(|place| {
-            // A site that was asked for in this snapshot counts as asked for now.
+            // A site that was requested in that snapshot counts as requested now.
             let asked = place.asked.filter(|_| place.text.get().is_none()).unwrap_or(now);
             let is_kept = now.saturating_duration_since(asked) < KEPT;
             is_kept.then(|| OfSite {
@@ -153,17 +154,17 @@ impl Rendered {
         }
     }
 
-    /// The multivariant playlist. `render` makes it if it is not there.
+    /// The multivariant playlist. `render` makes it if it does not exist.
     pub(crate) fn multivariant(&self, render: impl FnOnce() -> String) -> &Text {
         self.multivariant.get_or_init(|| boxed(render()))
     }
 
-    /// The low-latency manifest for `site`. `render` makes it if it is not there.
+    /// The low-latency manifest for `site`. `render` makes it if it does not exist.
     pub(crate) fn manifest(&self, site: &Site, render: impl Fn(Option<&str>) -> String) -> &Text {
         self.manifest.of(site, render)
     }
 
-    /// The manifest of whole segments for `site`. `render` makes it if it is not there.
+    /// The manifest of whole segments for `site`. `render` makes it if it does not exist.
     pub(crate) fn plain_manifest(
         &self,
         site: &Site,
@@ -172,8 +173,8 @@ impl Rendered {
         self.plain_manifest.of(site, render)
     }
 
-    /// The playlist of the track with this index. `render` makes it if it is not there; it returns
-    /// `None` where there is no delta update, and the whole playlist takes its place.
+    /// The playlist of the track with this index. `render` makes it if it does not exist; it
+    /// returns `None` if there is no delta update, and the whole playlist takes its place.
     ///
     /// # Panics
     /// If there is no such track.
@@ -208,15 +209,15 @@ impl Rendered {
         }
     }
 
-    /// Keeps places for the sites whose manifests were asked for lately, before this snapshot
-    /// follows `before` at `now`.
+    /// Keeps places for the sites whose manifests were requested lately, before this snapshot
+    /// replaces `before` at `now`.
     pub(crate) fn keep_sites(&self, before: &Self, now: Instant) {
         self.manifest.keep_sites(&before.manifest, now);
         self.plain_manifest.keep_sites(&before.plain_manifest, now);
     }
 }
 
-/// A text as it goes to players, UTF-8. Cheap to read again: both forms are kept.
+/// A text as players receive it, in UTF-8. Both forms are kept once they are made.
 #[derive(Debug, Default)]
 pub struct Text {
     plain: Bytes,
@@ -225,7 +226,7 @@ pub struct Text {
 }
 
 impl Text {
-    /// The text as it is.
+    /// The text without compression.
     pub fn plain(&self) -> &Bytes {
         &self.plain
     }
@@ -240,7 +241,7 @@ impl Text {
         })
     }
 
-    /// Makes all that a response needs: the compressed form if `gzip`, and the digest.
+    /// Makes everything that a response needs: the compressed form if `gzip`, and the digest.
     pub fn prepare(&self, gzip: bool) {
         self.digest();
         if gzip {
@@ -270,7 +271,7 @@ impl From<String> for Text {
     }
 }
 
-/// Which media playlist is asked for: `_HLS_skip` (RFC 8216bis 6.2.5.1).
+/// The form of a media playlist: `_HLS_skip` (RFC 8216bis 6.2.5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Skip {
     /// All of it.

@@ -44,7 +44,7 @@ impl Presentation {
                 Some(track) => listed(track),
             },
         };
-        // A text that is there, with its compressed form if that is asked for, costs nothing.
+        // A text that exists, with its compressed form if that is requested, costs nothing.
         let existing = self.rendered.existing(listing);
         described > LONG && existing.is_none_or(|text| !text.is_ready(gzip))
     }

@@ -49,7 +49,7 @@ impl Segment {
         size_of::<Self>() + parts.saturating_sub(repeated) + self.bytes.held_bytes(false)
     }
 
-    /// Bytes that both count but that are held once: the still picture, if it is the same.
+    /// Bytes that both segments count but that are held once: the still picture, if it is the same.
     pub(crate) fn bytes_shared_with(&self, other: &Segment) -> usize {
         match (&self.still, &other.still) {
             (Some(still), Some(other)) if still.as_ptr() == other.as_ptr() => still.len(),
@@ -70,7 +70,7 @@ pub struct Part {
     pub start: Ticks,
     /// Its duration.
     pub duration: Ticks,
-    /// It holds an IDR picture, wherever (INDEPENDENT=YES).
+    /// It has an IDR picture at any position (INDEPENDENT=YES).
     pub independent: bool,
     /// It holds no media (GAP=YES), and has no bytes.
     pub gap: bool,
@@ -81,7 +81,7 @@ pub struct Part {
 impl Part {
     /// Memory in use: its bytes and their bookkeeping.
     pub(crate) fn held_bytes(&self) -> usize {
-        // Its place in the segment's row, and its counts of references.
+        // Its entry in the segment's list of parts, and its reference counts.
         let place = 4 * size_of::<usize>();
         size_of::<Self>() + place + self.bytes.held_bytes(true)
     }

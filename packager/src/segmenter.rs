@@ -4,7 +4,7 @@
 //! A part closes at the first sample boundary at or after `part_ms` - 1 ms, and never grows past
 //! PART-TARGET if closing a sample earlier avoids it. PART-TARGET is floor((`part_ms` - 1) / 0.85)
 //! ms, so that full parts are 85 to 100 % of it (RFC 8216bis 4.4.4.9); a track whose frames do not
-//! fit gets the smallest that its first segment's parts keep.
+//! fit gets the smallest target that the parts of its first segment keep.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,8 +27,8 @@ pub(crate) fn part_target(part: Duration) -> Duration {
     Duration::from_millis((ms - 1) * 100 / 85)
 }
 
-/// PART-TARGET for a track of so many frames a second that must not have a longer one than
-/// [`part_target`]: a part takes as many frames as fit, and is 85 % of its target at the least.
+/// PART-TARGET for a track of `frame_rate` frames a second, not longer than [`part_target`]: a part
+/// takes as many frames as fit, and is 85 % of its target at the least.
 pub(crate) fn part_target_within(part: Duration, frame_rate: Option<f64>) -> Duration {
     let target = part_target(part);
     let Some(rate) = frame_rate.filter(|rate| *rate > 1.0) else {
@@ -93,7 +93,7 @@ impl Segmenter {
         self.open.as_ref().map_or(0, |open| open.bytes)
     }
 
-    /// From now on no part is longer than this, if its samples are not.
+    /// From now on no part is longer than this, unless a single sample is.
     pub(crate) fn limit_parts(&mut self, target: Duration) {
         self.part_most = Some(Ticks::from_duration(target, self.timescale));
     }
@@ -105,8 +105,8 @@ impl Segmenter {
             Some(Open { segment, sets, interrupted: false, samples: Vec::new(), part, bytes: 0 });
     }
 
-    /// The open segment, of which nothing was made yet, shows `still` for as long as it lasts: a
-    /// key frame that depends on nothing before it, in each part.
+    /// The open segment, which has no part yet, shows `still` in each part until it ends: a key
+    /// frame that depends on no frame before it.
     pub(crate) fn show(&mut self, still: Bytes) {
         if let Some(open) = &mut self.open {
             open.bytes += still.len();
@@ -162,8 +162,8 @@ impl Segmenter {
         self.open.as_ref().is_some_and(|open| !open.is_without_samples())
     }
 
-    /// Appends parts without samples of their own, gaps or the still picture, as long as others,
-    /// while they end by `until`. Returns how many. Does nothing while samples may follow.
+    /// Appends full parts without samples of their own, gaps or the still picture, that end at
+    /// `until` at the latest. Returns how many. Does nothing while samples may follow.
     pub(crate) fn push_gaps(&mut self, until: Ticks) -> usize {
         let least = self.clocked_part();
         let mut parts = 0;
@@ -177,7 +177,7 @@ impl Segmenter {
         parts
     }
 
-    /// How long parts are that the clock makes.
+    /// The duration of the parts that the clock makes.
     fn clocked_part(&self) -> Ticks {
         self.part_least.min(self.part_most.unwrap_or(Ticks::MAX)).max(Ticks::ONE)
     }
@@ -222,12 +222,13 @@ impl Segmenter {
     }
 
     /// Closes the open segment. A gap, a still picture and an interrupted segment end at `end`;
-    /// media where their last sample ends. A segment without any sample, because two marks stood
-    /// closer than two samples, is a gap of no duration: numbers go on in step with the other
-    /// tracks. One that has a gap part is a gap (RFC 8216bis 4.4.4.7): not all of it is there.
+    /// media end with their last sample. A segment without any sample, because two marks were
+    /// closer than two samples, is a gap of no duration, so that numbers stay in step with the
+    /// other tracks. A segment with a gap part is a gap (RFC 8216bis 4.4.4.7), because some of its
+    /// media are missing.
     pub(crate) fn close(&mut self, end: Ticks) -> Option<Segment> {
-        // Parts that the clock makes reach `end` with whole ones and a shorter last one. Samples
-        // are complete: they only lack the end of their part.
+        // Parts that the clock makes fill the time up to `end`, and the last may be shorter than
+        // the others. Samples are complete, and only their part is not closed yet.
         self.push_gaps(end);
         self.close_part();
         let open = self.open.as_ref()?;
@@ -249,7 +250,7 @@ impl Segmenter {
         };
         let Span { start, duration, independent } = open.part;
         let utc = self.anchor.utc_at(start.get(), self.timescale);
-        // `tfdt` and `prft` hold it without a sign.
+        // `tfdt` and `prft` have unsigned times.
         let media_time = u64::try_from(start.get()).unwrap_or(0);
         let reference = Reference { utc, media_time };
         // Only the first chunk of a segment has a `styp`.

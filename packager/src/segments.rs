@@ -2,14 +2,14 @@
 //!
 //! A snapshot is taken at each part and a segment is added every few seconds, while a window of a
 //! day holds some 86 400 of them. So the sequence is kept in chunks behind reference counts: a
-//! clone costs one count, and a change copies at most one chunk and the row of chunks.
+//! clone increments one count, and a change copies at most one chunk and the list of chunks.
 
 use std::{collections::VecDeque, ops::Index, sync::Arc};
 
 use crate::Segment;
 
-/// Segments of a full chunk. The row of chunks of a day is about as long, so that a change copies
-/// about the square root of all.
+/// Segments of a full chunk. The list of chunks of a day is about as long, so that a change copies
+/// about as many pointers as the square root of all segments.
 const CHUNK: usize = 256;
 
 /// Segments, oldest first. Cheap to clone; a clone does not change with the original.
@@ -35,8 +35,8 @@ impl Segments {
 
     /// The segment at `index`, counted from the oldest.
     pub fn get(&self, index: usize) -> Option<&Arc<Segment>> {
-        // Places count from the start of the first chunk, with the segments that were taken from
-        // it. Only in that chunk do they differ from the index in its row.
+        // Places count from the start of the first chunk, including the segments that were taken
+        // from it. Only in that chunk do they differ from the index in the chunk.
         let place = self.taken + index;
         let before = if place < CHUNK { self.taken } else { 0 };
         let chunk = self.chunks.get(place / CHUNK)?;
@@ -98,7 +98,7 @@ impl Segments {
         let oldest = first.remove(0);
         self.taken += 1;
         self.len -= 1;
-        // Places count from the start of the next chunk now.
+        // From now on places count from the start of the next chunk.
         if first.is_empty() {
             chunks.pop_front();
             self.taken = 0;
@@ -115,7 +115,7 @@ impl Segments {
         if last.is_empty() {
             chunks.pop_back();
         }
-        // There is no first chunk any more from which segments could have been taken.
+        // No chunk is left from which segments could have been taken.
         if self.len == 0 {
             self.taken = 0;
         }
@@ -139,7 +139,7 @@ impl FromIterator<Arc<Segment>> for Segments {
     }
 }
 
-/// A row of a track's segments, read from either end.
+/// A range of a track's segments, iterated from either end.
 #[derive(Debug, Clone)]
 pub struct Listed<'a> {
     segments: &'a Segments,
@@ -172,7 +172,7 @@ impl<'a> Iterator for Listed<'a> {
     }
 
     fn nth(&mut self, n: usize) -> Option<Self::Item> {
-        // Skipping segments takes constant time, however many there are.
+        // Skipping takes constant time, whatever the number of segments.
         let index = self.from.saturating_add(n).min(self.to);
         self.from = (index + 1).min(self.to);
         self.segments.get(index).filter(|_| index < self.to)

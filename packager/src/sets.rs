@@ -28,8 +28,8 @@ impl Sets {
         }
     }
 
-    /// Puts them in front of a key frame, behind its access unit delimiter: nothing stands before
-    /// that (ITU-T H.264 7.4.1.2.3).
+    /// Puts them in front of a key frame, behind its access unit delimiter, because nothing may
+    /// precede that (ITU-T H.264 7.4.1.2.3).
     pub(crate) fn lead(&self, sample: &mut Sample) {
         if self.units.is_empty() || !sample.key {
             return;

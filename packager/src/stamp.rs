@@ -1,5 +1,5 @@
-//! Times as playlists and manifests write them: seconds with a fraction, and moments in UTC.
-//! Written without an allocation.
+//! Times in playlists and manifests: seconds with a fraction, and times in UTC. Written without an
+//! allocation.
 
 use std::{
     fmt,
@@ -8,17 +8,17 @@ use std::{
 
 use media_core::{Ticks, Timescale};
 
-/// Seconds to the microsecond: `4.004000`. Ticks are rounded where they lie on the timeline, so
-/// that durations taken between such places sum without error, and none is longer than the whole
-/// microseconds that bound it.
+/// Seconds to the microsecond: `4.004000`. Times on the timeline are rounded, and durations are
+/// differences of rounded times, so that their sum has no rounding error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Seconds(pub(crate) i64);
 
 impl Seconds {
-    /// A place on the timeline, to the nearest microsecond.
+    /// A time on the timeline, to the nearest microsecond.
     pub(crate) fn at(place: Ticks, timescale: Timescale) -> Self {
         let (ticks, hz) = (place.get(), i64::from(timescale.hz()));
-        // Whole seconds apart, so that the product with a million does not overflow.
+        // Whole seconds are converted separately, so that the product with a million does not
+        // overflow.
         let (whole, rest) = (ticks.div_euclid(hz), ticks.rem_euclid(hz));
         Self(whole.saturating_mul(1_000_000).saturating_add((rest * 1_000_000 + hz / 2) / hz))
     }
@@ -47,7 +47,8 @@ impl fmt::Display for Millis {
     }
 }
 
-/// A moment in UTC, to the millisecond below: `2026-11-03T09:15:00.250Z` (ISO 8601, `xs:dateTime`).
+/// A time in UTC, rounded down to the millisecond: `2026-11-03T09:15:00.250Z` (ISO 8601,
+/// `xs:dateTime`).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Utc(pub(crate) SystemTime);
 

@@ -1,8 +1,8 @@
-//! A track of a program on its way into segments. Its snapshot is [`presentation::Track`].
+//! A track of a program, from frames to segments. Its snapshot is [`presentation::Track`].
 //!
 //! The kinds of tracks differ in where their segments start and in how missing frames are replaced.
-//! Each owns its methods; this file only chooses between them. All kinds write to the same
-//! `output`.
+//! Each kind has its own methods, and this file only selects between them. All kinds write to the
+//! same `output`.
 //!
 //! - `source`: video that carries the marks. `audio`: access units and silence. `follower`: a
 //!   rendition's video.
@@ -10,7 +10,7 @@
 //! - `progress`: the time that the master has reached. `video_clock`, `audio_clock`: decode times.
 //!   `silence`: AAC units that decode to silence.
 //!
-//! Where the master's marks stand is decided by `program`.
+//! `program` passes the master's cuts to the other tracks.
 
 use std::{
     sync::Arc,
@@ -47,7 +47,7 @@ pub(crate) struct Track {
     kind: Kind,
 }
 
-/// How a track gets from frames to samples and cuts.
+/// How a track turns frames into samples and makes cuts.
 #[derive(Debug)]
 enum Kind {
     /// Video that carries the marks.
@@ -58,7 +58,7 @@ enum Kind {
     Audio(Box<Audio>),
 }
 
-/// The part that a track has in its program.
+/// The role of a track in its program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// It carries the marks.
@@ -69,7 +69,7 @@ pub(crate) enum Role {
     Rendition,
 }
 
-/// Where a frame of the master goes.
+/// The place of a frame of the master.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Position {
     /// Its decode time: a segment that starts with the frame starts there.
@@ -157,12 +157,12 @@ impl Track {
         pending.map(|pending| pending.init)
     }
 
-    /// Whether no segments are to be expected at present.
+    /// Whether the track makes no segments at present.
     pub(crate) fn is_missing(&self) -> bool {
         matches!(&self.kind, Kind::Follower(follower) if follower.is_missing())
     }
 
-    /// Whether a piece of a segment is missing, or will be, since this was asked before.
+    /// Whether media of a segment are missing, or will be, since the last call.
     pub(crate) fn take_interrupted(&mut self) -> bool {
         let lost = matches!(&self.kind, Kind::Follower(follower) if follower.is_interrupted());
         std::mem::take(&mut self.output.interrupted) || lost
@@ -175,7 +175,8 @@ impl Track {
 
     // Events of the hub.
 
-    /// Frames that arrive from now on have this configuration; a rendition's may have been missing.
+    /// Frames that arrive from now on have this configuration; a rendition that was missing is
+    /// expected again.
     pub(crate) fn configure(&mut self, config: Arc<Config>) {
         self.output.config = config;
         if let Kind::Follower(follower) = &mut self.kind {
@@ -191,7 +192,7 @@ impl Track {
     }
 
     /// Takes a frame of a track beside the master, which has `reached` this time. Returns whether
-    /// the frame waits for the master: [`Track::release`] decides when it goes on.
+    /// the frame waits for the master: [`Track::release`] appends it.
     pub(crate) fn take(&mut self, frame: Frame, reached: MediaTime, metrics: &Metrics) -> bool {
         match &mut self.kind {
             Kind::Source(_) => false,
@@ -215,8 +216,8 @@ impl Track {
         self.output.window.begin(discontinuities);
     }
 
-    /// Decides where a frame of the master goes, which may carry a mark. Call [`Track::cut`] at the
-    /// mark next, then [`Track::append`]. `None` for a rendition, which is never the master.
+    /// Places a frame of the master, which may carry a mark. Call [`Track::cut`] at the mark next,
+    /// then [`Track::append`]. `None` for a rendition, which is never the master.
     pub(crate) fn place(&mut self, frame: &Frame, metrics: &Metrics) -> Option<Position> {
         match &mut self.kind {
             Kind::Source(source) => {
@@ -245,8 +246,7 @@ impl Track {
         }
     }
 
-    /// Ends the master's media where a gap starts whose mark stands at `pts`. Returns where the
-    /// gap starts.
+    /// Ends the master's media at a gap whose mark is at `pts`. Returns the start of the gap.
     pub(crate) fn end_media(&mut self, pts: MediaTime, metrics: &Metrics) -> Ticks {
         let at = self.output.in_ticks(pts);
         match &mut self.kind {
@@ -259,7 +259,7 @@ impl Track {
         }
     }
 
-    /// Where the next sample of the master's open segment goes.
+    /// The decode time of the next sample in the master's open segment.
     pub(crate) fn edge(&self) -> Option<Ticks> {
         match &self.kind {
             Kind::Audio(audio) => audio.edge(),
@@ -288,16 +288,17 @@ impl Track {
     ) -> bool {
         let output = &mut self.output;
         let first = output.segmenter.open().is_none();
-        // A gap shows a picture of the configuration before it.
-        // Another sampling rate changes the durations of units from this segment on.
+        // A gap does not change the init segment, because it may show a picture of the
+        // configuration before it. Another sampling rate changes the durations of units from this
+        // segment on.
         if output.renew_init(mark.discontinuity && !mark.gap || first)
             && let Kind::Audio(audio) = &mut self.kind
         {
             audio.configure(output.window.config());
         }
         output.close(at, metrics);
-        // While audio goes on, the master shows a picture in place of the gap. Without a picture it
-        // has the gap all the same.
+        // While audio goes on, the master shows a picture in place of the gap. Without a picture
+        // there is a gap.
         let still = output.still_to_show().filter(|_| alive);
         let held = still.is_some();
         let gap = mark.gap && !held;
@@ -311,7 +312,7 @@ impl Track {
 
     // Beside the master.
 
-    /// The master has cut, and this track will.
+    /// The master has cut. This track makes the same cut at its own next frame.
     pub(crate) fn await_cut(&mut self, cut: &Cut) {
         let pending = self.output.plan_init(*cut);
         match &mut self.kind {
@@ -321,7 +322,7 @@ impl Track {
         }
     }
 
-    /// Takes the steps that the master's progress allows or demands: units that waited go on, and
+    /// Takes the steps that are due at the master's progress: units that waited are appended, and
     /// missing frames are filled in or listed as gaps.
     pub(crate) fn release(&mut self, progress: &Progress, now: Instant, metrics: &Metrics) {
         match &mut self.kind {
@@ -363,7 +364,7 @@ impl Track {
 
     // The end.
 
-    /// The broadcast is over, and this track stands beside the master: all units that wait go on.
+    /// The broadcast is over, and this track is not the master: all units that wait are appended.
     pub(crate) fn release_all(&mut self, progress: &Progress, metrics: &Metrics) {
         if let Kind::Audio(audio) = &mut self.kind {
             audio.release(&mut self.output, progress, None, metrics);

@@ -38,7 +38,8 @@ impl Awaited {
     }
 }
 
-/// Waiters woken at once: half as many as a thread of tokio runs before it shares them with others.
+/// Waiters woken at once: half of the tasks that a worker thread of tokio queues before it shares
+/// them with other threads.
 const AT_ONCE: usize = 128;
 
 /// The waiters for one track. Their number is that of the requests that wait, which the origin
@@ -57,7 +58,7 @@ impl Crowd {
     /// Wakes the first at once, and leaves the others to [`Crowd::wake_rest`].
     fn wake(&self, mut come: Vec<Waker>) {
         let mut waiting = self.lock();
-        // While others wait to be woken, nobody overtakes them.
+        // While others wait to be woken, these queue behind them.
         let first = match waiting.is_empty() {
             true => come.len().min(AT_ONCE),
             false => 0,
@@ -122,7 +123,7 @@ struct Waiter {
     waker: Waker,
 }
 
-/// A waiter's place, until it is woken.
+/// Refers to a waiter until it is woken.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ticket {
     place: usize,
@@ -137,7 +138,7 @@ impl Waiters {
         places.taken += 1;
         places.first_until = [places.first_until, until].into_iter().flatten().min();
         let serial = places.taken;
-        // The serial number tells a ticket apart from that of the place's former waiter.
+        // The serial number distinguishes the ticket from that of the place's previous waiter.
         let taken = Place { serial, waiter: Some(Waiter { awaited, until, waker }) };
         // Places are used again, so that the list that is scanned at each part stays short.
         let place = match places.free.pop() {
@@ -174,14 +175,14 @@ impl Waiters {
         self.wake_where(crowd, |waiter| waiter.awaited.is_in(track) || waiter.is_late(now));
     }
 
-    /// No deadline is earlier; `None` if there is none.
+    /// A time that no waiter's deadline precedes; `None` if no waiter has a deadline.
     pub(crate) fn first_until(&self) -> Option<Instant> {
         self.lock().first_until
     }
 
     /// Wakes the waiters whose deadline has passed at `now`.
     pub(crate) fn wake_late(&self, now: Instant, crowd: &Crowd) {
-        // Without a deadline that has passed there is nothing to scan for.
+        // Without a deadline that has passed the scan would wake no waiter.
         if self.first_until().is_some_and(|first| first <= now) {
             self.wake_where(crowd, |waiter| waiter.is_late(now));
         }
@@ -233,7 +234,7 @@ impl Places {
 
     fn release(&mut self, place: usize) {
         self.free.push(place);
-        // Nobody waits, so no ticket refers to a place any more.
+        // No waiter is left, so no valid ticket refers to a place.
         if self.free.len() == self.places.len() {
             self.places.clear();
             self.free.clear();
@@ -241,7 +242,7 @@ impl Places {
     }
 
     /// Removes the free places at the end, so that they are not scanned again. Their memory stays,
-    /// because as many waiters are back with the next part.
+    /// because about as many waiters return for the next part.
     fn give_up(&mut self) {
         let taken = self.places.iter().rposition(|place| place.waiter.is_some());
         let kept = taken.map_or(0, |last| last + 1);

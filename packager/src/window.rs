@@ -22,16 +22,16 @@ const INIT_BYTES: usize = 1_024;
 #[derive(Debug)]
 pub(crate) struct Window {
     track: Track,
-    /// How far the list reaches back, and how long a segment is held, from the edge.
+    /// How far behind the edge a segment is listed, and how far it is held.
     listed: Ticks,
     held: Ticks,
     bits: Bits,
     /// Memory that the segments take, and that the init segments take.
     bytes: usize,
     init_bytes: usize,
-    /// PART-TARGET must not be longer.
+    /// The longest PART-TARGET that is allowed; `None`: any.
     most: Option<Duration>,
-    /// Frames a second are measured in the next whole segment.
+    /// The frame rate is to be measured in the next segment without gaps.
     rate_is_due: bool,
 }
 
@@ -100,22 +100,22 @@ impl Window {
         self.held = self.listed * 2;
     }
 
-    /// The first segment, which is not there yet, has this discontinuity sequence.
+    /// Sets the discontinuity sequence of the first segment, which has not been added yet.
     pub(crate) fn begin(&mut self, discontinuity: u64) {
         self.track.discontinuity_sequence = discontinuity;
     }
 
-    /// PART-TARGET is settled with the first segment, and not longer than this.
+    /// Limits PART-TARGET, which the first segment settles.
     pub(crate) fn limit_parts(&mut self, target: Duration) {
         self.most = Some(target);
     }
 
-    /// Whether segments start where no key frame is, from now on.
+    /// Whether segments from now on start at frames that are not independent.
     pub(crate) fn set_gridded(&mut self, gridded: bool) {
         self.track.gridded = gridded;
     }
 
-    /// Whether it was made here of the source.
+    /// Whether the ladder made the track from the source.
     pub(crate) fn is_rendition(&self) -> bool {
         self.track.rendition
     }
@@ -198,7 +198,7 @@ impl Window {
         self.bytes + self.init_bytes
     }
 
-    /// Adds the next complete segment, and lets go of segments that need not be held any more.
+    /// Adds the next complete segment, and drops segments that need not be held any more.
     pub(crate) fn push(&mut self, segment: Segment) {
         // Playlists state PART-TARGET from the first segment on, so no later one can change it.
         if !self.has_started() {
@@ -215,8 +215,8 @@ impl Window {
         self.bytes += segment.held_bytes() - shared;
         self.track.dependent += usize::from(is_dependent(&segment));
         self.track.segments.push(Arc::new(segment));
-        // A segment may be asked for as long as the longest playlist that listed it, and its own
-        // duration (6.2.2).
+        // A segment may be requested for the length of the longest playlist that listed it, and its
+        // own duration (6.2.2).
         let (held, listed) = (self.held, self.listed);
         while self.oldest_is(|old| edge - old.end() > held + old.duration) {
             self.let_go();
@@ -231,8 +231,8 @@ impl Window {
         self.forget_inits();
     }
 
-    /// Lets go of segment `msn`, if it is the oldest held and there are others; whether it was
-    /// listed still.
+    /// Drops segment `msn` if it is the oldest held and not the only one. Returns whether it was
+    /// still listed; `None` if it was not dropped.
     pub(crate) fn give_up(&mut self, msn: u64) -> Option<bool> {
         if self.track.segments.len() < 2 || !self.oldest_is(|old| old.msn == msn) {
             return None;
@@ -253,11 +253,11 @@ impl Window {
         rest >= Ticks::from_duration(least, self.timescale())
     }
 
-    /// Nothing follows: the list ends with the last media. Gap segments after segment `last`, the
-    /// last that has media in any track of this kind, leave it, and so do those of a rendition that
-    /// is missing for less than `patience` before. Gap parts at the end of the last are left out,
-    /// if that is newer than `listed`; a segment that was listed as a gap never changes, and
-    /// leaves.
+    /// Ends the list with the last media, because nothing follows. Gap segments leave it after
+    /// segment `last`, the last that has media in any track of this kind. Gap segments of this
+    /// track before that leave it too, if they last less than `patience`. Gap parts at the end of
+    /// the last segment are cut off if the segment is newer than `listed`; otherwise the segment
+    /// leaves, because a listed segment never changes.
     pub(crate) fn withdraw_gaps(&mut self, last: u64, patience: Duration, listed: Option<u64>) {
         let segments = &self.track.segments;
         let void = segments.iter().rev().take_while(|segment| segment.is_void());
@@ -288,7 +288,7 @@ impl Window {
         }
     }
 
-    /// The segment at `index` ends with its last media.
+    /// Cuts off the gap parts at the end of the segment at `index`.
     fn shorten(&mut self, index: usize) {
         let segments = &self.track.segments;
         // Snapshots share the segments, so the shorter one is a copy in another sequence.
@@ -315,7 +315,7 @@ impl Window {
         self.track.segments.first().is_some_and(|oldest| so(oldest))
     }
 
-    /// Lets go of the oldest segment; whether it was listed still.
+    /// Drops the oldest segment. Returns whether it was still listed.
     fn let_go(&mut self) -> bool {
         let Some(oldest) = self.track.segments.pop_front() else {
             return false;
@@ -334,7 +334,7 @@ impl Window {
         listed
     }
 
-    /// Init segments that no segment held needs.
+    /// Forgets the init segments that no held segment needs.
     fn forget_inits(&mut self) {
         let oldest = self.track.segments.first().map_or(0, |oldest| oldest.init);
         let count = self.track.inits.len();
@@ -349,14 +349,15 @@ impl Window {
         self.init_bytes = inits.map(|init| INIT_BYTES + init.bytes.len()).sum();
     }
 
-    /// Settles PART-TARGET by the first segment: the part duration that its frames keep.
+    /// Settles PART-TARGET by the parts of the first segment.
     fn measure(&mut self, first: &Segment) {
         let timescale = self.track.timescale();
-        // By most of them: one that a hiccup made longer does not count for the broadcast's life.
+        // PART-TARGET stays for the broadcast's life, so a part that late frames made longer than
+        // the others must not settle it.
         let mut durations: Vec<_> =
             first.parts.iter().filter(|part| !part.gap).map(|part| part.duration).collect();
         durations.sort_unstable();
-        // Parts that are more than an eighth longer than the median one were stretched by a hiccup.
+        // Parts that are more than an eighth longer than the median one do not count.
         let usual = durations.get(durations.len() / 2).copied().unwrap_or_default();
         let longest = durations
             .into_iter()
@@ -391,7 +392,7 @@ impl Window {
     }
 }
 
-/// Whether players cannot begin with it, though it has media.
+/// Whether players cannot start with it, although it has media.
 fn is_dependent(segment: &Segment) -> bool {
     !segment.independent && !segment.gap
 }

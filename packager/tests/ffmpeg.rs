@@ -17,7 +17,7 @@ use bytes::{Buf, Bytes};
 use media_core::codec::{Config, aac, avc};
 use packager::{Reference, Sample, fragment, silent_frame};
 
-/// Runs `program` with `input`; what it writes. It must end well and complain of nothing.
+/// Runs `program` with `input`, and returns its output. It must succeed and write no errors.
 fn run(program: &str, arguments: &str, input: &Bytes) -> Vec<u8> {
     let mut child = Command::new(program)
         .args(["-v", "error"])
@@ -87,7 +87,7 @@ fn file(config: &Config, start: u64, samples: &[Sample], per_chunk: usize) -> By
     file.into()
 }
 
-/// Presentation time, size and whether it is a key frame, of each packet in the order they stand.
+/// Presentation time, size and whether it is a key frame, of each packet in the order of the file.
 fn packets(file: &Bytes, stream: &str) -> Vec<(i64, usize, bool)> {
     let entries = format!(
         "-select_streams {stream} -show_entries packet=pts,size,flags -of csv=p=0 -i pipe:0"
@@ -136,7 +136,7 @@ fn video_with_reordered_frames_keeps_every_time_and_picture() {
         let samples: Vec<_> = (0..units.len()).map(sample).collect();
         let file = file(&config, u64::try_from(decode(units[0])).unwrap(), &samples, 5);
 
-        // ffmpeg adds what would make the least offset zero to all times of presentation
+        // To all presentation times ffmpeg adds the value that makes the least offset zero
         // (`dts_shift` in its mov.c).
         let least = samples.iter().map(|sample| i64::from(sample.composition)).min().unwrap();
         assert_eq!(least < 0, shift > 0);

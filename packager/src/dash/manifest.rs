@@ -1,6 +1,6 @@
 //! `manifest.mpd`: DASH with low latency. DASH-IF IOP, low latency: segments by number and nominal
-//! duration, each there from its first chunk on (availabilityTimeOffset, availabilityTimeComplete),
-//! so that a player never waits for the manifest.
+//! duration, each available from its first chunk on (availabilityTimeOffset,
+//! availabilityTimeComplete), so that a player never waits for the manifest.
 
 use std::{
     fmt::{Result, Write},
@@ -23,13 +23,14 @@ const MIN_TARGET: Duration = Duration::from_secs(1);
 /// not run out of media when it switches.
 const BEHIND: Duration = Duration::from_millis(600);
 
-/// The whole text. `site`: where the clock is, see [`mpd::Clock`].
+/// The whole text. `site`: the address of the clock, see [`mpd::Clock`].
 pub(crate) fn render(presentation: &Presentation, site: Option<&str>) -> String {
     let head = Head {
         profiles: PROFILES,
         min_buffer: presentation.part_hold_back,
-        // For players that do not know Latency@target, and take whole segments: with less than two
-        // video.js starts after 5 to 13 s. Shaka, which begins at this delay, is not given a third.
+        // For players that do not know Latency@target, and take whole segments. With less than two
+        // segments video.js starts after 5 to 13 s. A third would only delay Shaka, which starts at
+        // this delay.
         delay: delay(presentation).max(mpd::whole_segments_delay(presentation, 2)),
         clock: Clock::at(site),
     };
@@ -71,7 +72,7 @@ impl Form for LowLatency<'_> {
         true
     }
 
-    /// The wall clock at the Period's start, and how far apart chunks begin at the most.
+    /// The wall clock at the Period's start, and the longest distance between the starts of chunks.
     fn describe_set(&self, out: &mut String, set: &Set<'_>) -> Result {
         let Set { id, shown, first, .. } = set;
         let clock = self.0;

@@ -3,9 +3,10 @@
 //!
 //! - `mpd`: the parts common to both manifests; `manifest`: low latency; `plain`: whole segments.
 //!
-//! Manifests lie at `/live/{channel}/`, media at `/media/{broadcast}/{track}/`, the clock at
+//! Manifests are at `/live/{channel}/`, media at `/media/{broadcast}/{track}/`, the clock at
 //! `/time`. All addresses are relative, so that a prefix before them (a token, a CDN's) is kept.
-//! Nothing is escaped: names, identities and codec strings have no character that XML minds.
+//! Nothing is escaped, because names, identities and codec strings have no character that XML must
+//! escape.
 
 pub(crate) mod manifest;
 mod mpd;

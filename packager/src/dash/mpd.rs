@@ -31,14 +31,13 @@ pub(super) struct Head<'a> {
     pub(super) clock: Clock<'a>,
 }
 
-/// The address of the clock, `/time`. Absolute where the site's address is known: rx-player,
-/// GStreamer and ExoPlayer do not resolve a relative one.
+/// The address of the clock, `/time`. It is absolute if the site's address is known, because
+/// rx-player, GStreamer and ExoPlayer do not resolve a relative one.
 #[derive(Clone, Copy)]
 pub(super) struct Clock<'a>(Option<&'a str>);
 
 impl<'a> Clock<'a> {
-    /// `site`: scheme and authority, with a path before ours if there is one, and no slash at its
-    /// end.
+    /// `site`: scheme and authority, and a path prefix if there is one, without a slash at its end.
     pub(super) fn at(site: Option<&'a str>) -> Self {
         Self(site)
     }
@@ -66,7 +65,7 @@ pub(super) trait Form {
     fn describe(&self, out: &mut String, presentation: &Presentation) -> Result;
     /// Whether it lists `period`.
     fn shows(&self, presentation: &Presentation, period: &Period) -> bool;
-    /// Whether the track has anything in that Period that can be listed.
+    /// Whether the track has segments in that Period that can be listed.
     fn has(&self, shown: &Shown<'_>, track: &Track) -> bool;
     /// Descriptors of an AdaptationSet that this form alone has.
     fn describe_set(&self, out: &mut String, set: &Set<'_>) -> Result;
@@ -82,7 +81,7 @@ pub(super) struct Shown<'a> {
     pub(super) first: FirstSegment,
     /// Its last segment, also when the broadcast has ended in it.
     pub(super) last: Option<LastSegment>,
-    /// The same as it is published.
+    /// The same, as the manifest publishes it: see [`published`].
     pub(super) published: Option<LastSegment>,
 }
 
@@ -180,7 +179,8 @@ fn open(
         " minBufferTime=\"PT{}S\" timeShiftBufferDepth=\"PT{}S\" \
          suggestedPresentationDelay=\"PT{}S\">",
         Millis(head.min_buffer),
-        // Not before there was anything: ffmpeg subtracts it from publishTime without looking.
+        // Not more than the media so far, because ffmpeg subtracts it from publishTime and does not
+        // check for the start of the broadcast.
         Millis(edge.unwrap_or_default().min(presentation.window)),
         Millis(head.delay),
     )
@@ -217,9 +217,9 @@ fn write_period(
 /// Renditions of the same pictures are one set. No browser can start in a source whose segments
 /// start without a key frame, so it is listed only where there is no rendition (Shaka ignores
 /// selectionPriority). Each audio track is a set of its own: renditions of the same sound too,
-/// whose access units are not those of the source, so that segments overlap by a part of one. Video
-/// has number 1 even if there is none, so that a number means the same in every Period of every
-/// broadcast.
+/// whose access units are not those of the source, so that segments overlap by a fraction of an
+/// access unit. The id 1 is that of video, even if there is none, so that an id means the same in
+/// every Period of every broadcast.
 fn sets<'a>(shown: &'a Shown<'a>, form: &impl Form) -> Vec<(Set<'a>, Vec<Member<'a>>)> {
     let (video, audio): (Vec<_>, Vec<_>) = shown
         .presentation
@@ -312,8 +312,8 @@ fn write_representation(
         Config::Aac(aac) => {
             writeln!(out, " audioSamplingRate=\"{}\">", aac.timescale.hz())?;
             if aac.channels > 0 {
-                // ISO/IEC 23091-3: up to 6 the configuration is the number of channels; 7.1 is 12
-                // as home theatres have it.
+                // ISO/IEC 23091-3: up to 6 the configuration is the number of channels; 7.1 is 12,
+                // the usual layout of home theatres.
                 let layout = if aac.channels == 8 { 12 } else { aac.channels };
                 let scheme = "urn:mpeg:mpegB:cicp:ChannelConfiguration";
                 writeln!(
@@ -353,7 +353,7 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// A place on the broadcast's timeline.
+/// A time on the broadcast's timeline.
 pub(super) fn at(time: MediaTime) -> Seconds {
     Seconds::at(Ticks::of(time, Timescale::VIDEO), Timescale::VIDEO)
 }
@@ -389,8 +389,8 @@ fn last(presentation: &Presentation, period: &Period) -> Option<LastSegment> {
 }
 
 /// The delay with which a player still has media: the time that the publisher has been away when
-/// the gap segment at the edge ends. A player that begins beyond the media waits for them where the
-/// next Period will not begin (dash.js for good).
+/// the gap segment at the edge ends. A player that starts after the end of the media waits there,
+/// although the next Period will start elsewhere (dash.js waits forever).
 pub(super) fn away(presentation: &Presentation) -> Duration {
     // If the newest Period has ended and no other has begun, the publisher has been away since
     // then.
@@ -406,17 +406,17 @@ pub(super) fn away(presentation: &Presentation) -> Duration {
     until.saturating_sub(Timescale::VIDEO.duration(since.end.ticks())).min(most)
 }
 
-/// MPD@suggestedPresentationDelay for players that take whole segments: so many of them, or back to
-/// the last media while the publisher is away.
+/// MPD@suggestedPresentationDelay for players that take whole segments: `segments` of them, or back
+/// to the last media while the publisher is away.
 pub(super) fn whole_segments_delay(presentation: &Presentation, segments: u32) -> Duration {
     let nominal = presentation.periods.last().map_or(0, |newest| newest.nominal);
     let segment = Timescale::VIDEO.duration(nominal).max(presentation.segment);
     (segments * segment).max(away(presentation) + presentation.segment)
 }
 
-/// The end of a Period as it is published: not before another begins. A player at the end of the
-/// only Period takes the broadcast for over (dash.js stops for good). So while the publisher is
-/// away, players go on to numbers without media.
+/// The end of a Period as the manifest publishes it: `None` until another Period begins. A player
+/// at the end of the only Period assumes that the broadcast is over (dash.js stops). So while the
+/// publisher is away, players go on to numbers without media.
 fn published(presentation: &Presentation, period: &Period) -> Option<LastSegment> {
     let newest = presentation.periods.last().is_none_or(|newest| newest.first == period.first);
     let last = last(presentation, period)?;
@@ -430,7 +430,7 @@ fn published(presentation: &Presentation, period: &Period) -> Option<LastSegment
     }
 }
 
-/// A place just beyond the end of segment `msn` in the track in which it ends last: the next whole
+/// A time just after the end of segment `msn` in the track in which it ends last: the next whole
 /// millisecond, and one more. The last Period has to end there: if dash.js finds the position at
 /// the Period's end before the element has fired `ended`, it pauses and never ends. The element
 /// cuts its own duration to its last media.
@@ -443,7 +443,8 @@ fn end_of_media(presentation: &Presentation, msn: u64) -> MediaTime {
     MediaTime::from_ticks(Timescale::VIDEO.ticks(millis))
 }
 
-/// startWithSAP holds for all segments of the track; only a gridded source has others.
+/// startWithSAP must hold for all segments of the track. Only a gridded source has segments that do
+/// not start with a key frame.
 fn starts_with_key_frames(shown: &Shown<'_>, track: &Track) -> bool {
     let starts = |segment: &Arc<Segment>| segment.independent || segment.gap;
     let mut open = track.open.iter().filter(|open| shown.has(open.msn));
@@ -457,7 +458,7 @@ fn starts_with_key_frames(shown: &Shown<'_>, track: &Track) -> bool {
     segments.take_while(|segment| shown.has(segment.msn)).chain(open).all(starts)
 }
 
-/// Where media lie, seen from a manifest.
+/// The address of the media, relative to a manifest.
 struct Base<'a>(&'a Presentation);
 
 impl Display for Base<'_> {

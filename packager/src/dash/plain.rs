@@ -11,7 +11,7 @@ use media_core::TrackIndex;
 use super::mpd::{self, Clock, Form, Head, Set, Shown};
 use crate::{Period, Presentation, Segment, Track};
 
-/// The whole text. `site`: where the clock is, see [`mpd::Clock`].
+/// The whole text. `site`: the address of the clock, see [`mpd::Clock`].
 pub(crate) fn render(presentation: &Presentation, site: Option<&str>) -> String {
     let segment = presentation.segment;
     let head = Head {
@@ -44,7 +44,8 @@ impl Form for Plain {
         presentation.tracks.iter().enumerate().all(is_known)
     }
 
-    /// Whether its first segment is whole, as long as it is held; another Period follows where not.
+    /// Whether the track's first segment in the Period is complete, or is not held any more, and a
+    /// segment is listed. A track without one is in the next Period.
     fn has(&self, shown: &Shown<'_>, track: &Track) -> bool {
         let begins = track.segment(shown.period.first).is_none_or(|first| !first.gap);
         begins && listed(shown, track).next().is_some()
@@ -85,9 +86,10 @@ impl Form for Plain {
     }
 }
 
-/// The segments of the Period that the track's playlist lists, the first row of them without a gap:
-/// numbers are counted from the first, and nothing can be left out between. The next Period begins
-/// after a rendition's gap. Once it is published, players know that the row has ended.
+/// The segments of the Period that the track's playlist lists, without gaps at its start and up to
+/// the next gap, because numbers are counted from the first and none can be left out. The next
+/// Period begins after a rendition's gap. Once it is published, players know that these segments
+/// have ended.
 fn listed<'a>(shown: &Shown<'_>, track: &'a Track) -> impl Iterator<Item = &'a Segment> {
     let all = track.listed();
     let oldest = all.first().map_or(0, |oldest| oldest.msn);

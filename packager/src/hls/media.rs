@@ -73,7 +73,8 @@ impl<'a> Playlist<'a> {
         self.header(out, if skip == Skip::V2 { VERSION_V2 } else { VERSION })?;
         if skipped > 0 {
             write!(out, "#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}")?;
-            // Required in an answer to `v2`; there are no date ranges that could have been removed.
+            // Required in a response to `v2`; there are no date ranges that could have been
+            // removed.
             out.push_str(if skip == Skip::V2 {
                 ",RECENTLY-REMOVED-DATERANGES=\"\"\n"
             } else {
@@ -116,7 +117,8 @@ impl<'a> Playlist<'a> {
         let Presentation { target_duration_s, part_hold_back, .. } = *self.presentation;
         let (track, listed) = (self.track, self.track.listed());
         let first = listed.first().or(track.open.as_ref());
-        // An empty list goes on after the last segment, because numbers never go back.
+        // The number of an empty list is that after the last segment, because numbers never go
+        // back.
         let msn = first.map_or_else(
             || track.segments.last().map_or(0, |last| last.msn + 1),
             |first| first.msn,
@@ -163,8 +165,7 @@ impl<'a> Playlist<'a> {
 
     /// `gap`: EXT-X-GAP follows the first part that is one (4.4.4.7).
     fn part_lines(&self, out: &mut String, segment: &Segment, mut gap: bool) -> Result {
-        // Durations are distances between rounded places, so that those of the parts add up to
-        // EXTINF.
+        // Durations are differences of rounded times, so that those of the parts add up to EXTINF.
         let mut place = segment.start;
         let mut start = self.at(place);
         for (index, part) in segment.parts.iter().enumerate() {
@@ -187,19 +188,19 @@ impl<'a> Playlist<'a> {
         Ok(())
     }
 
-    /// Whether the source itself has no media there. No rendition has any then, and EXT-X-GAP would
-    /// make players look for one while the source may be back at any moment.
+    /// Whether the source itself has no media there. No rendition has any then either, and
+    /// EXT-X-GAP would make players look for one, although the source may return at any moment.
     fn is_away(&self, segment: &Segment) -> bool {
         let source = self.presentation.tracks.first();
         source.and_then(|source| source.segment(segment.msn)).is_some_and(|source| source.gap)
     }
 
     /// EXT-X-PRELOAD-HINT (4.4.5.3): the next part, and the init segment that it needs if that is
-    /// another. A part closes when the frame after it is there, so the next is always one of the
-    /// open segment. Nothing is hinted in a gap.
+    /// another. A part closes when the frame after it has arrived, so the next part always belongs
+    /// to the open segment. Nothing is hinted in a gap.
     fn preload_hint(&self, out: &mut String, init: Option<u32>) -> Result {
-        // The hint must name a part that will come: none does in a gap, and none is known before
-        // the first segment.
+        // The hint must name a part that will exist: there is none in a gap, and none is known
+        // before the first segment.
         let (msn, part) = match (&self.track.open, self.track.segments.last()) {
             (Some(open), _) if open.gap || open.parts.last().is_some_and(|part| part.gap) => {
                 return Ok(());

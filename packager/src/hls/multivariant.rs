@@ -14,8 +14,8 @@ use crate::{Presentation, Track};
 const AUDIO: &str = "audio";
 /// The GROUP-ID of audio made of it for small variants.
 const AUDIO_LOW: &str = "audio-low";
-/// A rendition of less than this, on average, goes with the smaller audio: sound must be a small
-/// share of it.
+/// A rendition with a lower average bit rate than this is listed with the smaller audio, so that
+/// audio is a small share of its rate.
 const LOW_BPS: u64 = 1_000_000;
 
 /// Audio tracks of which a player needs one.
@@ -101,8 +101,8 @@ fn media(
     writeln!(out, ",URI=\"{}.m3u8\"", track.name)
 }
 
-/// EXT-X-STREAM-INF (4.4.6.2) and its address. The rates are those of the track with the dearest of
-/// the group's.
+/// EXT-X-STREAM-INF (4.4.6.2) and its address. The rates are those of the track and of the group's
+/// audio with the highest rate, added.
 fn stream_inf(out: &mut String, track: &Track, group: Option<&Group<'_>>) -> std::fmt::Result {
     let audio = group.map_or(&[][..], |group| &group.tracks);
     let with_audio = |rate: fn(&Track) -> u64| {

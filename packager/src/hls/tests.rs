@@ -247,7 +247,7 @@ fn nothing_is_hinted_in_a_gap() {
     assert!(!text(&example.snapshot(), 0, Skip::No).contains("PRELOAD-HINT"));
 }
 
-/// A media playlist read back: what a player keeps of it. Times in microseconds.
+/// A media playlist read back as a player keeps it. Times in microseconds.
 #[derive(Debug, Default)]
 struct Read {
     msn: u64,

@@ -77,7 +77,7 @@ impl SegmentCursor {
             self.next = Some(oldest);
             return Some(Finished::Missed(next..=oldest - 1));
         }
-        // Gaps after the last media of a broadcast that has ended are no segments of it.
+        // Gaps after the last media of a broadcast that has ended do not belong to it.
         let complete = track.segments.len().saturating_sub(track.withdrawn);
         let index = usize::try_from(next - oldest).ok().filter(|index| *index < complete)?;
         let segment = Arc::clone(track.segments.get(index)?);

@@ -22,7 +22,7 @@ use crate::{
 
 /// How long a broadcast that took too much memory stays listed, so that players read its end.
 pub(super) const FULL_STAY: Duration = Duration::from_secs(10);
-/// The message to a publisher whose broadcast ended by a fault of this program.
+/// The message to a publisher whose broadcast ended because of a fault of this program.
 pub(super) const FAILED: &str = "a fault of the server has ended this broadcast: connect again";
 
 /// A presentation, and the index that lists it.
@@ -48,7 +48,7 @@ struct Failed;
 
 /// Keeps a broadcast listed while it is packaged, and for a while after. When it is dropped,
 /// however its task ends, requests that wait are woken because no snapshot follows, and the
-/// broadcast is listed no more.
+/// broadcast leaves the index.
 pub(super) struct Keeper {
     pub(super) hub: Hub,
     pub(super) metrics: Metrics,
@@ -100,7 +100,7 @@ impl Keeper {
     /// Runs `work`, and meanwhile wakes the waiters that its snapshots make ready.
     ///
     /// # Errors
-    /// [`Failed`]: it has panicked. The values that it worked on are not to be used any more.
+    /// [`Failed`]: it has panicked. The values that it worked on must not be used any more.
     async fn serve<T>(&self, work: impl Future<Output = T>) -> Result<T, Failed> {
         let mut work = pin!(work);
         let caught = poll_fn(|cx| {

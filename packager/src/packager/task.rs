@@ -1,5 +1,5 @@
-//! The task of one broadcast: takes the hub's events, lets the clock act, and publishes a snapshot
-//! for each change.
+//! The task of one broadcast: applies the hub's events and timeouts, and publishes a snapshot for
+//! each change.
 
 use std::{
     pin::pin,
@@ -40,7 +40,7 @@ impl Drop for Counted {
 }
 
 /// Packages a broadcast to its end. Returns the program, which holds its segments, and [`Full`] if
-/// the broadcast takes more memory than it may; its lists have ended then, too.
+/// the broadcast takes more memory than its limit. Its lists have ended in either case.
 pub(super) async fn package(
     mut program: Program,
     mut consumer: Consumer,
@@ -104,11 +104,11 @@ pub(super) async fn package(
 struct Taken {
     /// When the newest of the source's frames arrived.
     arrived: Option<Instant>,
-    /// More events may be there.
+    /// More events may have arrived.
     more: bool,
 }
 
-/// Takes `first` and the events that are there already, up to [`BATCH`].
+/// Applies `first` and the events that have arrived already, up to [`BATCH`].
 ///
 /// # Errors
 /// [`Full`]: the broadcast cannot go on.

@@ -50,7 +50,7 @@ impl Stays {
         over
     }
 
-    /// The broadcast is held no more.
+    /// Forgets the broadcast, which is not listed any more.
     pub(super) fn end(&self, name: &ChannelName, broadcast: BroadcastId) {
         let mut names = self.lock();
         if let Some(stays) = names.get_mut(name) {

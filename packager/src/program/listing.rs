@@ -1,7 +1,7 @@
-//! The tracks that are listed, and from when on.
+//! The tracks that are listed, and when each is added.
 //!
-//! The first snapshot waits until each track of the source has a complete segment, and then for
-//! renditions that are announced, but not for long. Tracks that have a segment later are added at
+//! The first snapshot waits until each track of the source has a complete segment, and then, for a
+//! limited time, for renditions that are announced. Tracks that have a segment later are added at
 //! the end.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -13,7 +13,7 @@ use crate::{
     track::{Cut, Track},
 };
 
-/// How long the source waits for its renditions, at the least.
+/// The first snapshot waits for renditions for two segments, or for this time if it is longer.
 const LEAST_WAIT: Duration = Duration::from_secs(3);
 
 /// The tracks that are listed, and their DASH periods.
@@ -131,9 +131,9 @@ impl Listing {
     }
 
     /// The master has cut: a period goes on or begins. `resumes`: a gap of the source's own ends
-    /// there, after which renditions are expected to be there as well.
+    /// there, after which renditions are expected to have media as well.
     pub(super) fn open_period(&mut self, tracks: &mut [Track], cut: &Cut, resumes: bool) {
-        // Each track is asked, because the question also resets its answer.
+        // Each track is queried, because the query also resets the track's state.
         let mut interrupted = false;
         for &index in &self.shown {
             let track = &mut tracks[index.get()];

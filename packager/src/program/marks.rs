@@ -49,7 +49,7 @@ impl Marks {
     }
 
     /// Settles whether there is a discontinuity before `mark`, which the master has reached. `due`:
-    /// there must be one, because the mark that had it was missed.
+    /// there must be one, because a track of the source needs another init segment.
     pub(super) fn settle(&mut self, mut mark: Mark, due: bool) -> Mark {
         mark.discontinuity |= std::mem::take(&mut self.replaces) | due;
         mark

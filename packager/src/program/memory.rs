@@ -12,10 +12,10 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use crate::{metrics::Metrics, track::Track};
 
-/// A live playlist holds at least so many target durations.
+/// The smallest number of target durations that a live playlist holds.
 const LEAST_TARGETS: u64 = 3;
 
-/// The least that must be held of a broadcast takes more memory than it may use.
+/// The shortest playlists of a broadcast take more memory than its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "this stream takes more than {limit_mb} MiB for the {least_s} s of it that players need: \
@@ -29,7 +29,8 @@ pub struct Full {
     pub least_s: u64,
 }
 
-/// The memory of one broadcast, and its shares of the gauges, which it gives back when dropped.
+/// The memory of one broadcast, and its shares of the gauges, which are subtracted when it is
+/// dropped.
 #[derive(Debug)]
 pub(super) struct Memory {
     limit: usize,
@@ -68,7 +69,7 @@ impl Memory {
         Self { limit, source: share("source"), renditions: share("rendition"), logged: false }
     }
 
-    /// Lets go of the oldest segments while more than the limit is held.
+    /// Drops the oldest segments while more than the limit is held.
     ///
     /// # Errors
     /// [`Full`]: more is held, and no segment can leave.

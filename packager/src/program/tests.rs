@@ -319,7 +319,7 @@ fn assert_in_step(presentation: &Presentation) {
     }
 }
 
-/// Checks a row of segments for whatever input: RFC 8216bis 4.4.3.1 and 4.4.4.9, and no time that
+/// Checks the segments of a track for any input: RFC 8216bis 4.4.3.1 and 4.4.4.9, and no time that
 /// goes back.
 fn assert_sound(presentation: &Presentation) {
     let first = &presentation.tracks[0];

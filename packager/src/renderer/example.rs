@@ -1,5 +1,5 @@
-//! A broadcast for tests of texts: segments are pushed, snapshots taken. Media are left out, times
-//! and numbers are as the window has them.
+//! A broadcast for tests of texts: segments are pushed, and snapshots taken. It has no media; times
+//! and numbers are those of a window.
 
 use std::{
     sync::Arc,
@@ -30,13 +30,13 @@ pub(crate) enum Cut {
     Gap,
 }
 
-/// How much of a rendition's segments there is.
+/// How much of its segments a rendition has.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Made {
     Whole,
     /// The first part alone.
     Begun,
-    /// Nothing, and nothing was to be expected.
+    /// Nothing, and no segment was expected.
     Nothing,
 }
 
@@ -140,7 +140,7 @@ impl Example {
         &mut self.lines[index].track
     }
 
-    /// How much there is of the next segments of a track.
+    /// Sets how much of the next segments a track has.
     pub(crate) fn make(&mut self, index: usize, made: Made) {
         self.lines[index].made = made;
     }

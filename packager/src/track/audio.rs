@@ -26,29 +26,29 @@ use super::{
 };
 use crate::{Segment, metrics::Metrics, sample::Sample};
 
-/// How long a unit waits at the least for the master's frames, because a mark may stand before it;
-/// and a mark for units.
+/// The shortest time that a unit waits for the master's frames, because a mark may precede it; and
+/// that a mark waits for units.
 const HOLD: Duration = Duration::from_millis(250);
-/// How long a unit waits at the most where the publisher sends audio ahead of video.
+/// The longest time that a unit waits, if the publisher sends audio ahead of video.
 const MAX_HOLD: Duration = Duration::from_secs(1);
 /// Audio has stopped if no unit arrived for this long.
 const QUIET: Duration = Duration::from_millis(500);
 /// How much longer than the longest segment an audio segment may become before its end is known:
-/// less than rounds to a second.
+/// less than half a second, so that its rounded duration is within EXT-X-TARGETDURATION.
 const OVERRUN: Duration = Duration::from_millis(400);
-/// Cuts that wait at the most for the first units of a track that joins.
+/// The largest number of cuts that wait for the first units of a track that joins.
 const MAX_CUTS: usize = 16;
-/// Units held at the most; more than any audio needs.
+/// The largest number of units held; more than any audio needs.
 const MAX_HELD: usize = 1024;
 /// Memory of a unit that waits, beside its bytes.
 const UNIT_BYTES: usize = size_of::<Held>() + 64;
 
-/// An audio track on its way into segments. Times are ticks of the track unless another unit is
-/// named.
+/// An audio track, from access units to segments. Times are ticks of the track unless another unit
+/// is named.
 #[derive(Debug)]
 pub(super) struct Audio {
     clock: Clock,
-    /// A silent unit of the present configuration, if there is one for it.
+    /// A silent unit for the current configuration, if one is known.
     silence: Option<Bytes>,
     /// Units that wait for the master, oldest first.
     held: VecDeque<Held>,
@@ -71,7 +71,7 @@ struct Held {
     config: Arc<Config>,
 }
 
-/// A cut that stands before the next unit.
+/// A cut that is due before the next unit.
 #[derive(Debug)]
 enum Due {
     /// Units are missing before it.
@@ -149,12 +149,12 @@ impl Audio {
         self.clock.next().unwrap_or(frame.dts)
     }
 
-    /// Where the next unit goes; `None` before the first.
+    /// The decode time of the next unit; `None` before the first.
     pub(super) fn edge(&self) -> Option<Ticks> {
         self.clock.next()
     }
 
-    /// Where a gap of the master starts whose mark stands at `mark`: after the newest unit.
+    /// The start of a gap of the master whose mark is at `mark`: the end of the newest unit.
     pub(super) fn end_media(&self, output: &Output, mark: Ticks) -> Ticks {
         let end = self.clock.next().filter(|_| output.is_in_media());
         end.unwrap_or(mark)
@@ -208,7 +208,7 @@ impl Audio {
         self.cuts.push_back(pending);
     }
 
-    /// Lets go of the units that the master has reached, or that have waited long enough at `now`
+    /// Appends the units that the master has reached, or that have waited long enough at `now`
     /// (`None`: all), and fills in silence where units are missing.
     pub(super) fn release(
         &mut self,
@@ -247,7 +247,6 @@ impl Audio {
         now: Instant,
         metrics: &Metrics,
     ) {
-        // Silence of the master alone does not interrupt audio.
         if alive {
             // The master alone is silent: its mark cuts this track like any other.
             if let Some(last) = self.cuts.back_mut() {
@@ -266,7 +265,7 @@ impl Audio {
         Some(held)
     }
 
-    /// Appends a unit whose marks are known, after the cuts that stand before it.
+    /// Appends a unit whose marks are known, after the cuts that are due before it.
     ///
     /// The unit is left out if the master is so far behind that the open segment would become
     /// longer than `longest`: silence is filled in when the next mark is known.
@@ -280,8 +279,8 @@ impl Audio {
         let most = longest.saturating_add(OVERRUN);
         let most = Ticks::from_duration(most, output.window.timescale());
         let full = |open: &Segment| output.window.has_started() && frame.dts - open.start > most;
-        // In order: no segment to go to; no more room before the next mark; another init segment;
-        // appended.
+        // The cases in order: no segment is open; the segment is as long as it may be; the unit
+        // needs another init segment; the unit is appended.
         if !output.is_in_media() {
             metrics.drop_frame("before_segment");
         } else if output.segmenter.open().is_some_and(full) {
@@ -297,7 +296,7 @@ impl Audio {
         }
     }
 
-    /// Makes the cuts that stand before `frame`.
+    /// Makes the cuts that are due before `frame`.
     fn cut_before(&mut self, output: &mut Output, frame: &Frame, metrics: &Metrics) {
         while let Some(due) = self.due_before(output, frame) {
             match due {
@@ -313,7 +312,7 @@ impl Audio {
         }
     }
 
-    /// The next cut, if it stands before `frame`.
+    /// The next cut, if it is due before `frame`.
     fn due_before(&mut self, output: &Output, frame: &Frame) -> Option<Due> {
         let in_media = output.is_in_media();
         let in_gap = output.segmenter.open().is_some() && !in_media;
@@ -358,8 +357,8 @@ impl Audio {
         }
     }
 
-    /// Whether the first unit of a track that joins can start a segment: at a mark, the newest that
-    /// it has reached.
+    /// Whether the first unit of a track that joins can start a segment, at the newest mark that it
+    /// has reached.
     fn begins_with(&mut self, output: &mut Output, frame: &Frame) -> bool {
         let place = |pending: &Pending| output.in_ticks(pending.cut.mark.pts);
         while self.cuts.get(1).is_some_and(|next| place(next) <= frame.dts) {
@@ -375,11 +374,11 @@ impl Audio {
 
     // Silence.
 
-    /// Fills in silence up to each mark that the master is well past, and cuts there: its units are
-    /// missing.
+    /// Fills in silence up to each mark that the master passed some time ago, and cuts there,
+    /// because the units before it are missing.
     fn fill_to_marks(&mut self, output: &mut Output, progress: &Progress, metrics: &Metrics) {
         if output.is_joining() {
-            return; // It begins with units, not with silence.
+            return; // It starts with units, not with silence.
         }
         let patience = Timescale::VIDEO
             .ticks(HOLD)
@@ -394,8 +393,8 @@ impl Audio {
     }
 
     /// Fills in silence for the open segment's parts where units have stopped at `now`: parts are
-    /// due though the mark after them is not known yet. `marked`: the master's marks are known up
-    /// to there.
+    /// due although the mark after them is not known yet. `marked`: the time up to which the
+    /// master's marks are known.
     fn fill_parts(
         &mut self,
         output: &mut Output,
@@ -408,8 +407,8 @@ impl Audio {
         if !output.is_in_media() || !self.held.is_empty() || !self.arrived.is_none_or(stopped) {
             return;
         }
-        // As far behind the master as units may be, and no further than a mark that is known; less
-        // a unit, because the last one may overlap the place.
+        // Units may be `HOLD` behind the master, so silence ends there, or at the next known mark.
+        // It ends a unit earlier, because the last unit may reach past that time.
         let until = marked - Timescale::VIDEO.ticks(HOLD);
         let until = until.min(self.next_cut());
         let until = output.in_ticks(until) - self.clock.unit();
@@ -419,8 +418,7 @@ impl Audio {
         }
     }
 
-    /// Cuts at all marks that are left, which stand at the start of a gap or before it: no units
-    /// follow.
+    /// Makes all cuts that wait, at the start of a gap or before it, because no units follow.
     fn cut_at_gap(&mut self, output: &mut Output, metrics: &Metrics) {
         while let Some(pending) = self.cuts.pop_front() {
             if !output.is_joining() {
@@ -452,8 +450,8 @@ impl Audio {
         output.start(pending.cut.mark, at, true);
     }
 
-    /// A silent unit. A configuration without one gets an empty sample, which keeps the clock and
-    /// which decoders conceal.
+    /// A silent unit. For a configuration without one it is an empty sample, which keeps the clock
+    /// and which decoders conceal.
     fn silence(&self) -> Bytes {
         self.silence.clone().unwrap_or_default()
     }

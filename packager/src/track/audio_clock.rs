@@ -1,10 +1,10 @@
-//! An audio track's clock: decode time is the sum of sample durations, so that it continues to the
-//! tick, and follows the wire's clock by its medians.
+//! The clock of an audio track. Decode times are sums of sample durations, so that they have no
+//! holes, and follow the wire's clock by medians.
 //!
-//! The wire's stamps are milliseconds with the jitter of the publisher. Over 2 s their median
-//! distance from our clock is taken: slow drift is absorbed by sample durations a few ticks longer
-//! or shorter, drift of whole access units by leaving some out or filling in silence. A hole or an
-//! overlap too large to be jitter is acted on at once.
+//! The wire's stamps are milliseconds with the jitter of the publisher. The median of their
+//! distances from this clock is taken over 2 s. Slow drift is absorbed by sample durations a few
+//! ticks longer or shorter, drift of whole access units by leaving some out or filling in silence.
+//! A hole or an overlap too large to be jitter is corrected at once.
 
 use media_core::{Ticks, Timescale};
 
@@ -14,9 +14,9 @@ use crate::metrics::Audio as Metrics;
 /// which is not audible.
 const STRETCH_NUM: i64 = 5;
 const STRETCH_DEN: i64 = 1024;
-/// Access units' worth of distance that cannot be jitter.
+/// Distance in access units that cannot be jitter.
 const LEAP_UNITS: i64 = 3;
-/// Access units' worth of median distance that is made good by whole units, not by stretching.
+/// Median distance in access units that is corrected by whole units, not by stretching.
 const WHOLE_UNITS: i64 = 2;
 /// Seconds over which the median is taken.
 const MEDIAN_S: i64 = 2;
@@ -26,19 +26,17 @@ const DEAD_BAND_PER_S: i64 = 500;
 /// does not continue.
 const MAX_FILL_S: i64 = 30;
 
-/// The place of an access unit. The clock has passed over the unit, but not over the silence before
-/// it.
+/// The place of an access unit. The clock includes the unit already, but not the silence before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Placed {
-    /// Decode it at `at`, for `duration`, after `silence` silent access units of the plain
-    /// duration.
+    /// Append it with `duration`, after `silence` silent access units of the plain duration.
     At {
         /// Silent access units to put before it.
         silence: i64,
         /// Duration of this one in ticks.
         duration: u32,
     },
-    /// Its time is taken already: leave it out.
+    /// Other units fill its time already: leave it out.
     Overlap,
 }
 
@@ -77,7 +75,7 @@ impl Clock {
         }
     }
 
-    /// Access units are others from the next on.
+    /// Sets the sampling rate and the samples of an access unit from the next unit on.
     pub(crate) fn change(&mut self, rate: u32, samples: u32) {
         (self.rate, self.samples) = (i64::from(rate.max(1)), i64::from(samples.max(1)));
         self.behind = 0;
@@ -104,7 +102,7 @@ impl Clock {
         Ticks::new(MAX_FILL_S * self.hz)
     }
 
-    /// Passes over one access unit of the plain duration; that duration.
+    /// Advances the clock by one access unit of the plain duration. Returns that duration.
     pub(crate) fn pass(&mut self) -> u32 {
         let duration = self.duration(0);
         self.next = self.next.map(|next| next + duration);
@@ -120,13 +118,13 @@ impl Clock {
         Ticks::new(parts / self.rate)
     }
 
-    /// Goes on at `at`, whatever was before: after a gap.
+    /// Sets the clock to `at`, for example after a gap.
     pub(crate) fn restart(&mut self, at: Ticks) {
         self.next = Some(at);
         self.forget_distances();
     }
 
-    /// Distances so far do not measure drift any more.
+    /// Forgets the distances so far, because they no longer measure drift.
     fn forget_distances(&mut self) {
         self.distances.clear();
         self.drift = 0;
@@ -144,8 +142,8 @@ impl Clock {
             self.restart(wire);
             return self.place_here(0);
         }
-        // A hole: silence takes the place of the missing units. Distances before it do not measure
-        // drift any more.
+        // A hole: silence takes the place of the missing units. Distances before it no longer
+        // measure drift.
         if distance >= unit * LEAP_UNITS {
             let silence = whole_units(distance + unit.half(), unit);
             self.restart(next);
@@ -181,8 +179,8 @@ impl Clock {
         self.place_here(silence)
     }
 
-    /// How many silent access units, which the caller [passes](Self::pass) over, bring the clock to
-    /// `until` or just past it.
+    /// The number of silent access units that advance the clock to `until` or just past it. The
+    /// caller calls [`Self::pass`] for each.
     pub(crate) fn fill(&mut self, until: Ticks) -> i64 {
         let next = *self.next.get_or_insert(until);
         let missing = (until - next).clamp(Ticks::ZERO, self.max_fill());
@@ -207,14 +205,13 @@ impl Clock {
     }
 }
 
-/// Whether there are some access units' worth of nothing between the clock at `at` and a unit
+/// Whether [`LEAP_UNITS`] access units or more are missing between the clock at `at` and a unit
 /// stamped `wire`.
 pub(crate) fn is_hole(at: Ticks, wire: Ticks, unit: Ticks) -> bool {
     wire - at >= unit * LEAP_UNITS
 }
 
-/// How many access units of `unit` ticks last as long as `duration` at the most. `unit` is never
-/// zero.
+/// How many whole access units of `unit` ticks fit into `duration`. `unit` is never zero.
 fn whole_units(duration: Ticks, unit: Ticks) -> i64 {
     duration.get() / unit.get()
 }

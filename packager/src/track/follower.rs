@@ -20,26 +20,26 @@ use super::{
 };
 use crate::metrics::Metrics;
 
-/// How far the master gets past missing frames before they are listed as a gap, if no worker makes
-/// the rendition: time for a new worker's first frames.
+/// How far the master advances past missing frames before they are listed as a gap, if no worker
+/// makes the rendition. A new worker sends its first frames within this time.
 const PATIENCE: Duration = Duration::from_millis(750);
 /// The same if a worker makes it, but is slow.
 const LATE: Duration = Duration::from_secs(5);
-/// A rendition that was given up as late is waited for again once its frames are less than this
-/// behind the master.
+/// A rendition that was listed as missing because it was late is expected again once its frames are
+/// less than this behind the master.
 const CAUGHT_UP: Duration = Duration::from_millis(2_500);
-/// How long the last frames are waited for after the source has gone.
+/// How long the last frames before a gap of the source are awaited.
 const TAIL: Duration = Duration::from_secs(1);
-/// A picture that would be shown for longer, because the next is missing, is followed by a gap; as
+/// A picture that would be shown for longer, because the next is missing, is followed by a gap, as
 /// in the source.
 const HOLE: Duration = Duration::from_millis(1_500);
-/// Ticks that a mark may stand after its picture: two stamps, each rounded to a millisecond, and
-/// some.
+/// Ticks by which a mark may lie after its picture: 1.5 ms, because both stamps are rounded to a
+/// millisecond.
 const NEAR: i64 = 135;
-/// Cuts that wait at the most; more than the master makes in [`LATE`].
+/// The largest number of cuts that wait; more than the master makes in [`LATE`].
 const MAX_CUTS: usize = 64;
 
-/// The video of a rendition on its way into segments.
+/// The video of a rendition, from frames to segments.
 #[derive(Debug)]
 pub(super) struct Follower {
     clock: Clock,
@@ -47,9 +47,10 @@ pub(super) struct Follower {
     cuts: VecDeque<Pending>,
     /// No worker makes the rendition at present.
     absent: bool,
-    /// The rendition was given up after its newest segment began: too far behind the master.
+    /// The rendition was too far behind the master after its newest segment began, and is listed as
+    /// missing.
     overdue: bool,
-    /// Frames are missing: the next ones are of no use before a key frame at a cut.
+    /// Frames are missing, so the next ones cannot be used before a key frame at a cut.
     lost: bool,
     /// The open segment is a gap of the source's own.
     away: bool,
@@ -74,7 +75,7 @@ impl Follower {
 
     // Queries.
 
-    /// Whether no segment is to be expected at present.
+    /// Whether the rendition makes no segments at present.
     pub(super) fn is_missing(&self) -> bool {
         self.absent || self.overdue
     }
@@ -106,9 +107,9 @@ impl Follower {
         self.lost = true;
     }
 
-    /// A worker makes the rendition, again or anew, with the configuration of `output`.
+    /// A worker starts to make the rendition, with the configuration of `output`.
     ///
-    /// A worker that is late at a discontinuity is listed as missing before it has named its
+    /// A worker that is late at a discontinuity is listed as missing before it has sent its
     /// configuration, so the init segment for that gap may describe another one. The cuts that wait
     /// then get the next init segment: otherwise none could start with the frames that arrive. If
     /// another discontinuity waits, its own init segment is for them.
@@ -127,7 +128,7 @@ impl Follower {
     }
 
     /// Takes a frame: the first of a segment if it is a key frame for a cut, else the next of the
-    /// open segment. `reached`: how far the master has come.
+    /// open segment. `reached`: the time that the master has reached.
     pub(super) fn take(
         &mut self,
         output: &mut Output,
@@ -143,8 +144,8 @@ impl Follower {
             return;
         }
         // A frame past a cut that did not start its segment belongs to a segment that has not
-        // begun. A frame of another configuration needs an init segment, which only a cut can
-        // bring.
+        // begun. A frame of another configuration needs another init segment, which can only start
+        // at a cut.
         let past = self.cuts.front();
         let past = past.is_some_and(|pending| presented(&frame) >= pending.cut.mark.pts);
         self.lost |= past || output.awaits_init();
@@ -177,7 +178,7 @@ impl Follower {
     ) {
         loop {
             // First the rest of the open segment, up to the next cut; then that cut, if it is due.
-            // Each turn makes one cut, so the loop ends with the queue.
+            // Each iteration makes one cut, so the loop ends with the queue.
             let next = self.cuts.front().map_or(MediaTime::MAX, |pending| pending.cut.start);
             self.give_up_if_late(output, marked, next, metrics);
             let patience = if self.away { Duration::ZERO } else { PATIENCE };
@@ -215,7 +216,8 @@ impl Follower {
         }
         match output.segmenter.open() {
             Some(open) if open.msn <= last => self.end_segment(output, end, metrics),
-            // The source has no segment of that number: the gap that the clock began as it stopped.
+            // The source has no segment of that number: it is a gap that began as the broadcast
+            // ended.
             _ => output.segmenter.discard(),
         }
         output.dirty = true;
@@ -257,13 +259,13 @@ impl Follower {
         output.keep_still(&frame);
         let decode = self.clock.follow(&frame, start);
         // It is shown where the segment starts, even if it is a later picture because the mark's
-        // own was not to be had.
+        // own is missing.
         self.clock.hold(Frame { pts: decode, ..frame }, decode);
     }
 
-    /// How far the master gets past a cut before that is listed as a gap.
+    /// How far the master advances past a cut before the cut is listed as a gap.
     fn patience(&self, pending: &Pending) -> Duration {
-        // Nothing is missing before the cut: the newest picture reaches it.
+        // Nothing is missing before the cut if the newest picture lasts until it.
         let start = Ticks::of(pending.cut.start, Timescale::VIDEO);
         let half = self.clock.lasted().half();
         let whole = self.clock.held().is_none_or(|held| start - held.end <= half);
@@ -325,8 +327,8 @@ impl Follower {
 
     // Missing frames.
 
-    /// Gives the open segment up if the frame after the newest is too late. `next`: where the next
-    /// cut stands.
+    /// Interrupts the open segment if the frame after the newest is too late. `next`: the time of
+    /// the next cut.
     fn give_up_if_late(
         &mut self,
         output: &mut Output,

@@ -1,6 +1,6 @@
 //! The output of a track, the same for all kinds: its segmenter, its window, and the init segments
-//! that its segments need. Where a segment starts and which samples it gets is decided by the kind
-//! (`source`, `audio`, `follower`).
+//! that its segments need. The kind of track (`source`, `audio`, `follower`) decides where a
+//! segment starts and which samples it gets.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,11 +14,11 @@ use crate::{
     window::Window,
 };
 
-/// Bit rate that a still picture, which is sent once a part, may have even on a track that never
-/// had as much: twice that of a good 1080p broadcast.
+/// Bit rate that a still picture, which is sent once in each part, may have on any track, even if
+/// the track's peak is lower: twice that of a good 1080p broadcast.
 const MAX_STILL_BPS: u64 = 20_000_000;
 
-/// The way of one track from samples to segments.
+/// Turns the samples of one track into segments.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) segmenter: Segmenter,
@@ -38,21 +38,22 @@ pub(crate) struct Output {
     /// The independent frame at the start of the newest group or segment of video, if the newest
     /// init segment is its own.
     still: Option<Bytes>,
-    /// A piece of a segment turned out to be missing after the master's newest cut.
+    /// Media of a segment were found to be missing after the master's newest cut.
     pub(super) interrupted: bool,
     /// Parts or segments were added after the newest snapshot.
     pub(crate) dirty: bool,
     snapshot: Option<Arc<presentation::Track>>,
 }
 
-/// An init segment that is announced before its configuration need be known.
+/// An init segment whose number is announced. `config` is `None` until a segment that needs it
+/// starts.
 #[derive(Debug, Clone)]
 struct Plan {
     number: u32,
     config: Option<Arc<Config>>,
 }
 
-/// An init segment that is announced for a configuration that is known.
+/// An init segment whose number is announced, for a known configuration.
 #[derive(Debug, Clone)]
 pub(super) struct PlannedInit {
     pub(super) number: u32,
@@ -108,8 +109,8 @@ impl Output {
         Ticks::of(time, self.window.timescale())
     }
 
-    /// A frame of the hub on the track's clock. The hub's times are ticks of the frame's own
-    /// configuration, whose sampling rate may differ from the track's first.
+    /// Converts a frame of the hub to the track's clock. The hub's times are ticks of the frame's
+    /// own configuration, whose sampling rate may differ from the track's first.
     pub(crate) fn on_clock(&self, frame: Frame) -> Frame {
         let (from, to) = (self.config.timescale(), self.window.timescale());
         Frame { dts: frame.dts.rescale(from, to), pts: frame.pts.rescale(from, to), ..frame }
@@ -193,10 +194,10 @@ impl Output {
         self.dirty = true;
     }
 
-    /// Closes the open segment where a broadcast ends that is over: a gap ends with its last part,
-    /// because the clock that made it has stopped.
+    /// Closes the open segment at the end of the broadcast. A gap ends with its last part, because
+    /// the clock that makes its parts has stopped.
     pub(super) fn finish(&mut self, metrics: &Metrics) {
-        // A gap that the clock began as it stopped was never listed.
+        // A gap without a part was never listed.
         self.segmenter.discard_empty_gap();
         self.dirty = true;
         let end = self.segmenter.open().map_or(Ticks::ZERO, Segment::end);
@@ -205,14 +206,14 @@ impl Output {
 
     // Still pictures.
 
-    /// `frame` starts a group or a segment: it is the picture to show if frames stop, unless it
-    /// depends on others.
+    /// Keeps `frame`, which starts a group or a segment, as the picture to show if frames stop.
+    /// Keeps none if the frame depends on others.
     pub(super) fn keep_still(&mut self, frame: &Frame) {
         self.still = frame.independent.then(|| frame.payload.clone());
     }
 
-    /// The picture to show while no frames arrive. `None` if it takes more than players of this
-    /// track can be expected to read.
+    /// The picture to show while no frames arrive. `None` if there is none, or if its bit rate
+    /// exceeds both the track's peak and [`MAX_STILL_BPS`].
     pub(super) fn still_to_show(&self) -> Option<Bytes> {
         let most = self.window.peak_bps().max(MAX_STILL_BPS);
         let still = self.still.as_ref();
@@ -226,8 +227,8 @@ impl Output {
         !Arc::ptr_eq(&self.config, self.window.config())
     }
 
-    /// Whether the frames that arrive now need another init segment than is planned. A rendition
-    /// never asks for one: it takes another at the source's discontinuities.
+    /// Whether the frames that arrive now need another init segment than is planned. Never true of
+    /// a rendition, which gets a new one at the source's discontinuities.
     pub(crate) fn wants_init(&self) -> bool {
         let planned = self.plan.config.as_ref();
         !self.rendition && planned.is_some_and(|planned| !Arc::ptr_eq(planned, &self.config))
@@ -236,9 +237,9 @@ impl Output {
     /// Plans the init segment of the segment at the next cut. `anew`: the configuration may change
     /// there.
     ///
-    /// Numbers are published before a rendition's frames arrive. So a rendition has another init
+    /// Numbers are published before a rendition's frames arrive. So a rendition gets a new init
     /// segment at each discontinuity, which describes the configuration that is known when the
-    /// segment starts. Elsewhere it has another if its configuration is known to have changed.
+    /// segment starts. Elsewhere it gets a new one if its configuration is known to have changed.
     pub(super) fn plan_init(&mut self, cut: Cut) -> Pending {
         let Plan { number, config } = self.plan(cut.mark.discontinuity);
         Pending { cut, init: *number, config: config.clone() }
@@ -258,7 +259,7 @@ impl Output {
         &self.plan
     }
 
-    /// Makes the init segment that the segment at `pending` needs, unless it is there. Returns
+    /// Makes the init segment that the segment at `pending` needs, unless it exists. Returns
     /// whether it made one.
     pub(super) fn bind_init(&mut self, pending: &Pending) -> bool {
         // Most segments need the newest init segment.
@@ -273,8 +274,8 @@ impl Output {
         true
     }
 
-    /// The master cuts here: makes another init segment if the configuration has changed and `anew`
-    /// allows it. Returns whether it made one.
+    /// Makes a new init segment for the segment that the master starts, if the configuration has
+    /// changed and `anew` allows it. Returns whether it made one.
     pub(super) fn renew_init(&mut self, anew: bool) -> bool {
         let Plan { number, config } = self.plan(anew).clone();
         let Some(config) = config.filter(|_| number != self.window.init()) else {
@@ -284,8 +285,8 @@ impl Output {
         true
     }
 
-    /// Plans another init segment, for the configuration that is known now, in place of the newest.
-    /// `None`: another is planned already.
+    /// Plans a new init segment, for the configuration that is known now, in place of the newest.
+    /// `None` if one is planned already.
     pub(super) fn replace_init(&mut self) -> Option<PlannedInit> {
         if self.plan.number != self.window.init() {
             return None;
@@ -296,7 +297,7 @@ impl Output {
     }
 
     fn change_init(&mut self, number: u32, config: Arc<Config>) {
-        // A decoder with the new init segment cannot show the picture of the old one.
+        // A decoder with the new init segment cannot decode the picture of the old one.
         if !Arc::ptr_eq(&config, self.window.config()) {
             self.still = None;
         }

@@ -9,7 +9,7 @@ use media_core::MediaTime;
 pub(crate) struct Progress {
     /// Presentation time of its newest frame.
     pub(crate) reached: MediaTime,
-    /// The same, as far as its marks are known.
+    /// The time up to which its marks are known; not later than `reached`.
     pub(crate) marked: MediaTime,
     /// The segment duration aimed at.
     pub(crate) segment: Duration,

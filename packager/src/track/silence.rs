@@ -1,16 +1,16 @@
 //! AAC access units that decode to silence, to fill holes with. ISO/IEC 14496-3 4.4.2.1
-//! (raw_data_block): every channel has a window but no scale factor band, so no spectrum; which
-//! makes the unit the same for all sampling rates and frame lengths.
+//! (raw_data_block): every channel has a window but no scale factor band, so no spectrum. The unit
+//! is therefore the same for all sampling rates and frame lengths.
 //!
-//! Without SBR data a decoder of HE-AAC puts out the silent core at twice the rate.
+//! Without SBR data a decoder of HE-AAC outputs the silent core at twice the rate.
 
 use bytes::Bytes;
 use media_core::codec::aac;
 
 /// A silent access unit for a track with this configuration. Static: it is not allocated.
 ///
-/// `None` if a program_config_element lists the channels, because the row of elements would have to
-/// follow it.
+/// `None` if a program_config_element lists the channels, because the elements of the unit would
+/// have to match that list.
 pub fn silent_frame(config: &aac::Config) -> Option<Bytes> {
     use Element::{Lfe, Pair, Single};
     // ISO/IEC 14496-3 table 1.19: the elements of each channel configuration, in order.

@@ -6,7 +6,7 @@ use media_core::{Frame, Ticks};
 use super::{output::Output, video_clock::Clock};
 use crate::metrics::Metrics;
 
-/// The master's video on its way into segments.
+/// The master's video, from frames to segments.
 #[derive(Debug, Default)]
 pub(super) struct Source {
     clock: Clock,

@@ -1,6 +1,6 @@
 //! A video track's clock: decode times shifted so that a segment that starts with a key frame
-//! starts, to the tick, with its earliest presentation time. Sources with reordered frames and
-//! renditions without then agree.
+//! starts, to the tick, with its earliest presentation time. So segments of a source with reordered
+//! frames and of a rendition without them start together.
 //!
 //! The wire's spacing is kept, except of a rendition's frames that would be decoded after its
 //! segment's end. `trun` version 1 carries the negative composition offsets that follow (ISO/IEC
@@ -59,8 +59,8 @@ impl Clock {
     /// The decode time of a rendition's frame, later than that of the frame before. `start`: it is
     /// the first of a segment that starts there, and is shown there.
     ///
-    /// Whatever the spacing of decode times, none is later than what has been shown: so they end
-    /// before the segment does.
+    /// No decode time is later than the latest presentation time so far, so that all of them lie
+    /// before the end of the segment.
     pub(crate) fn follow(&mut self, frame: &Frame, start: Option<Ticks>) -> Ticks {
         let decode = match start {
             Some(start) => {
@@ -100,8 +100,9 @@ impl Clock {
         self.held = None;
     }
 
-    /// The last frame, complete with the duration of the one before it, or with `unknown` if it is
-    /// the only one; or longer, if another is shown last. It ends by `most`.
+    /// Completes the last frame. It lasts as long as the frame before it, or `unknown` if it is the
+    /// only one; longer, if a frame that is decoded earlier is shown last. It ends at `most` at the
+    /// latest.
     pub(crate) fn finish(&mut self, unknown: Ticks, most: Ticks) -> Option<Sample> {
         let decode = self.held.as_ref()?.decode;
         // The picture that is shown last may be decoded before others, so the end counts from it.

@@ -11,10 +11,10 @@ use crate::{Segment, Track};
 pub(super) fn frame_rate(measured: f64, stated: Option<f64>) -> Option<f64> {
     const USUAL: [f64; 8] =
         [24_000.0 / 1_001.0, 24.0, 25.0, 30_000.0 / 1_001.0, 30.0, 50.0, 60_000.0 / 1_001.0, 60.0];
-    /// Fast cameras have rates above the usual. A higher one than this was not measured over
-    /// frames.
+    /// High-speed cameras exceed the usual rates. A higher rate than this is an error of
+    /// timestamps.
     const MOST: f64 = 1_000.0;
-    // One segment is little to measure by, and its first frame may last longer.
+    // One segment is a short measurement, and its first frame may last longer.
     let near = |rate: &f64| (rate - measured).abs() <= measured * 0.04;
     let usual =
         USUAL.into_iter().min_by(|a, b| (a - measured).abs().total_cmp(&(b - measured).abs()));
@@ -53,7 +53,8 @@ impl Bits {
         self.run.add(segment);
         let timescale = track.timescale();
         track.average_bps = self.total.bps(timescale);
-        // A segment of less than 3/4 s is too short for a rate; the first counts all the same.
+        // Less than 3/4 s is too short for a rate, except of the first segment: without it there is
+        // none.
         if self.run.duration * 4 >= Ticks::from(timescale.hz()) * 3 || track.peak_bps == 0 {
             track.peak_bps = track.peak_bps.max(self.run.bps(timescale));
             self.run = Sum::default();

@@ -196,7 +196,7 @@ fn a_name_never_gets_fewer_discontinuities_than_its_broadcast_before_was_listed_
     bench.hub.kick(&"demo".parse().unwrap());
     bench.pump(16_000);
     let reached = bench.last.as_ref().unwrap().tracks[0].discontinuities();
-    // It replaced another, audio changed while video was silent, and video is back.
+    // It replaced another broadcast, audio changed while video was silent, and video is back.
     assert_eq!(reached, first + 3);
     let claim = bench.hub.claim("demo".parse().unwrap()).unwrap();
     let next =

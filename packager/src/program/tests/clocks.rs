@@ -1,5 +1,5 @@
-//! What becomes of publishers whose timestamps are no clock, or a clock of their own: segments stay
-//! within TARGETDURATION, tracks in step, and all of it near the wall clock.
+//! Publishers whose timestamps follow no clock, or a clock of their own: segments stay within
+//! TARGETDURATION, tracks stay in step, and media times stay near the wall clock.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +12,9 @@ use proptest::{
 
 use super::*;
 
-/// A unit as it is sent: milliseconds until it comes, its track, what its timestamp adds to the
-/// track's last, its composition in milliseconds, whether it is a key frame, and a number that
-/// decides what else happens.
+/// A unit as it is sent: milliseconds until it arrives, its track, the difference of its timestamp
+/// from the track's last, its composition in milliseconds, whether it is a key frame, and a number
+/// that decides what else happens.
 type Step = (i64, usize, i64, i64, bool, u8);
 
 /// Sends `steps` between 3 s and 4 s of ordinary media. Returns the milliseconds that passed.
@@ -81,7 +81,7 @@ struct Complete {
     discontinuity: bool,
 }
 
-/// Looks at each snapshot: whatever players were told stays so, and is near the wall clock.
+/// Checks each snapshot: everything that was published stays, and is near the wall clock.
 #[derive(Debug, Default)]
 struct Watch {
     tracks: [Seen; 2],
@@ -121,8 +121,8 @@ impl Watch {
         }
     }
 
-    /// What is held is bounded by what was sent, and marks, gaps and silence by the time that
-    /// passed.
+    /// Asserts that the memory held is bounded by the units sent, and marks, gaps and silence by
+    /// the time that passed.
     fn assert_memory(&self, bench: &Bench, ms: i64) {
         let seconds = usize::try_from(ms / 1_000).unwrap();
         let held = bench.program.bytes();
@@ -138,7 +138,7 @@ impl Watch {
 }
 
 /// The least and the most, in milliseconds, by which a picture's segment may lie after the wall
-/// clock as it opens: it may lag by 5 s until the second frame that does, which may come some
+/// clock as it opens: it may lag by 5 s until the second frame that does, which may arrive some
 /// seconds later, and be decoded 5 s ahead and shown 4 s later.
 const LEAD: std::ops::RangeInclusive<i64> = -8_000..=9_000;
 /// The largest distance of the end from the wall clock, once timestamps have been in order for four
@@ -149,14 +149,13 @@ const OFF: i64 = 6_000;
 /// may be 5 s ahead of that.
 const APART: i64 = 6_500;
 
-/// That media time `at` is near the wall clock after `ms`.
+/// Asserts that media time `at` is near the wall clock after `ms`.
 fn assert_near(at: MediaTime, ms: i64) {
     let lead = at.ticks() / 90 - 10_000 - ms;
     assert!(LEAD.contains(&lead), "{lead} ms ahead after {ms} ms");
 }
 
-/// All of what was made of the timestamps: sound, in step and no more than the time that passed
-/// allows.
+/// Asserts that all tracks are sound, in step, and no longer than the time that passed allows.
 fn assert_bounded(presentation: &Presentation, ms: i64) {
     assert_sound(presentation);
     for track in &presentation.tracks {
@@ -264,8 +263,8 @@ fn audio_that_comes_half_a_minute_late_does_not_turn_its_clock_back() {
     assert_bounded_after(&steps_of(&[both(2_541), crawls, both(129)]));
 }
 
-/// That in the newest snapshot, after `ms`, the segment that has just opened is where the wall
-/// clock says, and within half a nominal segment of where a DASH player expects it.
+/// Asserts that in the newest snapshot, after `ms`, the segment that has just opened is near the
+/// wall clock, and within half a nominal segment of the time at which a DASH player expects it.
 fn assert_where_players_look(bench: &Bench, ms: i64) {
     let Some(presentation) = &bench.last else { return };
     let Some(period) = presentation.periods.last() else {

@@ -54,7 +54,7 @@ fn a_late_rendition_has_the_sources_numbers_and_a_period_from_the_next_mark_on()
     assert_eq!(periods, [(1_000, None), (1_006, Some(0))]);
 }
 
-/// [`assert_sound`] for what does not have all the source's segments.
+/// [`assert_sound`] for tracks that lack some of the source's segments.
 pub(super) fn assert_sound_but_late(presentation: &Presentation) {
     let newest = presentation.tracks[0].segments.last().unwrap().msn;
     for track in &presentation.tracks {

@@ -4,7 +4,7 @@ use super::*;
 
 const MIB: usize = 1 << 20;
 
-/// A bench whose program may hold so much.
+/// A bench whose program may hold `window_bytes`.
 fn bounded(window_bytes: usize) -> Bench {
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.settings.window_bytes = window_bytes;
@@ -59,7 +59,7 @@ fn the_oldest_leave_early_and_the_list_stays_long_enough() {
     let presentation = bench.last.as_ref().unwrap();
     let track = &presentation.tracks[0];
     let listed: Ticks = track.listed().map(|segment| segment.duration).sum();
-    // 500 kB a second: 8 MiB hold 16 s, less what is kept beside; three target durations are 12 s.
+    // 500 kB a second: 8 MiB hold 16 s, less the bookkeeping; three target durations are 12 s.
     assert!((12 * 90_000..17 * 90_000).contains(&listed.get()), "{listed:?}");
     assert_eq!(track.listed().len(), track.segments.len());
     assert_eq!(track.listed().newest().unwrap().msn, 1_028);

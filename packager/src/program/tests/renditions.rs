@@ -5,8 +5,8 @@ use std::{cell::RefCell, rc::Rc};
 
 use super::*;
 
-/// Checks every video rendition beside the source, for whatever input: the source's numbers, starts
-/// and durations.
+/// Checks every video rendition beside the source, for any input: the source's numbers, starts and
+/// durations.
 pub(super) fn assert_renditions_agree(presentation: &Presentation) {
     assert_renditions_agree_but(presentation, "");
 }
