@@ -7,7 +7,7 @@ use std::{
 };
 
 use media_core::broadcast::{Consumer, Event};
-use prometheus_client::metrics::gauge::Gauge;
+use net_core::Counted;
 use tokio::time;
 
 use super::keeper::Listed;
@@ -22,22 +22,6 @@ pub(super) const BATCH: usize = 256;
 /// How often the first deadline of all waiters is looked up: at most the shortest wait, so that
 /// none is missed.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// Counts a broadcast while it is packaged.
-struct Counted(Gauge);
-
-impl Counted {
-    fn new(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
 
 /// Packages a broadcast to its end. Returns the program, which holds its segments, and [`Full`] if
 /// the broadcast takes more memory than its limit. Its lists have ended in either case.
