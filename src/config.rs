@@ -416,7 +416,7 @@ impl Config {
         self.http.check()?;
         self.edge.check()?;
         self.check_origins()?;
-        self.live.packager().check().map_err(Error::Packager)
+        Ok(self.live.packager().check()?)
     }
 }
 

@@ -19,7 +19,6 @@
 
 mod boxes;
 mod dash;
-mod error;
 pub mod fragment;
 mod hls;
 pub mod live;
@@ -41,7 +40,6 @@ mod track;
 mod waiters;
 mod window;
 
-pub use error::Error;
 pub use live::{
     Changed, Follow, Gone, Live,
     cursor::{Finished, SegmentCursor},

@@ -7,11 +7,12 @@
 use std::{sync::Arc, time::Duration};
 
 use media_core::{Broadcast, Hub, broadcast::Consumer};
+use net_core::config::{Error, within};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use crate::{
-    Error, Live, Presentations,
+    Live, Presentations,
     metrics::Metrics,
     program::{Program, Settings},
 };
@@ -40,20 +41,13 @@ impl Config {
     /// Checks that each setting is in its range.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`] has the name of a setting, its value and its bounds in milliseconds;
-    /// [`Error::MemoryOutOfRange`] the value of `window_mb`.
+    /// [`Error::OutOfRange`].
     pub fn check(&self) -> Result<(), Error> {
-        if !(16..=1 << 20).contains(&self.window_mb) {
-            return Err(Error::MemoryOutOfRange { mb: self.window_mb });
-        }
-        let within = |setting: &'static str, value: Duration, least_ms: u64, most_ms: u64| {
-            let bounds = Duration::from_millis(least_ms)..=Duration::from_millis(most_ms);
-            let error =
-                Error::OutOfRange { setting, value_ms: value.as_millis(), least_ms, most_ms };
-            if bounds.contains(&value) { Ok(()) } else { Err(error) }
-        };
-        within("part_ms", self.part, 50, 2_000)?;
-        within("window_s", self.window, 6_000, 86_400_000)
+        let part_ms = u64::try_from(self.part.as_millis()).unwrap_or(u64::MAX);
+        let window_mb = u64::try_from(self.window_mb).unwrap_or(u64::MAX);
+        within("live", "part_ms", part_ms, 50, 2_000)?;
+        within("live", "window_s", self.window.as_secs(), 6, 86_400)?;
+        within("live", "window_mb", window_mb, 16, 1 << 20)
     }
 }
 

@@ -57,9 +57,6 @@ pub(crate) enum Error {
          {least_s}"
     )]
     ShortWindow { window_s: u64, segment_ms: u64, least_s: u64 },
-    /// The packager refuses a setting.
-    #[error("live: {0}")]
-    Packager(packager::Error),
     /// An edge would request from itself, and wait for its own responses.
     #[error(
         "edge.origin names {origin}, but this process itself listens on {address}: name the \

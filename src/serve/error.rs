@@ -21,8 +21,8 @@ pub(crate) enum Error {
     #[error(transparent)]
     Sockets(#[from] sockets::Error),
     /// The packager refuses a setting.
-    #[error("live: {0}")]
-    Packager(#[source] packager::Error),
+    #[error(transparent)]
+    Packager(net_core::config::Error),
     /// The certificate cannot be loaded.
     #[error("tls: {0}")]
     Certificates(#[source] certificates::Error),

@@ -54,6 +54,21 @@ fn snapshot() -> Presentation {
     example.snapshot()
 }
 
+#[test]
+fn a_setting_out_of_its_range_is_refused_with_its_key_and_its_range() {
+    assert_eq!(CONFIG.check(), Ok(()));
+    let (part, window) = (Duration::from_millis(2_001), Duration::from_secs(5));
+    let refusals = [
+        Config { part, ..CONFIG },
+        Config { window, ..CONFIG },
+        Config { window_mb: 15, ..CONFIG },
+    ]
+    .map(|config| config.check().unwrap_err().to_string());
+    assert_eq!(refusals[0], "live.part_ms is 2001, it must be 50 to 2000");
+    assert_eq!(refusals[1], "live.window_s is 5, it must be 6 to 86400");
+    assert_eq!(refusals[2], "live.window_mb is 15, it must be 16 to 1048576");
+}
+
 #[tokio::test]
 async fn a_panic_ends_the_broadcast_and_takes_its_playlist_away() {
     let (hub, producer) = hub_and_producer();
