@@ -65,7 +65,7 @@ impl Keeper {
     pub(super) async fn run(self, package: impl Future<Output = (Program, Result<(), Full>)>) {
         let Ok((held, packaged)) = self.serve(package).await else {
             self.metrics.failures.inc();
-            tracing::error!("the broadcast is ended by a fault of this program; report it");
+            tracing::error!("broadcast ended because of a fault of this program: report it");
             // The listing ends before the broadcast does, so that no viewer waits for the rest of
             // it.
             let (hub, broadcast) = (self.hub.clone(), Arc::clone(&self.broadcast));
@@ -76,7 +76,7 @@ impl Keeper {
         let stay = match packaged {
             Ok(()) => self.settings.window,
             Err(full) => {
-                tracing::warn!(%full, "the broadcast is ended");
+                tracing::warn!(%full, "broadcast ended, because it takes too much memory");
                 self.hub.fail(&self.broadcast, full.to_string());
                 FULL_STAY.min(self.settings.window)
             }

@@ -32,7 +32,7 @@ pub(super) async fn package(
     metrics: Metrics,
 ) -> (Program, Result<(), Full>) {
     let live = &listed.live;
-    tracing::info!(id = %live.broadcast(), "packaging");
+    tracing::info!(id = %live.broadcast(), "broadcast packaging started");
     let _counted = Counted::new(&metrics.broadcasts);
     let mut timer = pin!(time::sleep(LOOK));
     let result = loop {
@@ -79,7 +79,7 @@ pub(super) async fn package(
         listed.publish(presentation, &changed);
     }
     live.close();
-    tracing::info!("ended");
+    tracing::info!("broadcast packaging ended");
     (program, result)
 }
 
