@@ -25,7 +25,7 @@ use media_core::{
     hub::Producer,
 };
 use packager::{
-    Edge, Listing, Metrics, Packager, Presentation, Rendered, Skip, program, program::Program,
+    LiveEdge, Metrics, Packager, Presentation, Rendered, Skip, TextKey, program, program::Program,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -248,12 +248,12 @@ fn rendered(criterion: &mut Criterion) {
             bencher.iter_batched_ref(new, |snapshot| render(snapshot), BatchSize::SmallInput);
         });
     };
-    let playlist = |skip| Listing::Playlist { track: TrackIndex::new(0), skip };
+    let playlist = |skip| TextKey::Playlist { track: TrackIndex::new(0), skip };
     for (name, listing) in [
         ("playlist", playlist(Skip::No)),
         ("playlist, delta", playlist(Skip::Yes)),
-        ("manifest", Listing::Manifest(None)),
-        ("plain manifest", Listing::PlainManifest(None)),
+        ("manifest", TextKey::Manifest(None)),
+        ("plain manifest", TextKey::PlainManifest(None)),
     ] {
         bench(name, &|snapshot| snapshot.text(&listing).plain().len());
         bench(&format!("{name}, gzip"), &|snapshot| snapshot.text(&listing).gzip().len());
@@ -267,7 +267,7 @@ fn requests(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("threads");
     let (router, presentation, _publisher) = stage(&runtime);
     let track = &presentation.tracks[0];
-    let Edge { msn, parts } = track.edge().expect("it is live");
+    let LiveEdge { msn, parts } = track.edge().expect("it is live");
     let media = format!("/media/{}/v0", presentation.broadcast);
     let part = format!("{media}/{msn}.{}.m4s", parts - 1);
     let segment = format!("{media}/{}.m4s", msn - 1);

@@ -20,7 +20,7 @@ use media_core::{
     hub::{Events, Settings},
 };
 use origin_http::{Audience, NoPosters, Router, StaticFile, StaticFiles};
-use packager::{Edge, Live, Packager, Presentations};
+use packager::{Live, LiveEdge, Packager, Presentations};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::Failure;
@@ -180,7 +180,7 @@ impl Path {
     ) {
         let Some(first) = live.first().await else { return };
         let name = first.tracks[track.get()].name.clone();
-        let Some(Edge { mut msn, .. }) = first.tracks[track.get()].edge() else {
+        let Some(LiveEdge { mut msn, .. }) = first.tracks[track.get()].edge() else {
             return;
         };
         drop(first);

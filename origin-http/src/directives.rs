@@ -3,7 +3,7 @@
 //! Names that start with `_HLS_` are reserved: unknown ones are ignored, as is the rest of the
 //! query; neither changes the response.
 
-use packager::{Edge, Skip, Track};
+use packager::{LiveEdge, Skip, Track};
 
 /// The directives of a media playlist request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Directives {
     pub fn reload(&self, track: &Track) -> Result<Reload, Bad> {
         // `edge` is the open segment with its parts, or the last complete one. Without media there
         // is nothing to compare with, and the response is formed at once.
-        let (Some(msn), Some(Edge { msn: newest, .. })) = (self.msn, track.edge()) else {
+        let (Some(msn), Some(LiveEdge { msn: newest, .. })) = (self.msn, track.edge()) else {
             return Ok(Reload::Now);
         };
         if track.has(msn, self.part) {

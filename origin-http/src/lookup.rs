@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use media_core::Ticks;
 use net_core::Rope;
-use packager::{Edge, Presentation, Track};
+use packager::{LiveEdge, Presentation, Track};
 
 use crate::resource::Object;
 
@@ -75,7 +75,7 @@ pub(crate) fn find(track: &Track, object: Object, ended: bool) -> Found {
         },
         Object::Part(msn, index) => {
             // The edge is the newest segment and the number of its parts.
-            let Edge { msn: newest, parts } = track.edge().unwrap_or_default();
+            let LiveEdge { msn: newest, parts } = track.edge().unwrap_or_default();
             let open = track.open.is_some();
             // The part after the last one of the open segment, or the first of the next segment.
             let hinted = (open && msn == newest && index == parts)

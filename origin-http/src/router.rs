@@ -388,15 +388,15 @@ impl Router {
         // longer ones.
         let lifetime = Lifetime::Seconds((presentation.target_duration_s / 2).max(1));
         let listing = match listing {
-            Listing::Multivariant => packager::Listing::Multivariant,
-            Listing::Manifest => packager::Listing::Manifest(self.site(head, client)),
-            Listing::PlainManifest => packager::Listing::PlainManifest(self.site(head, client)),
+            Listing::Multivariant => packager::TextKey::Multivariant,
+            Listing::Manifest => packager::TextKey::Manifest(self.site(head, client)),
+            Listing::PlainManifest => packager::TextKey::PlainManifest(self.site(head, client)),
             Listing::Playlist(track) => {
                 return playlist(self, head, conditions, live, presentation, &track);
             }
         };
         let is_manifest =
-            matches!(listing, packager::Listing::Manifest(_) | packager::Listing::PlainManifest(_));
+            matches!(listing, packager::TextKey::Manifest(_) | packager::TextKey::PlainManifest(_));
         // Without a configured address a manifest depends on the request's own fields.
         let varies = is_manifest && self.public_site.is_none();
         let text = Text { presentation, listing, conditions, lifetime, varies };

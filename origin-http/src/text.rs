@@ -6,7 +6,7 @@ use std::{num::NonZero, sync::Arc, thread::available_parallelism};
 use http::{HeaderValue, Response, header::VARY};
 use http_server::Body;
 use media_core::TrackIndex;
-use packager::{Listing, Presentation, Skip};
+use packager::{Presentation, Skip, TextKey};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::{
@@ -32,7 +32,7 @@ pub(crate) struct Text {
     /// The snapshot.
     pub(crate) presentation: Arc<Presentation>,
     /// The text to render.
-    pub(crate) listing: Listing,
+    pub(crate) listing: TextKey,
     /// The request's conditions.
     pub(crate) conditions: Conditions,
     /// The lifetime of the response in caches.
@@ -52,7 +52,7 @@ impl Text {
     ) -> Self {
         // An ended playlist is sent whole: a client loads it once.
         let skip = if presentation.ended { Skip::No } else { skip };
-        let listing = Listing::Playlist { track, skip };
+        let listing = TextKey::Playlist { track, skip };
         Self { presentation, listing, conditions, lifetime, varies: false }
     }
 
@@ -91,12 +91,12 @@ impl Text {
     /// The response; it is rendered here, if it is not yet.
     pub(crate) fn respond(&self) -> Response<Body> {
         let content_type = match self.listing {
-            Listing::Multivariant | Listing::Playlist { .. } => response::HLS,
-            Listing::Manifest(_) | Listing::PlainManifest(_) => response::DASH,
+            TextKey::Multivariant | TextKey::Playlist { .. } => response::HLS,
+            TextKey::Manifest(_) | TextKey::PlainManifest(_) => response::DASH,
         };
         // A manifest is updated when its first track is: all tracks of a snapshot are in step.
         let track = match self.listing {
-            Listing::Playlist { track, .. } => self.presentation.tracks.get(track.get()),
+            TextKey::Playlist { track, .. } => self.presentation.tracks.get(track.get()),
             _ => self.presentation.tracks.first(),
         };
         let updated = |track| lookup::updated(&self.presentation, track);
@@ -173,7 +173,7 @@ mod tests {
             let (response, held) = step.await;
             assert_eq!(held, Duration::from_secs(3));
             let body = response.into_body().collect().await.unwrap().to_bytes();
-            let text = long.text(&Listing::Playlist { track: TrackIndex::new(0), skip: Skip::No });
+            let text = long.text(&TextKey::Playlist { track: TrackIndex::new(0), skip: Skip::No });
             assert_eq!(body, if gzip { text.gzip() } else { text.plain() });
             let again = Step::text(playlist(&long, gzip), &renders, Duration::ZERO);
             assert!(matches!(again, Step::Ready(..)));

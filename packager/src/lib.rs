@@ -47,9 +47,9 @@ pub use live::{
 pub use metrics::Metrics;
 pub use packager::{Config, Packager};
 pub use period::{LastSegment, Period};
-pub use presentation::{Edge, Init, Presentation, Track};
+pub use presentation::{Init, LiveEdge, Presentation, Track};
 pub use presentations::Presentations;
-pub use rendered::{Listing, Rendered, Site, Skip, Text};
+pub use rendered::{Rendered, Site, Skip, Text, TextKey};
 pub use sample::{Reference, Sample};
 pub use segment::{Part, Segment};
 pub use segments::Segments;

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use media_core::{BroadcastId, ChannelName, MediaTime, Timescale, TrackName, codec::Config};
 
-use crate::{Period, Segment, Segments, rendered::Rendered, segments::Listed};
+use crate::{Period, Segment, Segments, rendered::Rendered, segments::Iter};
 
 /// A snapshot of a broadcast.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ impl Track {
     }
 
     /// Complete segments that playlists list.
-    pub fn listed(&self) -> Listed<'_> {
+    pub fn listed(&self) -> Iter<'_> {
         let to = self.segments.len().saturating_sub(self.withdrawn);
         self.segments.range(self.listed_from, to)
     }
@@ -109,9 +109,9 @@ impl Track {
     }
 
     /// The newest segment, open or complete. `None` before the first.
-    pub fn edge(&self) -> Option<Edge> {
+    pub fn edge(&self) -> Option<LiveEdge> {
         let newest = self.open.as_ref().or(self.segments.last())?;
-        Some(Edge { msn: newest.msn, parts: newest.parts.len() })
+        Some(LiveEdge { msn: newest.msn, parts: newest.parts.len() })
     }
 
     /// Whether the newest complete segment is listed by its parts alone, until the next has a part;
@@ -128,7 +128,7 @@ impl Track {
     /// segment is listed. A part past the last of a complete segment counts as part 0 of the next
     /// (RFC 8216bis 6.2.5.2).
     pub fn has(&self, msn: u64, part: Option<usize>) -> bool {
-        let Some(Edge { msn: newest, parts }) = self.edge() else {
+        let Some(LiveEdge { msn: newest, parts }) = self.edge() else {
             return false;
         };
         // Without an open segment the newest is complete, and so are all its parts.
@@ -167,7 +167,7 @@ impl Track {
 
 /// The newest segment of a track, and the number of its parts so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Edge {
+pub struct LiveEdge {
     /// Media sequence number of the newest segment, open or complete.
     pub msn: u64,
     /// How many parts it has so far.

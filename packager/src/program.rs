@@ -8,7 +8,7 @@
 //! when its first segment is complete, and the first snapshot waits for renditions that are
 //! announced.
 //!
-//! - `marks`: the master's cuts. `listing`: the tracks that are listed. `memory`: the bound on the
+//! - `marks`: the master's cuts. `listed_tracks`: the tracks that are listed. `memory`: the bound on the
 //!   bytes held.
 
 use std::{
@@ -29,11 +29,11 @@ use crate::{
     window::Window,
 };
 
-mod listing;
+mod listed_tracks;
 mod marks;
 mod memory;
 
-use listing::{Listing, State};
+use listed_tracks::{ListedTracks, State};
 use marks::Marks;
 pub use memory::Full;
 use memory::Memory;
@@ -65,7 +65,7 @@ pub struct Program {
     reached: MediaTime,
     /// The longest that a segment may be, as of the newest cut.
     longest: Duration,
-    listing: Listing,
+    listed: ListedTracks,
     marks: Marks,
     /// The hub dropped frames that were not read in time. Frames before the next mark belong to a
     /// segment whose start was missed.
@@ -106,7 +106,7 @@ impl Program {
     ) -> Self {
         let broadcast = Arc::clone(consumer.broadcast());
         let discontinuity = broadcast.first_discontinuity().max(before.unwrap_or(0));
-        let listing = Listing::new(Timescale::VIDEO.ticks(broadcast.segment()));
+        let listed = ListedTracks::new(Timescale::VIDEO.ticks(broadcast.segment()));
         let memory = Memory::new(settings.window_bytes, &metrics);
         let mut program = Self {
             broadcast,
@@ -117,7 +117,7 @@ impl Program {
             master: consumer.master(),
             reached: MediaTime::MIN,
             longest: Duration::MAX,
-            listing,
+            listed,
             marks: Marks::new(discontinuity, before.is_some()),
             skipping: false,
             ended: false,
@@ -154,7 +154,7 @@ impl Program {
     pub fn snapshot(&mut self) -> Option<Snapshot> {
         self.list();
         self.memory.count(&self.tracks);
-        let shown = self.listing.shown();
+        let shown = self.listed.shown();
         let is_changed = |index: &TrackIndex| self.tracks[index.get()].output.dirty || self.ended;
         let changed = shown.iter().enumerate().filter(|(_, index)| is_changed(index));
         let changed: Vec<_> = changed.map(|(listed, _)| TrackIndex::new(listed)).collect();
@@ -176,10 +176,10 @@ impl Program {
             part: self.settings.part,
             window: self.settings.window,
             target_duration_s: longest_ms.div_ceil(1000).try_into().unwrap_or(u64::MAX),
-            part_hold_back: 3 * self.listing.part_target().unwrap_or_default(),
+            part_hold_back: 3 * self.listed.part_target().unwrap_or_default(),
             rendered: Rendered::new(tracks.len()),
             tracks,
-            periods: self.listing.periods(),
+            periods: self.listed.periods(),
         };
         Some(Snapshot { presentation, changed })
     }
@@ -262,7 +262,7 @@ impl Program {
             part,
             window,
         );
-        if let Some(most) = self.listing.part_target() {
+        if let Some(most) = self.listed.part_target() {
             window.limit_parts(most);
         }
         let mut track = Track::new(window, config, self.broadcast.anchor(), part, role, late);
@@ -281,7 +281,7 @@ impl Program {
             let before = &self.tracks[self.master.get()];
             if let Some(open) = before.open() {
                 let duration = mark.pts - before.output.media_time(open.start);
-                self.listing.close_period(open.msn, duration);
+                self.listed.close_period(open.msn, duration);
             }
         }
         self.master = track;
@@ -357,7 +357,7 @@ impl Program {
         let previous = track.open().map(|open| (open.msn, open.start));
         let held = track.cut(mark, at, independent, alive, &self.metrics);
         if let Some((msn, start)) = previous {
-            self.listing.close_period(msn, track.output.to_video(at - start));
+            self.listed.close_period(msn, track.output.to_video(at - start));
         }
         let gridded = self.marks.regrid(mark, independent, self.situation.rule.gridded);
         track.output.window.set_gridded(gridded);
@@ -366,10 +366,10 @@ impl Program {
         for track in beside(&mut self.tracks, self.master) {
             track.await_cut(&cut);
         }
-        self.listing.open_period(&mut self.tracks, &cut, self.marks.resumes());
+        self.listed.open_period(&mut self.tracks, &cut, self.marks.resumes());
         let oldest = self.tracks.iter().filter_map(|track| track.output.window.oldest());
         if let Some(oldest) = oldest.min() {
-            self.listing.expire_periods(oldest);
+            self.listed.expire_periods(oldest);
         }
     }
 
@@ -507,7 +507,7 @@ impl Program {
             reached: self.reached,
             ended: self.ended,
         };
-        self.listing.update(&mut self.tracks, &state);
+        self.listed.update(&mut self.tracks, &state);
     }
 
     // The end.
@@ -541,7 +541,7 @@ impl Program {
         if let Some((msn, start)) = open {
             let master = &self.tracks[self.master.get()].output;
             let end = master.window.end().unwrap_or(start);
-            self.listing.close_period(msn, master.to_video(end - start));
+            self.listed.close_period(msn, master.to_video(end - start));
         }
     }
 

@@ -19,9 +19,9 @@ const SITES: usize = 4;
 /// take the place of one that viewers use.
 const KEPT: Duration = Duration::from_secs(60);
 
-/// A text that describes a presentation.
+/// Identifies a text that describes a presentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listing {
+pub enum TextKey {
     /// `master.m3u8`.
     Multivariant,
     /// `manifest.mpd`: DASH with low latency.
@@ -198,12 +198,12 @@ impl Rendered {
 
     /// The text if it has been rendered; of a track's playlist, the whole one. `None` too if there
     /// is no such track.
-    pub(crate) fn existing(&self, listing: &Listing) -> Option<&Text> {
-        match listing {
-            Listing::Multivariant => self.multivariant.get().map(|text| &**text),
-            Listing::Manifest(site) => self.manifest.there(site),
-            Listing::PlainManifest(site) => self.plain_manifest.there(site),
-            Listing::Playlist { track, .. } => {
+    pub(crate) fn existing(&self, key: &TextKey) -> Option<&Text> {
+        match key {
+            TextKey::Multivariant => self.multivariant.get().map(|text| &**text),
+            TextKey::Manifest(site) => self.manifest.there(site),
+            TextKey::PlainManifest(site) => self.plain_manifest.there(site),
+            TextKey::Playlist { track, .. } => {
                 self.media.get(track.get())?.whole.get().map(|text| &**text)
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use media_core::TrackIndex;
 
-use crate::{Listing, Presentation, Skip, Text, Track, dash, hls};
+use crate::{Presentation, Skip, Text, TextKey, Track, dash, hls};
 
 /// A text that describes more segments than this takes milliseconds to render and compress.
 const LONG: usize = 1_024;
@@ -15,29 +15,29 @@ impl Presentation {
     ///
     /// # Panics
     /// If there is no such track.
-    pub fn text(&self, listing: &Listing) -> &Text {
+    pub fn text(&self, key: &TextKey) -> &Text {
         let rendered = &self.rendered;
-        match listing {
-            Listing::Multivariant => rendered.multivariant(|| hls::multivariant::render(self)),
-            Listing::Manifest(site) => {
+        match key {
+            TextKey::Multivariant => rendered.multivariant(|| hls::multivariant::render(self)),
+            TextKey::Manifest(site) => {
                 rendered.manifest(site, |site| dash::manifest::render(self, site))
             }
-            Listing::PlainManifest(site) => {
+            TextKey::PlainManifest(site) => {
                 rendered.plain_manifest(site, |site| dash::plain::render(self, site))
             }
-            Listing::Playlist { track, skip } => self.media_playlist(*track, *skip),
+            TextKey::Playlist { track, skip } => self.media_playlist(*track, *skip),
         }
     }
 
     /// Whether [`Presentation::text`] would occupy a thread for milliseconds: the text is long, and
     /// has not been rendered, or not compressed if `gzip`.
-    pub fn is_slow(&self, listing: &Listing, gzip: bool) -> bool {
+    pub fn is_slow(&self, key: &TextKey, gzip: bool) -> bool {
         let listed = |track: &Arc<Track>| track.listed().len();
-        let described = match listing {
-            Listing::Multivariant => return false,
-            Listing::Manifest(_) => self.periods.len() * self.tracks.len(),
-            Listing::PlainManifest(_) => self.tracks.iter().map(listed).sum(),
-            Listing::Playlist { track, skip } => match self.tracks.get(track.get()) {
+        let described = match key {
+            TextKey::Multivariant => return false,
+            TextKey::Manifest(_) => self.periods.len() * self.tracks.len(),
+            TextKey::PlainManifest(_) => self.tracks.iter().map(listed).sum(),
+            TextKey::Playlist { track, skip } => match self.tracks.get(track.get()) {
                 None => return false,
                 // A delta update is short.
                 Some(track) if *skip != Skip::No && hls::media::skips(self, track) => return false,
@@ -45,11 +45,11 @@ impl Presentation {
             },
         };
         // A text that exists, with its compressed form if that is requested, costs nothing.
-        let existing = self.rendered.existing(listing);
+        let existing = self.rendered.existing(key);
         described > LONG && existing.is_none_or(|text| !text.is_ready(gzip))
     }
 
-    /// The text of [`Listing::Playlist`].
+    /// The text of [`TextKey::Playlist`].
     ///
     /// # Panics
     /// If there is no such track.

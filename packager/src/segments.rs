@@ -54,14 +54,14 @@ impl Segments {
     }
 
     /// All, oldest first.
-    pub fn iter(&self) -> Listed<'_> {
+    pub fn iter(&self) -> Iter<'_> {
         self.range(0, self.len)
     }
 
     /// Those from index `from` up to but not including `to`, as far as there are any.
-    pub fn range(&self, from: usize, to: usize) -> Listed<'_> {
+    pub fn range(&self, from: usize, to: usize) -> Iter<'_> {
         let to = to.min(self.len);
-        Listed { segments: self, from: from.min(to), to }
+        Iter { segments: self, from: from.min(to), to }
     }
 
     /// The index of the first segment for which `before` is false. It must be true of those before
@@ -141,13 +141,13 @@ impl FromIterator<Arc<Segment>> for Segments {
 
 /// A range of a track's segments, iterated from either end.
 #[derive(Debug, Clone)]
-pub struct Listed<'a> {
+pub struct Iter<'a> {
     segments: &'a Segments,
     from: usize,
     to: usize,
 }
 
-impl<'a> Listed<'a> {
+impl<'a> Iter<'a> {
     /// The oldest of them.
     pub fn first(&self) -> Option<&'a Arc<Segment>> {
         self.clone().next()
@@ -164,7 +164,7 @@ impl<'a> Listed<'a> {
     }
 }
 
-impl<'a> Iterator for Listed<'a> {
+impl<'a> Iterator for Iter<'a> {
     type Item = &'a Arc<Segment>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -184,7 +184,7 @@ impl<'a> Iterator for Listed<'a> {
     }
 }
 
-impl DoubleEndedIterator for Listed<'_> {
+impl DoubleEndedIterator for Iter<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
         if self.from == self.to {
             return None;
@@ -194,7 +194,7 @@ impl DoubleEndedIterator for Listed<'_> {
     }
 }
 
-impl ExactSizeIterator for Listed<'_> {}
+impl ExactSizeIterator for Iter<'_> {}
 
 #[cfg(test)]
 mod tests {

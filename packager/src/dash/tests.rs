@@ -260,7 +260,7 @@ fn the_clock_is_named_as_each_site_is_reached_up_to_a_few_sites() {
     let mut example = Example::new();
     example.push(Cut::Media, 180_000);
     let presentation = example.snapshot();
-    let at = |site: &str| string(presentation.text(&crate::Listing::Manifest(Some(site.into()))));
+    let at = |site: &str| string(presentation.text(&crate::TextKey::Manifest(Some(site.into()))));
     for n in [0, 1, 2, 3, 0, 3] {
         let text = at(&format!("https://host-{n}.example/a"));
         let clock = format!("value=\"https://host-{n}.example/a/time\"");
@@ -273,9 +273,9 @@ fn the_clock_is_named_as_each_site_is_reached_up_to_a_few_sites() {
     }
     assert_eq!(at("https://host-4.example").matches("value=\"../../time\"").count(), 3);
     let first =
-        presentation.text(&crate::Listing::Manifest(Some("https://host-0.example/a".into())));
+        presentation.text(&crate::TextKey::Manifest(Some("https://host-0.example/a".into())));
     let again =
-        presentation.text(&crate::Listing::Manifest(Some("https://host-0.example/a".into())));
+        presentation.text(&crate::TextKey::Manifest(Some("https://host-0.example/a".into())));
     assert!(std::ptr::eq(first, again), "rendered once");
 }
 
@@ -285,7 +285,7 @@ fn a_site_that_is_asked_for_keeps_its_place_in_the_snapshots_that_follow() {
     example.push(Cut::Media, 180_000);
     let begun = std::time::Instant::now();
     let at = |presentation: &crate::Presentation, site: &str| {
-        let text = string(presentation.text(&crate::Listing::Manifest(Some(site.into()))));
+        let text = string(presentation.text(&crate::TextKey::Manifest(Some(site.into()))));
         text.contains(&format!("value=\"{site}/time\""))
     };
     let follow = |before: &crate::Presentation, seconds| {

@@ -416,7 +416,7 @@ fn a_long_window_is_slow_to_list_whole_and_quick_to_update() {
     }
     example.open_with(Cut::Media, 180_000, 1);
     let presentation = example.snapshot();
-    let playlist = |skip| crate::Listing::Playlist { track: TrackIndex::new(0), skip };
+    let playlist = |skip| crate::TextKey::Playlist { track: TrackIndex::new(0), skip };
     assert!(presentation.is_slow(&playlist(Skip::No), false));
     for skip in [Skip::Yes, Skip::V2] {
         assert!(!presentation.is_slow(&playlist(skip), true));

@@ -11,7 +11,7 @@ use media_core::{MediaTime, Ticks, codec};
 use net_core::Rope;
 
 use crate::{
-    Init, Listing, Part, Presentation, Rendered, Segment, Segments, Track,
+    Init, Part, Presentation, Rendered, Segment, Segments, TextKey, Track,
     period::{Opening, Periods},
 };
 
@@ -270,15 +270,15 @@ impl Example {
 
 impl Presentation {
     pub(crate) fn multivariant(&self) -> &crate::Text {
-        self.text(&Listing::Multivariant)
+        self.text(&TextKey::Multivariant)
     }
 
     pub(crate) fn manifest(&self) -> &crate::Text {
-        self.text(&Listing::Manifest(None))
+        self.text(&TextKey::Manifest(None))
     }
 
     pub(crate) fn plain_manifest(&self) -> &crate::Text {
-        self.text(&Listing::PlainManifest(None))
+        self.text(&TextKey::PlainManifest(None))
     }
 }
 

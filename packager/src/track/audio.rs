@@ -19,7 +19,7 @@ use media_core::{
 
 use super::{
     audio_clock::{Clock, Placed, is_hole},
-    cut::Pending,
+    cut::PendingCut,
     output::Output,
     progress::Progress,
     silence::silent_frame,
@@ -55,7 +55,7 @@ pub(super) struct Audio {
     /// Memory of the units held.
     held_bytes: usize,
     /// Cuts that wait for units, oldest first.
-    cuts: VecDeque<Pending>,
+    cuts: VecDeque<PendingCut>,
     /// The largest recent delay of units behind the master, in 90 kHz ticks.
     lag: i64,
     /// The largest recent lead of units before the master, in 90 kHz ticks.
@@ -75,10 +75,10 @@ struct Held {
 #[derive(Debug)]
 enum Due {
     /// Units are missing before it.
-    AfterSilence(Pending),
+    AfterSilence(PendingCut),
     /// The unit is the first of its segment.
     At {
-        pending: Pending,
+        pending: PendingCut,
         /// Where the segment starts.
         at: Ticks,
     },
@@ -130,7 +130,7 @@ impl Audio {
     }
 
     /// The cut that waits for segment `msn`.
-    pub(super) fn pending(&self, msn: u64) -> Option<&Pending> {
+    pub(super) fn pending(&self, msn: u64) -> Option<&PendingCut> {
         self.cuts.iter().find(|pending| pending.cut.mark.msn == msn)
     }
 
@@ -200,7 +200,7 @@ impl Audio {
     }
 
     /// Another cut of the master waits for units.
-    pub(super) fn await_cut(&mut self, output: &Output, pending: Pending) {
+    pub(super) fn await_cut(&mut self, output: &Output, pending: PendingCut) {
         // A track that joins begins at a newer cut, so the oldest are not needed.
         if output.is_joining() && self.cuts.len() == MAX_CUTS {
             self.cuts.pop_front();
@@ -316,7 +316,7 @@ impl Audio {
     fn due_before(&mut self, output: &Output, frame: &Frame) -> Option<Due> {
         let in_media = output.is_in_media();
         let in_gap = output.segmenter.open().is_some() && !in_media;
-        let place = |pending: &Pending| output.in_ticks(pending.cut.mark.pts);
+        let place = |pending: &PendingCut| output.in_ticks(pending.cut.mark.pts);
         let first = place(self.cuts.front()?);
         // A hole before the unit is filled with silence up to each mark in it, so that silence
         // belongs to its own segment.
@@ -347,7 +347,7 @@ impl Audio {
             return;
         };
         // Not while another configuration waits: its units start a segment of their own.
-        let reached = |pending: &Pending| {
+        let reached = |pending: &PendingCut| {
             !output.awaits_init() && next >= output.in_ticks(pending.cut.mark.pts)
         };
         if self.cuts.front().is_some_and(reached)
@@ -360,7 +360,7 @@ impl Audio {
     /// Whether the first unit of a track that joins can start a segment, at the newest mark that it
     /// has reached.
     fn begins_with(&mut self, output: &mut Output, frame: &Frame) -> bool {
-        let place = |pending: &Pending| output.in_ticks(pending.cut.mark.pts);
+        let place = |pending: &PendingCut| output.in_ticks(pending.cut.mark.pts);
         while self.cuts.get(1).is_some_and(|next| place(next) <= frame.dts) {
             self.cuts.pop_front();
         }
@@ -384,7 +384,7 @@ impl Audio {
             .ticks(HOLD)
             .max(self.lag * 2)
             .min(Timescale::VIDEO.ticks(progress.segment));
-        let due = |pending: &Pending| progress.reached - pending.cut.mark.pts >= patience;
+        let due = |pending: &PendingCut| progress.reached - pending.cut.mark.pts >= patience;
         while self.cuts.front().is_some_and(due) {
             if let Some(pending) = self.cuts.pop_front() {
                 self.cut_with_silence(output, &pending, metrics);
@@ -428,7 +428,7 @@ impl Audio {
     }
 
     /// Cuts at a mark whose units are missing, after silence in place of the units before it.
-    fn cut_with_silence(&mut self, output: &mut Output, pending: &Pending, metrics: &Metrics) {
+    fn cut_with_silence(&mut self, output: &mut Output, pending: &PendingCut, metrics: &Metrics) {
         let mut at = output.in_ticks(pending.cut.mark.pts);
         if output.is_in_media() {
             // Whole units: the segment ends with the last, at the mark or just after it.
@@ -442,7 +442,7 @@ impl Audio {
     }
 
     /// Ends the open segment at `at`, and starts the one of `pending` there.
-    fn cut(&mut self, output: &mut Output, pending: &Pending, at: Ticks, metrics: &Metrics) {
+    fn cut(&mut self, output: &mut Output, pending: &PendingCut, at: Ticks, metrics: &Metrics) {
         if output.bind_init(pending) {
             self.configure(output.window.config());
         }

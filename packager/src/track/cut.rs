@@ -24,7 +24,7 @@ pub(crate) struct Cut {
 
 /// A cut that a track has not made yet.
 #[derive(Debug, Clone)]
-pub(crate) struct Pending {
+pub(crate) struct PendingCut {
     pub(crate) cut: Cut,
     /// Number of the init segment that this track's segment needs.
     pub(crate) init: u32,

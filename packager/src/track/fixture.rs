@@ -12,7 +12,7 @@ use media_core::{
     codec::{Config, aac, avc},
 };
 
-use super::{Cut, cut::Pending, output::Output};
+use super::{Cut, cut::PendingCut, output::Output};
 use crate::{Segment, window::Window};
 
 /// Ticks of 2 s at 90 kHz.
@@ -53,8 +53,8 @@ pub(super) fn cut(mark: Mark) -> Cut {
 }
 
 /// The same, as it waits for a track whose init segment stays.
-pub(super) fn pending(mark: Mark) -> Pending {
-    Pending { cut: cut(mark), init: 0, config: None }
+pub(super) fn pending(mark: Mark) -> PendingCut {
+    PendingCut { cut: cut(mark), init: 0, config: None }
 }
 
 /// A frame that is decoded when it is shown.

@@ -14,7 +14,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use media_core::{Frame, Mark, MediaTime, Ticks, Timescale};
 
 use super::{
-    cut::Pending,
+    cut::PendingCut,
     output::Output,
     video_clock::{Clock, Place},
 };
@@ -44,7 +44,7 @@ const MAX_CUTS: usize = 64;
 pub(super) struct Follower {
     clock: Clock,
     /// Cuts without a key frame that are not listed as gaps yet, oldest first.
-    cuts: VecDeque<Pending>,
+    cuts: VecDeque<PendingCut>,
     /// No worker makes the rendition at present.
     absent: bool,
     /// The rendition was too far behind the master after its newest segment began, and is listed as
@@ -86,14 +86,14 @@ impl Follower {
     }
 
     /// The cut that waits for segment `msn`.
-    pub(super) fn pending(&self, msn: u64) -> Option<&Pending> {
+    pub(super) fn pending(&self, msn: u64) -> Option<&PendingCut> {
         self.cuts.iter().find(|pending| pending.cut.mark.msn == msn)
     }
 
     // Events.
 
     /// Another cut of the master waits for a key frame.
-    pub(super) fn await_cut(&mut self, pending: Pending) {
+    pub(super) fn await_cut(&mut self, pending: PendingCut) {
         // Cuts older than `LATE` are listed as gaps, so only a fault fills the queue.
         if self.cuts.len() == MAX_CUTS {
             self.cuts.pop_front();
@@ -227,7 +227,7 @@ impl Follower {
 
     /// The newest cut whose segment `frame` can start.
     fn reached(&self, frame: &Frame) -> Option<usize> {
-        let at_or_before = |pending: &Pending| pending.cut.mark.pts <= presented(frame) + NEAR;
+        let at_or_before = |pending: &PendingCut| pending.cut.mark.pts <= presented(frame) + NEAR;
         self.cuts.iter().rposition(at_or_before).filter(|_| frame.key)
     }
 
@@ -264,7 +264,7 @@ impl Follower {
     }
 
     /// How far the master advances past a cut before the cut is listed as a gap.
-    fn patience(&self, pending: &Pending) -> Duration {
+    fn patience(&self, pending: &PendingCut) -> Duration {
         // Nothing is missing before the cut if the newest picture lasts until it.
         let start = Ticks::of(pending.cut.start, Timescale::VIDEO);
         let half = self.clock.lasted().half();
@@ -279,7 +279,7 @@ impl Follower {
     }
 
     /// Ends the open segment at the cut, and starts the next there. `gap`: it has no key frame.
-    fn cut(&mut self, output: &mut Output, pending: &Pending, gap: bool, metrics: &Metrics) {
+    fn cut(&mut self, output: &mut Output, pending: &PendingCut, gap: bool, metrics: &Metrics) {
         let cut = &pending.cut;
         self.end_segment(output, cut.start, metrics);
         self.away = cut.mark.gap;

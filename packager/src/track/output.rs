@@ -8,7 +8,7 @@ use bytes::Bytes;
 use media_core::{Anchor, Frame, Mark, MediaTime, Ticks, Timescale, codec::Config};
 use net_core::Rope;
 
-use super::cut::{Cut, Pending};
+use super::cut::{Cut, PendingCut};
 use crate::{
     Segment, metrics::Metrics, presentation, sample::Sample, segmenter::Segmenter, sets::Sets,
     window::Window,
@@ -240,9 +240,9 @@ impl Output {
     /// Numbers are published before a rendition's frames arrive. So a rendition gets a new init
     /// segment at each discontinuity, which describes the configuration that is known when the
     /// segment starts. Elsewhere it gets a new one if its configuration is known to have changed.
-    pub(super) fn plan_init(&mut self, cut: Cut) -> Pending {
+    pub(super) fn plan_init(&mut self, cut: Cut) -> PendingCut {
         let Plan { number, config } = self.plan(cut.mark.discontinuity);
-        Pending { cut, init: *number, config: config.clone() }
+        PendingCut { cut, init: *number, config: config.clone() }
     }
 
     fn plan(&mut self, anew: bool) -> &Plan {
@@ -261,7 +261,7 @@ impl Output {
 
     /// Makes the init segment that the segment at `pending` needs, unless it exists. Returns
     /// whether it made one.
-    pub(super) fn bind_init(&mut self, pending: &Pending) -> bool {
+    pub(super) fn bind_init(&mut self, pending: &PendingCut) -> bool {
         // Most segments need the newest init segment.
         if pending.init == self.window.init() {
             return false;

@@ -1,7 +1,7 @@
 //! The end of a broadcast: the lists end with the last media, so that players reach it.
 
 use super::*;
-use crate::{Listing, Skip};
+use crate::{Skip, TextKey};
 
 /// The playlist of a track after the end: number, whether it is a gap, and the number of parts that
 /// are gaps.
@@ -18,7 +18,7 @@ fn assert_ends_with_media(presentation: &Presentation) {
         let last = rows.last().unwrap_or_else(|| panic!("{} lists nothing", track.name));
         assert_eq!((last.1, last.2), (false, 0), "{}: {rows:?}", track.name);
         let text =
-            presentation.text(&Listing::Playlist { track: TrackIndex::new(index), skip: Skip::No });
+            presentation.text(&TextKey::Playlist { track: TrackIndex::new(index), skip: Skip::No });
         let text = String::from_utf8(text.plain().to_vec()).unwrap();
         assert!(!text.contains("#EXT-X-PART:"), "{text}");
         let (_, after) = text.rsplit_once("#EXTINF").unwrap();
@@ -35,7 +35,7 @@ fn assert_ends_with_media(presentation: &Presentation) {
 
 /// The end of the presentation in its manifest.
 fn manifest_end(presentation: &Presentation) -> String {
-    let text = presentation.text(&Listing::Manifest(None));
+    let text = presentation.text(&TextKey::Manifest(None));
     let text = String::from_utf8(text.plain().to_vec()).unwrap();
     assert!(text.contains(" type=\"static\"") && !text.contains("minimumUpdatePeriod"), "{text}");
     let (_, end) = text.split_once("mediaPresentationDuration=\"PT").unwrap();

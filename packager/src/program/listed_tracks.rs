@@ -18,7 +18,7 @@ const LEAST_WAIT: Duration = Duration::from_secs(3);
 
 /// The tracks that are listed, and their DASH periods.
 #[derive(Debug)]
-pub(super) struct Listing {
+pub(super) struct ListedTracks {
     /// Indices in the broadcast of the tracks listed, in the order of the presentation: the one in
     /// which they appeared.
     shown: Vec<TrackIndex>,
@@ -45,8 +45,8 @@ pub(super) struct State<'a> {
     pub(super) ended: bool,
 }
 
-impl Listing {
-    /// A listing without tracks, of a broadcast whose segments are meant to last `segment` (90
+impl ListedTracks {
+    /// No tracks yet, of a broadcast whose segments are meant to last `segment` (90
     /// kHz).
     pub(super) fn new(segment: i64) -> Self {
         Self { shown: Vec::new(), whole: None, part_target: None, periods: Periods::new(segment) }
