@@ -1,5 +1,6 @@
 //! All tracks of one broadcast, in step: events of the hub in, segments and snapshots out.
-//! Sans-I/O: `now` is an argument, and events are all that a program learns of its broadcast.
+//! Sans-I/O: `now` is an argument, and a program reads nothing of its broadcast but its events and
+//! facts that never change.
 //!
 //! The master track (the source's video, else its audio) carries the marks. Audio beside it is cut
 //! at its first access unit at or after each mark, so its units are held until the master has
@@ -8,8 +9,8 @@
 //! when its first segment is complete, and the first snapshot waits for renditions that are
 //! announced.
 //!
-//! - `marks`: the master's cuts. `listed_tracks`: the tracks that are listed. `memory`: the bound on the
-//!   bytes held.
+//! - `marks`: the master's cuts. `listed_tracks`: the tracks that are listed. `memory`: the bound
+//!   on the bytes held.
 
 use std::{
     sync::Arc,
@@ -17,7 +18,7 @@ use std::{
 };
 
 use media_core::{
-    Broadcast, Frame, Mark, MediaTime, Ticks, Timescale, TrackIndex,
+    Anchor, BroadcastId, ChannelName, Frame, Mark, MediaTime, Ticks, Timescale, TrackIndex,
     broadcast::{Consumer, Event, Presence, Situation, TrackStart},
 };
 
@@ -51,8 +52,7 @@ const LISTED_SEGMENTS: u32 = 4;
 /// ends it.
 #[derive(Debug)]
 pub struct Program {
-    /// For its identity, its clock and its settings, which never change.
-    broadcast: Arc<Broadcast>,
+    identity: Identity,
     /// The result of all events so far.
     situation: Situation,
     settings: Settings,
@@ -72,6 +72,16 @@ pub struct Program {
     skipping: bool,
     ended: bool,
     memory: Memory,
+}
+
+/// The facts about a broadcast that its events do not have. They never change.
+#[derive(Debug)]
+struct Identity {
+    id: BroadcastId,
+    channel: ChannelName,
+    anchor: Anchor,
+    /// The segment duration aimed at.
+    segment: Duration,
 }
 
 /// A snapshot of a program.
@@ -104,12 +114,17 @@ impl Program {
         metrics: Metrics,
         before: Option<u64>,
     ) -> Self {
-        let broadcast = Arc::clone(consumer.broadcast());
+        let broadcast = consumer.broadcast();
         let discontinuity = broadcast.first_discontinuity().max(before.unwrap_or(0));
         let listed = ListedTracks::new(Timescale::VIDEO.ticks(broadcast.segment()));
         let memory = Memory::new(settings.window_bytes, &metrics);
         let mut program = Self {
-            broadcast,
+            identity: Identity {
+                id: broadcast.id(),
+                channel: broadcast.name().clone(),
+                anchor: broadcast.anchor(),
+                segment: broadcast.segment(),
+            },
             situation: consumer.situation().clone(),
             settings,
             metrics,
@@ -167,12 +182,12 @@ impl Program {
         let end = master.window.end().filter(|_| self.ended);
         let longest_ms = self.situation.rule.longest_segment().as_millis();
         let presentation = Presentation {
-            broadcast: self.broadcast.id(),
-            channel: self.broadcast.name().clone(),
-            anchor_utc: self.broadcast.anchor().utc,
+            broadcast: self.identity.id,
+            channel: self.identity.channel.clone(),
+            anchor_utc: self.identity.anchor.utc,
             ended: self.ended,
             end: end.map_or(MediaTime::ZERO, |end| master.media_time(end)),
-            segment: self.broadcast.segment(),
+            segment: self.identity.segment,
             part: self.settings.part,
             window: self.settings.window,
             target_duration_s: longest_ms.div_ceil(1000).try_into().unwrap_or(u64::MAX),
@@ -265,7 +280,7 @@ impl Program {
         if let Some(most) = self.listed.part_target() {
             window.limit_parts(most);
         }
-        let mut track = Track::new(window, config, self.broadcast.anchor(), part, role, late);
+        let mut track = Track::new(window, config, self.identity.anchor, part, role, late);
         for cut in self.marks.history() {
             track.await_cut(cut);
         }
@@ -412,7 +427,7 @@ impl Program {
         };
         self.reached = self.reached.max(time);
         // The next mark stands there at the latest. It may have been missed.
-        let time = time.min(start + Timescale::VIDEO.ticks(self.broadcast.segment()));
+        let time = time.min(start + Timescale::VIDEO.ticks(self.identity.segment));
         for track in &mut self.tracks {
             track.push_gaps(time);
         }
@@ -477,7 +492,7 @@ impl Program {
 
     fn progress(&self) -> Progress {
         let master = &self.tracks[self.master.get()].output;
-        let segment = self.broadcast.segment();
+        let segment = self.identity.segment;
         // In a gap the next mark stands a segment after the last at the latest, and may not have
         // been seen yet.
         let next = master.segmenter.clocked();
@@ -501,7 +516,7 @@ impl Program {
     /// Adds the tracks that can be listed by now.
     fn list(&mut self) {
         let state = State {
-            segment: self.broadcast.segment(),
+            segment: self.identity.segment,
             awaited: self.situation.awaited,
             history: self.marks.history(),
             reached: self.reached,

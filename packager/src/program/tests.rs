@@ -112,7 +112,7 @@ impl Bench {
     /// Packages anew from the oldest frame that the hub holds, with the settings and metrics of
     /// now.
     fn restart(&mut self) {
-        self.consumer = self.program.broadcast.subscribe_from_oldest();
+        self.consumer = self.consumer.broadcast().subscribe_from_oldest();
         self.program = Program::new(&self.consumer, self.settings, self.metrics.clone(), None);
         self.last = None;
     }

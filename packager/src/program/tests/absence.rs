@@ -185,7 +185,7 @@ fn a_publisher_that_returns_with_other_audio_and_without_video_is_heard() {
 #[test]
 fn a_name_never_gets_fewer_discontinuities_than_its_broadcast_before_was_listed_with() {
     let mut bench = Bench::new(tracks(AAC_48, true));
-    let first = bench.program.broadcast.first_discontinuity();
+    let first = bench.consumer.broadcast().first_discontinuity();
     bench.program =
         Program::new(&bench.consumer, bench.settings, bench.metrics.clone(), Some(first));
     bench.run(25.0, 50, false, Some(48_000.0), 0.0..5.0, 0.0);

@@ -92,7 +92,7 @@ fn a_broadcast_shorter_than_a_segment_ends_with_its_media() {
 fn an_end_at_any_moment_of_a_ladder_is_reachable_in_each_rendition() {
     for (seconds, delay) in [(7.0, 300), (7.3, 700), (8.1, 900), (6.02, 2_000)] {
         let mut bench = Bench::new(tracks(AAC_48, true));
-        let rung = Rung::new(&bench.program.broadcast, "v180", delay);
+        let rung = Rung::new(bench.consumer.broadcast(), "v180", delay);
         bench.rungs.push(rung);
         bench.run(30.0, 60, false, Some(48_000.0), 0.0..seconds, 0.0);
         // Its worker is killed with the source.
@@ -106,7 +106,7 @@ fn an_end_at_any_moment_of_a_ladder_is_reachable_in_each_rendition() {
 #[test]
 fn a_rendition_that_has_been_missing_for_long_is_listed_as_missing_to_the_end() {
     let mut bench = Bench::new(tracks(AAC_48, true));
-    let rung = Rung::new(&bench.program.broadcast, "v180", 300);
+    let rung = Rung::new(bench.consumer.broadcast(), "v180", 300);
     bench.rungs.push(rung);
     bench.run(30.0, 60, false, Some(48_000.0), 0.0..8.0, 0.0);
     bench.rungs.clear();

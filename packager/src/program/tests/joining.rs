@@ -34,7 +34,7 @@ fn the_first_snapshot_waits_for_renditions_but_not_for_ever() {
 fn a_late_rendition_has_the_sources_numbers_and_a_period_from_the_next_mark_on() {
     let mut bench = Bench::with_rungs(&[("v720", 100)]);
     bench.act(9_100, |bench| {
-        let broadcast = Arc::clone(&bench.program.broadcast);
+        let broadcast = Arc::clone(bench.consumer.broadcast());
         bench.rungs.push(Rung::new(&broadcast, "v360", 300));
     });
     bench.run(30.0, 60, true, Some(48_000.0), 0.0..20.0, 0.0);
@@ -73,7 +73,7 @@ fn a_late_rendition_agrees_on_discontinuities() {
     };
     bench.act(3_000, move |bench| source(bench, 720));
     bench.act(9_100, |bench| {
-        let broadcast = Arc::clone(&bench.program.broadcast);
+        let broadcast = Arc::clone(bench.consumer.broadcast());
         bench.rungs.push(Rung::new(&broadcast, "v360", 300));
     });
     bench.act(11_000, move |bench| source(bench, 640));

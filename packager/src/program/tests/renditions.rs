@@ -65,7 +65,7 @@ pub(super) fn kinds(track: &Track) -> String {
 impl Bench {
     pub(super) fn with_rungs(delays: &[(&str, i64)]) -> Self {
         let mut bench = Self::new(tracks(AAC_48, true));
-        let broadcast = Arc::clone(&bench.program.broadcast);
+        let broadcast = Arc::clone(bench.consumer.broadcast());
         bench.rungs =
             delays.iter().map(|(name, delay)| Rung::new(&broadcast, name, *delay)).collect();
         bench
@@ -334,7 +334,7 @@ fn a_part_of_a_rendition_that_is_hinted_at_comes() {
 #[test]
 fn audio_alone_may_have_a_rendition() {
     let mut bench = Bench::new(tracks(AAC_48, false));
-    let broadcast = Arc::clone(&bench.program.broadcast);
+    let broadcast = Arc::clone(bench.consumer.broadcast());
     bench.rungs.push(Rung::of_audio(&broadcast, "a64", 300));
     for n in 0..500i64 {
         let ms = n * 1_024 * 1_000 / 48_000;
@@ -351,7 +351,7 @@ fn audio_alone_may_have_a_rendition() {
 fn an_audio_rendition_is_cut_like_any_audio() {
     for delay in [60, 400, 900] {
         let mut bench = Bench::with_rungs(&[("v720", 150)]);
-        let broadcast = Arc::clone(&bench.program.broadcast);
+        let broadcast = Arc::clone(bench.consumer.broadcast());
         bench.rungs.push(Rung::of_audio(&broadcast, "a64", delay));
         bench.run(30.0, 60, true, Some(48_000.0), 0.0..20.0, 0.0);
         let presentation = bench.end(20_000);

@@ -1,7 +1,7 @@
 //! A worker that makes a rendition on the virtual clock of a [`Bench`]: it shows the source's
 //! pictures again some time later.
 
-use media_core::broadcast::Rendition;
+use media_core::{Broadcast, broadcast::Rendition};
 
 use super::*;
 
