@@ -97,7 +97,7 @@ fn the_oldest_leaves_early_but_never_the_last() {
 }
 
 #[test]
-fn at_the_end_the_list_ends_with_the_last_media() {
+fn at_the_end_the_list_ends_with_the_last_media_of_its_kind_or_with_its_own_if_little_is_missing() {
     let patience = Duration::from_secs(3);
     // Gaps after the last media of all tracks.
     let mut window = filled(&["mm", "mm", "gg", "gg"]);

@@ -121,7 +121,11 @@ fn audio_that_waits_for_video_is_counted() {
             payload: unit.payload,
         };
         let now = bench.at(0);
-        bench.program.apply(Event::Frame { track: TrackIndex::new(1), frame }, now).err()
+        let full = bench.program.apply(Event::Frame { track: TrackIndex::new(1), frame }, now);
+        // The units' bytes, and less than a tenth of that for the bookkeeping.
+        let counted = bench.program.bytes();
+        assert!((sent..sent + sent / 10).contains(&counted), "{counted} of {sent}");
+        full.err()
     });
     assert!(full.is_some() && sent <= 17 * MIB, "{sent}");
 }
