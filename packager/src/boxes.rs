@@ -216,7 +216,7 @@ fn dinf(out: &mut BytesMut) {
     });
 }
 
-/// Sample table (8.5.1): the sample entry, and the tables that must be there, empty.
+/// Sample table (8.5.1): the sample entry, and the mandatory tables, empty.
 fn stbl(out: &mut BytesMut, config: &Config) {
     write_box(out, b"stbl", |out| {
         stsd(out, config);

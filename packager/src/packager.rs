@@ -101,8 +101,8 @@ impl Packager {
     /// its name.
     fn program(&self, broadcast: &Arc<Broadcast>, before: Option<&Live>) -> (Program, Consumer) {
         let consumer = broadcast.subscribe_from_oldest();
-        // The new broadcast takes over the address, so its discontinuity sequence goes on from the
-        // old one's.
+        // The new broadcast takes over the address, so its discontinuity sequence continues that of
+        // the old one.
         let before = before
             .and_then(Live::current)
             .and_then(|before| before.tracks.first().map(|track| track.discontinuities()))

@@ -61,7 +61,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) start: MediaTime,
     /// It has no media in any track.
     pub(crate) gap: bool,
-    /// EXT-X-DISCONTINUITY stands before it.
+    /// EXT-X-DISCONTINUITY precedes it.
     pub(crate) discontinuity: bool,
     /// The source's segments start at frames that are not independent.
     pub(crate) gridded: bool,
@@ -134,8 +134,9 @@ impl Periods {
         // grid.
         let grid = gridded && self.periods.back().is_some_and(|period| !period.gridded);
         let nominal = if grid { self.segment } else { self.nominal() };
-        // The open Period goes on while tracks are the same and the segment starts where players
-        // expect it. Otherwise it ends with the last complete segment, and another one begins.
+        // The open Period continues while the tracks are the same and the segment starts where
+        // players expect it. Otherwise it ends with the last complete segment, and another one
+        // begins.
         let continues = match self.periods.back_mut().filter(|period| period.last.is_none()) {
             None => None,
             Some(period) => {

@@ -39,7 +39,7 @@ use marks::Marks;
 pub use memory::Full;
 use memory::Memory;
 
-/// Audio is alive if a unit arrived within this time: it goes on while the master is in a gap.
+/// Audio is alive if a unit arrived within this time: it continues while the master is in a gap.
 const ALIVE: Duration = Duration::from_secs(1);
 /// Playlists reach back this many of the longest segments at the least: a live list never holds
 /// less than three (RFC 8216bis 6.2.2), and the oldest leaves while the newest is being made.
@@ -362,7 +362,7 @@ impl Program {
     // Cuts.
 
     /// A segment of the master starts at `at`, on its clock, and cuts wait on the other tracks.
-    /// `alive`: the mark may be a gap's, but audio goes on beside it.
+    /// `alive`: the mark may be that of a gap, but audio continues beside it.
     fn cut(&mut self, mark: Mark, at: Ticks, independent: bool, alive: bool) {
         self.longest = self.situation.rule.longest_segment();
         let due = (!mark.gap || alive) && self.discontinuity_is_due(mark.gap);
@@ -426,7 +426,7 @@ impl Program {
             return;
         };
         self.reached = self.reached.max(time);
-        // The next mark stands there at the latest. It may have been missed.
+        // The next mark is at that time at the latest. It may have been missed.
         let time = time.min(start + Timescale::VIDEO.ticks(self.identity.segment));
         for track in &mut self.tracks {
             track.push_gaps(time);
@@ -479,7 +479,7 @@ impl Program {
         }
     }
 
-    /// Whether audio of the source goes on beside a master that is silent.
+    /// Whether audio of the source continues beside a master that is silent.
     fn audio_is_alive(&self, now: Instant) -> bool {
         let mut tracks = self.tracks.iter().enumerate();
         self.situation.presence == Presence::Live
@@ -493,8 +493,8 @@ impl Program {
     fn progress(&self) -> Progress {
         let master = &self.tracks[self.master.get()].output;
         let segment = self.identity.segment;
-        // In a gap the next mark stands a segment after the last at the latest, and may not have
-        // been seen yet.
+        // In a gap the next mark is one segment after the last at the latest, and may not have been
+        // seen yet.
         let next = master.segmenter.clocked();
         let next = next.map(|open| master.media_time(open.start) + Timescale::VIDEO.ticks(segment));
         Progress {

@@ -19,7 +19,7 @@ pub struct Segment {
     pub duration: Ticks,
     /// Number of the init segment that it needs.
     pub init: u32,
-    /// EXT-X-DISCONTINUITY stands before it.
+    /// EXT-X-DISCONTINUITY precedes it.
     pub discontinuity: bool,
     /// Some of its media are missing: EXT-X-GAP. An open segment with it gets no media.
     pub gap: bool,

@@ -275,9 +275,9 @@ impl Track {
         }
     }
 
-    /// Ends the master's open segment at `at`, and starts the next there.
-    /// `alive`: the mark may be a gap's, but audio goes on. Returns whether a still picture takes
-    /// the place of that gap.
+    /// Ends the master's open segment at `at`, and starts the next there. `alive`: the mark may be
+    /// that of a gap, but audio continues. Returns whether a still picture takes the place of that
+    /// gap.
     pub(crate) fn cut(
         &mut self,
         mark: Mark,
@@ -297,7 +297,7 @@ impl Track {
             audio.configure(output.window.config());
         }
         output.close(at, metrics);
-        // While audio goes on, the master shows a picture in place of the gap. Without a picture
+        // While audio continues, the master shows a picture in place of the gap. Without a picture
         // there is a gap.
         let still = output.still_to_show().filter(|_| alive);
         let held = still.is_some();
@@ -334,7 +334,7 @@ impl Track {
         }
     }
 
-    /// The master has begun a gap. `alive`: audio goes on beside it.
+    /// The master has begun a gap. `alive`: audio continues beside it.
     pub(crate) fn meet_gap(
         &mut self,
         progress: &Progress,

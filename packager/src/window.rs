@@ -209,7 +209,8 @@ impl Window {
         }
         self.bits.add(&segment, &mut self.track);
         let edge = segment.end();
-        // A still picture that goes on from the segment before is held once, so it is counted once.
+        // A still picture that continues from the segment before is held once, so it is counted
+        // once.
         let newest = self.track.segments.last();
         let shared = newest.map_or(0, |newest| segment.bytes_shared_with(newest));
         self.bytes += segment.held_bytes() - shared;

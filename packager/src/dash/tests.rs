@@ -9,8 +9,8 @@ use crate::{
     segments::tests::READS,
 };
 
-/// Three segments of which the last is cut short as the publisher goes, a gap, another beginning,
-/// and a segment at the edge.
+/// Three segments, the last cut short as the publisher disconnects, a gap, another start, and a
+/// segment at the edge.
 fn interrupted() -> Example {
     let mut example = Example::new();
     example.push(Cut::Media, 180_000);

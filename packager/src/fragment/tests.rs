@@ -31,7 +31,7 @@ fn anamorphic() -> Config {
     })
 }
 
-/// The sample entry that stands in a header from its size field on.
+/// The sample entry in a header, from its size field on.
 fn entry<'a>(header: &'a [u8], kind: &[u8; 4]) -> &'a [u8] {
     let at = header.windows(4).position(|bytes| bytes == kind).unwrap() - 4;
     let size = u32::from_be_bytes(header[at..][..4].try_into().unwrap());

@@ -15,7 +15,7 @@ use crate::{
     stamp::{Millis, Seconds, Utc},
 };
 
-/// EXT-X-VERSION of every playlist: EXT-X-SKIP asks for 9 (RFC 8216bis 8).
+/// EXT-X-VERSION of every playlist: EXT-X-SKIP requires 9 (RFC 8216bis 8).
 pub(super) const VERSION: u8 = 9;
 /// EXT-X-VERSION of a delta update that may leave out date ranges.
 const VERSION_V2: u8 = 10;
@@ -24,8 +24,8 @@ const PARTS_REACH: u64 = 3;
 /// CAN-SKIP-UNTIL in target durations: the least that is allowed (4.4.3.8).
 const SKIP_UNTIL: u64 = 6;
 
-/// The playlist of `track`. `None`: `skip` asks for a delta update, and there is none, because it
-/// is not offered, would leave nothing out, or the broadcast has ended.
+/// The playlist of `track`. `None`: `skip` is a delta update, and there is none, because it is not
+/// offered, would leave nothing out, or the broadcast has ended.
 pub(crate) fn render(presentation: &Presentation, track: &Track, skip: Skip) -> Option<String> {
     let playlist = Playlist::new(presentation, track);
     let skipped = if skip == Skip::No { 0 } else { playlist.skippable() };

@@ -12,8 +12,8 @@ fn text(presentation: &Presentation, track: usize, skip: Skip) -> String {
         .unwrap()
 }
 
-/// Two segments, the second cut short as the publisher goes, a gap, and after another beginning a
-/// segment at the edge.
+/// Two segments, the second cut short as the publisher disconnects, a gap, and after another start
+/// a segment at the edge.
 fn interrupted() -> Example {
     let mut example = Example::new();
     example.push(Cut::Media, 180_000);

@@ -72,7 +72,8 @@ impl SegmentCursor {
     fn take(&mut self, track: &Track) -> Option<Finished> {
         let oldest = track.segments.first()?.msn;
         let next = self.next.unwrap_or(oldest);
-        // The reader learns which numbers it has missed, and goes on with the oldest segment held.
+        // The reader gets the numbers that it has missed, and continues with the oldest segment
+        // held.
         if next < oldest {
             self.next = Some(oldest);
             return Some(Finished::Missed(next..=oldest - 1));

@@ -130,7 +130,7 @@ impl ListedTracks {
         }
     }
 
-    /// The master has cut: a period goes on or begins. `resumes`: a gap of the source's own ends
+    /// The master has cut: a period continues or begins. `resumes`: a gap of the source itself ends
     /// there, after which renditions are expected to have media as well.
     pub(super) fn open_period(&mut self, tracks: &mut [Track], cut: &Cut, resumes: bool) {
         // Each track is queried, because the query also resets the track's state.

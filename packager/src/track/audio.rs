@@ -238,7 +238,7 @@ impl Audio {
         }
     }
 
-    /// The master has begun a gap. `alive`: audio goes on beside it.
+    /// The master has begun a gap. `alive`: audio continues beside it.
     pub(super) fn meet_gap(
         &mut self,
         output: &mut Output,

@@ -14,7 +14,7 @@ pub(crate) struct Cut {
     /// Start of the master's segment: the mark's time, unless the source is decoded late.
     pub(crate) start: MediaTime,
     /// The mark's gap is of the master's frames alone: the master shows a still picture, and audio
-    /// goes on.
+    /// continues.
     pub(crate) held: bool,
     /// EXT-X-DISCONTINUITY-SEQUENCE of the segment, its own discontinuity not counted.
     pub(crate) discontinuities: u64,

@@ -418,7 +418,7 @@ mod tests {
         send(0..180, &mut track);
         let (_, output, metrics) = track;
         assert_eq!(segments(&output), [(0, 0, T, false)]);
-        // The master has not cut at the third key frame: the segment goes on.
+        // The master has not cut at the third key frame: the segment continues.
         let open = output.segmenter.open().map(|open| (open.msn, open.start.get()));
         assert_eq!((open, metrics.segments.get()), (Some((1, T)), 1));
     }

@@ -215,7 +215,7 @@ fn no_picture_of_an_older_group_is_shown_while_video_is_silent() {
     let video = &presentation.tracks[0];
     assert_eq!(stamps(video).len(), 125);
     assert!(video.segments.iter().skip(3).all(|segment| segment.gap));
-    // Sound goes on.
+    // Audio continues.
     assert!(heard(&presentation.tracks[1], 5_000..12_000) > 7 * 48_000 / 1_024 - 20);
 }
 
@@ -286,7 +286,7 @@ fn a_stall_and_its_backlog_never_overlap_what_was_told() {
         let mut bench = Bench::new(tracks(AAC_48, true));
         bench.run(30.0, 60, b_frames, Some(48_000.0), 0.0..5.0, 0.0);
         bench.tick(5_000..5_000 + stall);
-        // The backlog arrives at once, then the stream goes on.
+        // The backlog arrives at once, then the stream continues.
         let back = 5_000 + stall;
         for n in 150..400i64 {
             let stamp = n * 1000 / 30;

@@ -374,6 +374,6 @@ fn video_stamped_in_presentation_order_keeps_its_pictures_and_stays_beside_audio
         assert!(late.abs() < 0.25, "{} ends {late} s late", track.name);
         assert!(track.segments.iter().all(|segment| !segment.gap));
     }
-    // The window has let go of some.
+    // The window has dropped some.
     assert_eq!(stamps(&presentation.tracks[0]).len() % 4, 0);
 }

@@ -1,5 +1,5 @@
 //! A source whose description changes, or whose tracks appear one after the other: the same
-//! broadcast goes on.
+//! broadcast continues.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn aac(record: [u8; 2]) -> Config {
     Config::Aac(aac::Config::parse(&record).unwrap())
 }
 
-/// Number, whether a discontinuity stands before it, and init segment of each segment.
+/// Number, whether a discontinuity precedes it, and init segment of each segment.
 fn kinds(track: &Track) -> Vec<(u64, bool, u32)> {
     let kind = |segment: &Arc<Segment>| (segment.msn, segment.discontinuity, segment.init);
     track.segments.iter().map(kind).collect()
@@ -67,7 +67,7 @@ fn another_level_is_a_discontinuity_with_another_init_segment() {
     assert_eq!(kinds(video), wanted);
     assert_eq!(kinds(audio), wanted.map(|(msn, discontinuity, _)| (msn, discontinuity, 0)));
     assert_eq!(stamps(video).len(), 200, "no picture is lost");
-    // A player may have asked for the third before it knew of its init segment.
+    // A player may have requested the third before it knew of its init segment.
     let sets = |level: u8| {
         let Config::Avc(avc) = self::level(level) else { panic!("video") };
         avc.sets_in_band()

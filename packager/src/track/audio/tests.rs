@@ -118,7 +118,7 @@ fn parts_of_audio_that_has_stopped_are_silence_before_the_mark_is_known() {
     bench.release(T, 499);
     assert_eq!(before(&bench), 10 * 1_024);
     bench.release(T, 500);
-    // Up to a quarter of a second behind the master, whose next mark may stand there.
+    // Up to a quarter of a second behind the master, whose next mark may be there.
     assert!((T_48 - 12_000 - 1_024..=T_48 - 12_000).contains(&before(&bench)));
 }
 
