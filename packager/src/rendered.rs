@@ -69,7 +69,7 @@ struct Manifests {
     relative: OnceLock<Box<Text>>,
     by_site: [OnceLock<Box<OfSite>>; SITES],
     /// The full table has been logged; once for each broadcast, because any client can fill it.
-    is_told: OnceLock<()>,
+    is_logged: OnceLock<()>,
 }
 
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Manifests {
         match self.place(site, true) {
             Some(of_site) => of_site.text.get_or_init(|| render(Some(&of_site.site)).into()),
             None => {
-                if site.is_some() && self.is_told.set(()).is_ok() {
+                if site.is_some() && self.is_logged.set(()).is_ok() {
                     tracing::warn!(
                         sites = SITES,
                         "players use more addresses than manifests can name the clock by: \
@@ -102,8 +102,8 @@ impl Manifests {
     /// than [`KEPT`] ago.
     fn keep_sites(&self, before: &Self, now: Instant) {
         // The warning is logged once for the broadcast, not once for each snapshot.
-        if before.is_told.get().is_some() {
-            let _ = self.is_told.set(());
+        if before.is_logged.get().is_some() {
+            let _ = self.is_logged.set(());
         }
         let kept = before.by_site.iter().filter_map(OnceLock::get).filter_map(|place| {
             // A site that was requested in that snapshot counts as requested now.
@@ -122,7 +122,7 @@ impl Manifests {
     }
 
     /// The text that [`Manifests::of`] returns, if it has been rendered.
-    fn there(&self, site: &Site) -> Option<&Text> {
+    fn existing(&self, site: &Site) -> Option<&Text> {
         match self.place(site, false) {
             Some(of_site) => of_site.text.get(),
             None => self.relative.get().map(|text| &**text),
@@ -201,8 +201,8 @@ impl Rendered {
     pub(crate) fn existing(&self, key: &TextKey) -> Option<&Text> {
         match key {
             TextKey::Multivariant => self.multivariant.get().map(|text| &**text),
-            TextKey::Manifest(site) => self.manifest.there(site),
-            TextKey::PlainManifest(site) => self.plain_manifest.there(site),
+            TextKey::Manifest(site) => self.manifest.existing(site),
+            TextKey::PlainManifest(site) => self.plain_manifest.existing(site),
             TextKey::Playlist { track, .. } => {
                 self.media.get(track.get())?.whole.get().map(|text| &**text)
             }

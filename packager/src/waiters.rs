@@ -56,17 +56,17 @@ pub(crate) struct Crowd {
 
 impl Crowd {
     /// Wakes the first at once, and leaves the others to [`Crowd::wake_rest`].
-    fn wake(&self, mut come: Vec<Waker>) {
+    fn wake(&self, mut ready: Vec<Waker>) {
         let mut waiting = self.lock();
         // While others wait to be woken, these queue behind them.
         let first = match waiting.is_empty() {
-            true => come.len().min(AT_ONCE),
+            true => ready.len().min(AT_ONCE),
             false => 0,
         };
-        waiting.extend(come.drain(first..));
+        waiting.extend(ready.drain(first..));
         let more = !waiting.is_empty();
         drop(waiting);
-        come.into_iter().for_each(Waker::wake);
+        ready.into_iter().for_each(Waker::wake);
         if more {
             self.grown.notify_one();
         }
@@ -193,8 +193,8 @@ impl Waiters {
         self.wake_where(crowd, |_| true);
     }
 
-    fn wake_where(&self, crowd: &Crowd, come: impl Fn(&Waiter) -> bool) {
-        let woken = self.lock().take_where(come);
+    fn wake_where(&self, crowd: &Crowd, ready: impl Fn(&Waiter) -> bool) {
+        let woken = self.lock().take_where(ready);
         // Without the lock, because the woken tasks take it.
         crowd.wake(woken);
     }
@@ -211,12 +211,12 @@ impl Places {
         place.filter(|place| place.serial == ticket.serial)
     }
 
-    fn take_where(&mut self, come: impl Fn(&Waiter) -> bool) -> Vec<Waker> {
+    fn take_where(&mut self, ready: impl Fn(&Waiter) -> bool) -> Vec<Waker> {
         let mut woken = Vec::new();
         let mut first_until = None;
         for (index, place) in self.places.iter_mut().enumerate() {
             // One scan wakes the waiters, collects the free places and finds the next deadline.
-            match place.waiter.take_if(|waiter| come(waiter)) {
+            match place.waiter.take_if(|waiter| ready(waiter)) {
                 Some(waiter) => {
                     woken.push(waiter.waker);
                     self.free.push(index);
