@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderName, header, request::Parts};
 use http_server::Finish;
 use media_core::ChannelName;
 
-use crate::{config::Config, metrics::Metrics, resource::Kind};
+use crate::{config::Config, metrics::Metrics, resource::UNKNOWN};
 
 use self::{line::Record, writer::Writer};
 
@@ -88,7 +88,7 @@ impl AccessLog {
                 cut(Masked(&referer).to_string().as_bytes(), MAX_FIELD)
             }),
             user_agent: field(headers, &header::USER_AGENT).map(|agent| cut(agent, MAX_FIELD)),
-            kind: Kind::Unknown,
+            kind: UNKNOWN.name,
             channel: None,
             held: Duration::ZERO,
         };
@@ -112,7 +112,7 @@ impl Entry {
     /// exist. `channel`: the one that the request concerns.
     pub(crate) fn responded(
         &mut self,
-        kind: Kind,
+        kind: &'static str,
         status: u16,
         channel: Option<ChannelName>,
         held: Duration,

@@ -7,16 +7,15 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::resource::Kind;
+use crate::resource::{Kind, NAMES};
 
 /// Counters of one origin, over all its listeners. Cheap to clone; all clones count together.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     /// Requests, by kind of resource and class of status.
     requests: Family<RequestLabels, Counter>,
-    /// The counters in `requests`, by kind and class, without a look-up for each request. Kinds of
-    /// the same name share theirs.
-    by_kind: Vec<[Counter; 4]>,
+    /// The counters in `requests`, by [`Kind::index`] and class, without a look-up for each request.
+    by_name: Vec<[Counter; 4]>,
     /// Those of the connections, for the server.
     pub server: http_server::Metrics,
     /// Requests that are held until media exist.
@@ -42,7 +41,7 @@ impl Default for Metrics {
             CLASSES.map(|status| requests.get_or_create_owned(&RequestLabels { kind, status }))
         };
         Self {
-            by_kind: Kind::all().map(|kind| of(kind.name())).collect(),
+            by_name: NAMES.into_iter().map(of).collect(),
             requests,
             server: http_server::Metrics::default(),
             waiting: Gauge::default(),
@@ -74,10 +73,10 @@ impl Metrics {
     }
 
     /// Counts a response.
-    pub(crate) fn responded(&self, kind: Kind, status: StatusCode) {
+    pub(crate) fn responded(&self, kind: &Kind, status: StatusCode) {
         // A status outside the four classes counts in the nearest one.
         let class = usize::from(status.as_u16() / 100).clamp(2, 5) - 2;
-        if let Some(counters) = self.by_kind.get(kind as usize) {
+        if let Some(counters) = self.by_name.get(kind.index) {
             counters[class].inc();
         }
     }
@@ -88,23 +87,29 @@ mod tests {
     use http_server::Reason;
 
     use super::*;
+    use crate::resource::{Resource, UNKNOWN};
 
     #[test]
     fn requests_are_counted_under_their_kind_and_class() {
         let metrics = Metrics::default();
         let mut registry = Registry::with_prefix("streamforge");
         metrics.register(&mut registry);
-        metrics.responded(Kind::Unknown, StatusCode::NOT_FOUND);
-        metrics.responded(Kind::Multivariant, StatusCode::OK);
-        metrics.responded(Kind::Playlist, StatusCode::OK);
-        metrics.responded(Kind::Part, StatusCode::PARTIAL_CONTENT);
+        for (path, status) in [
+            ("/live/demo/master.m3u8", StatusCode::OK),
+            ("/live/demo/v0.m3u8", StatusCode::OK),
+            ("/time", StatusCode::NOT_MODIFIED),
+            ("/none", StatusCode::NOT_FOUND),
+        ] {
+            let kind = Resource::parse(path).map_or(UNKNOWN, |resource| resource.kind());
+            metrics.responded(kind, status);
+        }
         metrics.server.refuse(Reason::Header);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
             "streamforge_http_requests_total{kind=\"unknown\",status=\"4xx\"} 1",
             "streamforge_http_requests_total{kind=\"playlist\",status=\"2xx\"} 2",
-            "streamforge_http_requests_total{kind=\"part\",status=\"2xx\"} 1",
+            "streamforge_http_requests_total{kind=\"time\",status=\"3xx\"} 1",
             "streamforge_http_refused_total{reason=\"header\"} 1",
             "streamforge_http_sent_bytes_total 0",
             "streamforge_http_connections 0",

@@ -56,7 +56,7 @@ pub struct Pending<'a> {
     /// The remaining work.
     pub(crate) step: Step<'a>,
     /// For metrics and the urgency.
-    pub(crate) kind: Kind,
+    pub(crate) kind: &'static Kind,
     /// The data of the request that complete the response.
     pub(crate) context: RequestContext,
 }
@@ -88,7 +88,7 @@ impl Future for Pending<'_> {
 
 impl fmt::Debug for Pending<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pending").field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("Pending").field("kind", &self.kind.name).finish_non_exhaustive()
     }
 }
 
@@ -240,7 +240,7 @@ impl RequestContext {
     /// when the body has been sent.
     pub(crate) fn finish(
         &mut self,
-        kind: Kind,
+        kind: &Kind,
         held: Duration,
         metrics: &Metrics,
         response: &mut Response<Body>,
@@ -248,7 +248,7 @@ impl RequestContext {
         urgency::settle(self.priority, kind, response);
         metrics.responded(kind, response.status());
         if let Some(mut entry) = self.entry.take() {
-            entry.responded(kind, response.status().as_u16(), self.channel.take(), held);
+            entry.responded(kind.name, response.status().as_u16(), self.channel.take(), held);
             response.body_mut().on_finish(Box::new(entry));
         }
     }

@@ -1,8 +1,8 @@
-//! The resource of a request's path, and the table of all kinds of resources. Pure; a path without
-//! a resource is refused here, before any look-up.
+//! The resource of a request's path, and the properties of each kind of resource. Pure; a path
+//! without a resource is refused here, before any look-up.
 //!
 //! A new kind of resource is a variant of [`Resource`], [`Listing`] or [`Object`] with its path,
-//! and a row of the table; `Router::here` forms its response.
+//! and a row of [`Resource::kind`]; `Router::here` forms its response.
 //!
 //! Names need no percent-encoding, so an encoded path has no resource; nor has one with an empty
 //! segment, a dot segment or a number that is not in its shortest form: each resource has one
@@ -28,8 +28,6 @@ pub enum Resource {
     Asset(String),
     /// `/time`: the wall clock, for UTCTiming.
     Time,
-    /// Anything under `/api/`.
-    Api,
 }
 
 /// A text about a channel.
@@ -65,37 +63,23 @@ pub(crate) enum Subject<'a> {
     Daemon,
 }
 
-/// The kind of a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Multivariant,
-    Playlist,
-    Manifest,
-    PlainManifest,
-    Init,
-    Segment,
-    Part,
-    Poster,
-    Watch,
-    Asset,
-    Time,
-    Api,
-    /// No such resource.
-    Unknown,
-}
-
 /// The properties of a kind of resource.
 #[derive(Debug)]
-struct Row {
-    kind: Kind,
+pub(crate) struct Kind {
+    /// The position of its name in [`NAMES`].
+    pub(crate) index: usize,
     /// Its name in metrics and in the access log. Several kinds may share one.
-    name: &'static str,
+    pub(crate) name: &'static str,
     /// The urgency of its responses, 0 (first) to 7, unless the client states one (RFC 9218 4.1).
     /// `urgency::of_media` refines it for media that exist.
-    urgency: u8,
+    pub(crate) urgency: u8,
     /// How an edge gets it from an origin; `None` if every process has its own.
-    edge: Option<Fetched>,
+    pub(crate) edge: Option<Fetched>,
 }
+
+/// The names of all kinds.
+pub(crate) const NAMES: [&str; 10] =
+    ["playlist", "manifest", "init", "segment", "part", "poster", "page", "time", "api", "unknown"];
 
 /// How an edge fetches and keeps resources of a kind.
 #[derive(Debug, Clone, Copy)]
@@ -120,37 +104,29 @@ pub(crate) enum Fetch {
     Lasting,
 }
 
-/// All kinds, in the order of [`Kind`].
-#[rustfmt::skip]
-const ROWS: [Row; 13] = [
-    row(Kind::Multivariant,  "playlist", 1,       text(Fetch::Now)),
-    row(Kind::Playlist,      "playlist", 1,       text(Fetch::Reload)),
-    row(Kind::Manifest,      "manifest", 1,       text(Fetch::Now)),
-    row(Kind::PlainManifest, "manifest", 1,       text(Fetch::Now)),
-    row(Kind::Init,          "init",     2,       bytes(Fetch::Lasting, Claim::Small)),
-    row(Kind::Segment,       "segment",  DEFAULT, bytes(Fetch::Lasting, Claim::Large)),
-    row(Kind::Part,          "part",     DEFAULT, bytes(Fetch::Part, Claim::Small)),
-    row(Kind::Poster,        "poster",   5,       bytes(Fetch::Now, Claim::Text)),
-    row(Kind::Watch,         "page",     DEFAULT, None),
-    row(Kind::Asset,         "page",     DEFAULT, None),
-    row(Kind::Time,          "time",     1,       None),
-    row(Kind::Api,           "api",      DEFAULT, None),
-    row(Kind::Unknown,       "unknown",  DEFAULT, None),
-];
+/// The kind of a path without a resource.
+pub(crate) const UNKNOWN: &Kind = &row("unknown", DEFAULT, None);
+/// The kind of a request to a mounted service.
+pub(crate) const API: &Kind = &row("api", DEFAULT, None);
 
-// `Kind::row` uses the kind as an index, so the order is checked when the crate is compiled.
-const _: () = {
+/// A row of [`Resource::kind`]. It is a constant, so that a name that is not in [`NAMES`] does not
+/// compile.
+const fn row(name: &'static str, urgency: u8, edge: Option<Fetched>) -> Kind {
     let mut index = 0;
-    while index < ROWS.len() {
-        assert!(ROWS[index].kind as usize == index, "a row is out of order");
+    while !is_equal(NAMES[index].as_bytes(), name.as_bytes()) {
+        index += 1;
+        assert!(index < NAMES.len(), "the name of a kind is not in NAMES");
+    }
+    Kind { index, name, urgency, edge }
+}
+
+/// `==`, which is not available in constants.
+const fn is_equal(one: &[u8], other: &[u8]) -> bool {
+    let mut index = 0;
+    while index < one.len() && index < other.len() && one[index] == other[index] {
         index += 1;
     }
-    assert!(index == Kind::Unknown as usize + 1, "a kind has no row");
-};
-
-/// A row of the table.
-const fn row(kind: Kind, name: &'static str, urgency: u8, edge: Option<Fetched>) -> Row {
-    Row { kind, name, urgency, edge }
+    index == one.len() && index == other.len()
 }
 
 /// A text that edges fetch.
@@ -163,49 +139,26 @@ const fn bytes(fetch: Fetch, claim: Claim) -> Option<Fetched> {
     Some(Fetched { fetch, claim, text: false })
 }
 
-impl Kind {
-    /// All kinds, each at the index `kind as usize`.
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
-        ROWS.iter().map(|row| row.kind)
-    }
-
-    /// Its name in metrics and logs.
-    pub(crate) fn name(self) -> &'static str {
-        self.row().name
-    }
-
-    /// The urgency of its responses, 0 (first) to 7.
-    pub(crate) fn urgency(self) -> u8 {
-        self.row().urgency
-    }
-
-    /// How an edge gets it from an origin; `None` if every process has its own.
-    pub(crate) fn edge(self) -> Option<Fetched> {
-        self.row().edge
-    }
-
-    /// Its properties.
-    fn row(self) -> &'static Row {
-        &ROWS[self as usize]
-    }
-}
-
 impl Resource {
-    /// The kind of this resource.
-    pub(crate) fn kind(&self) -> Kind {
+    /// The kind of this resource: the table of all kinds.
+    #[rustfmt::skip]
+    pub(crate) fn kind(&self) -> &'static Kind {
+        use {Claim::{Large, Small}, Fetch::{Lasting, Now, Part, Reload}};
         match self {
-            Self::Live(_, Listing::Multivariant) => Kind::Multivariant,
-            Self::Live(_, Listing::Playlist(_)) => Kind::Playlist,
-            Self::Live(_, Listing::Manifest) => Kind::Manifest,
-            Self::Live(_, Listing::PlainManifest) => Kind::PlainManifest,
-            Self::Media(_, _, Object::Init(_)) => Kind::Init,
-            Self::Media(_, _, Object::Segment(_)) => Kind::Segment,
-            Self::Media(_, _, Object::Part(..)) => Kind::Part,
-            Self::Poster(_) => Kind::Poster,
-            Self::Watch(_) => Kind::Watch,
-            Self::Asset(_) => Kind::Asset,
-            Self::Time => Kind::Time,
-            Self::Api => Kind::Api,
+            Self::Live(_, Listing::Multivariant) => const { &row("playlist", 1, text(Now)) },
+            Self::Live(_, Listing::Playlist(_)) => const { &row("playlist", 1, text(Reload)) },
+            Self::Live(_, Listing::Manifest) => const { &row("manifest", 1, text(Now)) },
+            Self::Live(_, Listing::PlainManifest) => const { &row("manifest", 1, text(Now)) },
+            Self::Media(_, _, Object::Init(_)) => const { &row("init", 2, bytes(Lasting, Small)) },
+            Self::Media(_, _, Object::Segment(_)) => {
+                const { &row("segment", DEFAULT, bytes(Lasting, Large)) }
+            }
+            Self::Media(_, _, Object::Part(..)) => {
+                const { &row("part", DEFAULT, bytes(Part, Small)) }
+            }
+            Self::Poster(_) => const { &row("poster", 5, bytes(Now, Claim::Text)) },
+            Self::Watch(_) | Self::Asset(_) => const { &row("page", DEFAULT, None) },
+            Self::Time => const { &row("time", 1, None) },
         }
     }
 
@@ -216,7 +169,7 @@ impl Resource {
                 Subject::Channel(channel)
             }
             Self::Media(broadcast, ..) => Subject::Broadcast(*broadcast),
-            Self::Asset(_) | Self::Time | Self::Api => Subject::Daemon,
+            Self::Asset(_) | Self::Time => Subject::Daemon,
         }
     }
 
@@ -248,7 +201,6 @@ impl Resource {
             }
             "watch" => rest.parse().ok().map(Self::Watch),
             "time" if path == "/time" => Some(Self::Time),
-            "api" if path.starts_with("/api/") => Some(Self::Api),
             _ => None,
         }
     }
@@ -331,7 +283,6 @@ mod tests {
             ("/watch/demo", Resource::Watch(demo())),
             ("/watch/player.js", Resource::Asset("player.js".into())),
             ("/time", Resource::Time),
-            ("/api/v1/streams", Resource::Api),
         ] {
             assert_eq!(Resource::parse(path), Some(resource), "{path}");
         }
@@ -354,11 +305,12 @@ mod tests {
             ("/watch/demo", "page", 3, None),
             ("/watch/player.js", "page", 3, None),
             ("/time", "time", 1, None),
-            ("/api/v1/streams", "api", 3, None),
+            ("/api/v1/streams", "unknown", 3, None),
         ] {
-            let kind = Resource::parse(path).map_or(Kind::Unknown, |resource| resource.kind());
-            let fetched = kind.edge().map(|edge| (edge.fetch, edge.claim, edge.text));
-            assert_eq!((kind.name(), kind.urgency(), fetched), (name, urgency, edge), "{path}");
+            let kind = Resource::parse(path).map_or(UNKNOWN, |resource| resource.kind());
+            let fetched = kind.edge.map(|edge| (edge.fetch, edge.claim, edge.text));
+            assert_eq!((kind.name, kind.urgency, fetched), (name, urgency, edge), "{path}");
+            assert_eq!(NAMES[kind.index], name, "{path}");
         }
     }
 
@@ -405,6 +357,7 @@ mod tests {
             "/time/",
             "/times",
             "/api",
+            "/api/v1/streams",
             "live/demo/master.m3u8",
         ];
         for path in

@@ -34,7 +34,7 @@ use crate::{
     metrics::Metrics,
     pending::{Hold, Media, Pending, RequestContext, Shared, Step, Then, blocking, hold},
     posters::Posters,
-    resource::{Kind, Listing, Object, Resource, Subject},
+    resource::{API, Kind, Listing, Object, Resource, Subject, UNKNOWN},
     response::{self, Lifetime, SOON, refuse},
     site,
     static_files::StaticFiles,
@@ -144,17 +144,17 @@ impl Router {
         body: B,
         client: Client,
         context: &mut RequestContext,
-    ) -> (Kind, Step<'_>)
+    ) -> (&'static Kind, Step<'_>)
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         if let Some(mount) = Mount::find(&self.mounts, head.uri.path()) {
             let pending = mount.call(Request::from_parts(head, body), client);
-            return (Kind::Api, Step::Mounted(pending));
+            return (API, Step::Mounted(pending));
         }
         let resource = Resource::parse(head.uri.path());
-        let kind = resource.as_ref().map_or(Kind::Unknown, Resource::kind);
+        let kind = resource.as_ref().map_or(UNKNOWN, Resource::kind);
         self.note(resource.as_ref(), context);
         // The usual case: the protocol already knows that there is no body.
         if body.is_end_stream() {
@@ -281,7 +281,6 @@ impl Router {
                 }
             }
             Resource::Time => response::time(clock::iso(SystemTime::now())),
-            Resource::Api => refuse(StatusCode::NOT_FOUND, "no such resource\n", SOON),
         })
     }
 
@@ -304,7 +303,7 @@ impl Router {
 
     /// For a resource that an edge fetches, its broadcast in this process, if any.
     fn made_here(&self, resource: &Resource) -> Option<Option<Arc<Live>>> {
-        resource.kind().edge()?;
+        resource.kind().edge?;
         match resource.subject() {
             Subject::Channel(channel) => Some(self.presentations.channel(channel)),
             Subject::Broadcast(broadcast) => Some(self.presentations.broadcast(broadcast)),
@@ -505,7 +504,7 @@ impl Service for Router {
         };
         let mut context = self.context(head, client);
         context.share(&self.shared.cors, Duration::ZERO, &mut response);
-        context.finish(Kind::Unknown, Duration::ZERO, &self.shared.metrics, &mut response);
+        context.finish(UNKNOWN, Duration::ZERO, &self.shared.metrics, &mut response);
         response
     }
 }

@@ -17,11 +17,11 @@ const VIDEO: (u8, usize) = (3, 4);
 
 /// Completes a response: adds its Priority field unless there is one, and sets the rank of its
 /// body.
-pub(crate) fn settle(asked: Priority, kind: Kind, response: &mut Response<Body>) {
+pub(crate) fn settle(asked: Priority, kind: &Kind, response: &mut Response<Body>) {
     let ours = match Priority::of(response.headers()).urgency {
         Some(ours) => ours,
         None => {
-            let ours = kind.urgency();
+            let ours = kind.urgency;
             response.headers_mut().insert(PRIORITY, priority::value(ours));
             ours
         }
@@ -59,7 +59,7 @@ mod tests {
     use media_core::codec::{Config, avc};
 
     use super::*;
-    use crate::{sample, stage};
+    use crate::{resource::Resource, sample, stage};
 
     #[test]
     fn a_higher_bit_rate_is_never_more_urgent_than_a_lower_one() {
@@ -94,13 +94,16 @@ mod tests {
 
     #[test]
     fn an_answer_says_its_urgency_and_keeps_what_an_origin_has_said() {
+        let playlist = Resource::parse("/live/demo/v0.m3u8").unwrap();
         let mut response = Response::new(Body::from("text"));
-        settle(Priority::default(), Kind::Playlist, &mut response);
+        settle(Priority::default(), playlist.kind(), &mut response);
         assert_eq!(response.headers()["priority"], "u=1");
         assert_eq!(response.body().rank(), Priority::default().rank(1));
+        let part = "/media/01890a5d-ac96-774b-bcce-b302099a8057/v0/7.0.m4s";
+        let part = Resource::parse(part).unwrap();
         let mut response = Response::new(Body::from("media"));
         response.headers_mut().insert(PRIORITY, priority::value(6));
-        settle(Priority::default(), Kind::Part, &mut response);
+        settle(Priority::default(), part.kind(), &mut response);
         assert_eq!(response.headers()["priority"], "u=6");
         assert_eq!(response.body().rank(), Priority::default().rank(6));
     }

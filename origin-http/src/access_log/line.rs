@@ -10,7 +10,7 @@ use http::Version;
 use media_core::ChannelName;
 use serde::Deserialize;
 
-use crate::{clock, resource::Kind};
+use crate::clock;
 
 /// The format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -44,7 +44,7 @@ pub(super) struct Record {
     pub(super) duration: Duration,
     pub(super) referer: Option<Box<[u8]>>,
     pub(super) user_agent: Option<Box<[u8]>>,
-    pub(super) kind: Kind,
+    pub(super) kind: &'static str,
     /// The channel of the request, if it concerns one and has a response.
     pub(super) channel: Option<ChannelName>,
     /// The time for which it waited for media.
@@ -165,7 +165,7 @@ impl Record {
         json_string(out, self.referer.as_deref())?;
         out.push_str(",\"user_agent\":");
         json_string(out, self.user_agent.as_deref())?;
-        write!(out, ",\"kind\":\"{}\",\"channel\":", self.kind.name())?;
+        write!(out, ",\"kind\":\"{}\",\"channel\":", self.kind)?;
         json_string(out, self.channel.as_ref().map(|channel| channel.as_str().as_bytes()))?;
         out.push_str("}\n");
         Ok(())

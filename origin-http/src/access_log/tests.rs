@@ -60,7 +60,7 @@ fn record() -> Record {
         duration: Duration::from_micros(151_500),
         referer: Some(b"https://player.example/"[..].into()),
         user_agent: None,
-        kind: Kind::Playlist,
+        kind: "playlist",
         channel: Some("demo".parse().unwrap()),
         held: Duration::from_millis(150),
     }
@@ -185,7 +185,7 @@ async fn a_line_is_written_when_the_answer_has_been_sent_or_given_up() {
     let peer = SocketAddr::from(([192, 0, 2, 1], 1));
     let begin = |target: &str, status| {
         let mut entry = log.begin(&request(target), peer);
-        entry.responded(Kind::Segment, status, None, Duration::ZERO);
+        entry.responded("segment", status, None, Duration::ZERO);
         entry
     };
     // Sent completely; aborted after its first frame; without a body; and without a response.

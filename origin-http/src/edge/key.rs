@@ -53,7 +53,7 @@ impl Wanted {
     /// # Errors
     /// [`Bad`]: the directives are refused here, as every origin would.
     pub(super) fn new(head: &Parts, resource: &Resource) -> Result<Option<Self>, Bad> {
-        let Some(mut fetched) = resource.kind().edge() else {
+        let Some(mut fetched) = resource.kind().edge else {
             return Ok(None);
         };
         // A broadcast's media are at the origin that made them; a channel's texts may move to
