@@ -1,5 +1,5 @@
-//! Services below a path prefix of another service, each with limits of its own. Their requests may
-//! have bodies, and their responses are boxed futures: they are few.
+//! Services below a path prefix of another service, each with a name, an urgency and limits of its
+//! own. Their requests may have bodies, and their responses are boxed futures: they are few.
 
 use std::{fmt, pin::Pin, time::Duration};
 
@@ -26,10 +26,15 @@ pub trait MountedService: Send + Sync {
     fn call(&self, request: Request<RequestBody>, client: Client) -> BoxedResponse<'_>;
 }
 
-/// Limits of the requests of one mount. A body that exceeds one fails with an error when it is
-/// read; the service then forms the response.
+/// The properties of one mount. A request's body that exceeds a limit fails with an error when it
+/// is read; the service then forms the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct Settings {
+    /// The name of its requests in metrics and logs.
+    pub name: &'static str,
+    /// The urgency of its responses, 0 (first) to 7, unless the client or the response states one
+    /// (RFC 9218 4.1).
+    pub urgency: u8,
     /// Largest body in bytes.
     pub max_body_bytes: usize,
     /// Longest time without a byte of a body that has not ended.
@@ -42,7 +47,7 @@ pub struct Limits {
 /// A service below a path prefix.
 pub struct Mount {
     prefix: &'static str,
-    limits: Limits,
+    settings: Settings,
     service: Box<dyn MountedService>,
 }
 
@@ -51,17 +56,22 @@ impl Mount {
     /// last slash belongs to it too.
     pub fn new(
         prefix: &'static str,
-        limits: Limits,
+        settings: Settings,
         service: impl MountedService + 'static,
     ) -> Self {
-        Self { prefix, limits, service: Box::new(service) }
+        Self { prefix, settings, service: Box::new(service) }
     }
 
-    /// The one of `mounts` that serves `path`, with the longest prefix.
+    /// The position of the one of `mounts` that serves `path`, with the longest prefix.
     /// Prefixes are fixed at the start and do not depend on the order of `mounts`.
-    pub fn find<'a>(mounts: &'a [Self], path: &str) -> Option<&'a Self> {
-        let serving = mounts.iter().filter(|mount| mount.serves(path));
-        serving.max_by_key(|mount| mount.prefix.len())
+    pub fn find(mounts: &[Self], path: &str) -> Option<usize> {
+        let serving = mounts.iter().enumerate().filter(|(_, mount)| mount.serves(path));
+        serving.max_by_key(|(_, mount)| mount.prefix.len()).map(|(position, _)| position)
+    }
+
+    /// Its properties.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Whether `path` lies below the prefix, or is the prefix without its last slash.
@@ -75,7 +85,7 @@ impl Mount {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let Limits { max_body_bytes, body_pause, upgrades } = self.limits;
+        let Settings { max_body_bytes, body_pause, upgrades, .. } = self.settings;
         if !upgrades {
             request.extensions_mut().remove::<upgrade::Offer>();
         }
@@ -91,7 +101,7 @@ impl fmt::Debug for Mount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mount")
             .field("prefix", &self.prefix)
-            .field("limits", &self.limits)
+            .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
 }
@@ -126,7 +136,9 @@ mod tests {
 
     fn mount(prefix: &'static str, max_body_bytes: usize) -> Mount {
         let body_pause = Duration::from_secs(5);
-        Mount::new(prefix, Limits { max_body_bytes, body_pause, upgrades: false }, Length)
+        let settings =
+            Settings { name: "length", urgency: 3, max_body_bytes, body_pause, upgrades: false };
+        Mount::new(prefix, settings, Length)
     }
 
     const CLIENT: Client = Client {
@@ -141,7 +153,7 @@ mod tests {
         let mounts = [mount("/small/", 3), mount("/large/", 100)];
         let ask = async |path: &str| {
             let request = Request::new(Full::new(Bytes::from_static(b"four")));
-            let response = Mount::find(&mounts, path).unwrap().call(request, CLIENT).await;
+            let response = mounts[Mount::find(&mounts, path).unwrap()].call(request, CLIENT).await;
             response.status().as_u16()
         };
         assert_eq!((ask("/small/x").await, ask("/large/x").await), (413, 200));
@@ -161,7 +173,7 @@ mod tests {
             ("/", None),
             ("*", None),
         ] {
-            assert_eq!(Mount::find(&mounts, path).map(|mount| mount.prefix), prefix, "{path}");
+            assert_eq!(Mount::find(&mounts, path).map(|at| mounts[at].prefix), prefix, "{path}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use http_server::mount;
+use http_server::{mount, priority};
 use net_core::config::{Error, addresses, one_or_many, within};
 use serde::Deserialize;
 
@@ -162,9 +162,11 @@ impl Config {
         }
     }
 
-    /// The limits of requests to the API.
-    pub fn api(&self) -> mount::Limits {
-        mount::Limits {
+    /// The properties of the API's mount.
+    pub fn api(&self) -> mount::Settings {
+        mount::Settings {
+            name: "api",
+            urgency: priority::DEFAULT,
             max_body_bytes: self.max_body_bytes,
             body_pause: self.body_pause(),
             upgrades: false,

@@ -1,6 +1,7 @@
 //! Metrics of the origin, for Prometheus. Labels are from closed sets.
 
 use http::StatusCode;
+use http_server::mount;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -15,6 +16,7 @@ pub struct Metrics {
     /// Requests, by kind of resource and class of status.
     requests: Family<RequestLabels, Counter>,
     /// The counters in `requests`, by [`Kind::index`] and class, without a look-up for each request.
+    /// Those of mounted services follow those of resources, in the router's clone alone.
     by_name: Vec<[Counter; 4]>,
     /// Those of the connections, for the server.
     pub server: http_server::Metrics,
@@ -37,11 +39,8 @@ struct RequestLabels {
 impl Default for Metrics {
     fn default() -> Self {
         let requests = Family::<RequestLabels, Counter>::default();
-        let of = |kind| {
-            CLASSES.map(|status| requests.get_or_create_owned(&RequestLabels { kind, status }))
-        };
         Self {
-            by_name: NAMES.into_iter().map(of).collect(),
+            by_name: NAMES.into_iter().map(|kind| counters(&requests, kind)).collect(),
             requests,
             server: http_server::Metrics::default(),
             waiting: Gauge::default(),
@@ -72,6 +71,13 @@ impl Metrics {
         );
     }
 
+    /// The kind of the requests of a mounted service, which are counted under its name.
+    pub(crate) fn add_mount(&mut self, mount: &mount::Settings) -> Kind {
+        self.by_name.push(counters(&self.requests, mount.name));
+        let index = self.by_name.len() - 1;
+        Kind { index, name: mount.name, urgency: mount.urgency, edge: None }
+    }
+
     /// Counts a response.
     pub(crate) fn responded(&self, kind: &Kind, status: StatusCode) {
         // A status outside the four classes counts in the nearest one.
@@ -80,6 +86,11 @@ impl Metrics {
             counters[class].inc();
         }
     }
+}
+
+/// The counters of one kind, by class.
+fn counters(requests: &Family<RequestLabels, Counter>, kind: &'static str) -> [Counter; 4] {
+    CLASSES.map(|status| requests.get_or_create_owned(&RequestLabels { kind, status }))
 }
 
 #[cfg(test)]

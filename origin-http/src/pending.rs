@@ -56,7 +56,7 @@ pub struct Pending<'a> {
     /// The remaining work.
     pub(crate) step: Step<'a>,
     /// For metrics and the urgency.
-    pub(crate) kind: &'static Kind,
+    pub(crate) kind: &'a Kind,
     /// The data of the request that complete the response.
     pub(crate) context: RequestContext,
 }

@@ -63,10 +63,10 @@ pub(crate) enum Subject<'a> {
     Daemon,
 }
 
-/// The properties of a kind of resource.
+/// The properties of a kind of resource, or of a mounted service.
 #[derive(Debug)]
 pub(crate) struct Kind {
-    /// The position of its name in [`NAMES`].
+    /// The position of its counters in `Metrics`: for resources, that of its name in [`NAMES`].
     pub(crate) index: usize,
     /// Its name in metrics and in the access log. Several kinds may share one.
     pub(crate) name: &'static str,
@@ -77,9 +77,9 @@ pub(crate) struct Kind {
     pub(crate) edge: Option<Fetched>,
 }
 
-/// The names of all kinds.
-pub(crate) const NAMES: [&str; 10] =
-    ["playlist", "manifest", "init", "segment", "part", "poster", "page", "time", "api", "unknown"];
+/// The names of all kinds of resources.
+pub(crate) const NAMES: [&str; 9] =
+    ["playlist", "manifest", "init", "segment", "part", "poster", "page", "time", "unknown"];
 
 /// How an edge fetches and keeps resources of a kind.
 #[derive(Debug, Clone, Copy)]
@@ -106,8 +106,6 @@ pub(crate) enum Fetch {
 
 /// The kind of a path without a resource.
 pub(crate) const UNKNOWN: &Kind = &row("unknown", DEFAULT, None);
-/// The kind of a request to a mounted service.
-pub(crate) const API: &Kind = &row("api", DEFAULT, None);
 
 /// A row of [`Resource::kind`]. It is a constant, so that a name that is not in [`NAMES`] does not
 /// compile.

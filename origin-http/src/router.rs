@@ -34,7 +34,7 @@ use crate::{
     metrics::Metrics,
     pending::{Hold, Media, Pending, RequestContext, Shared, Step, Then, blocking, hold},
     posters::Posters,
-    resource::{API, Kind, Listing, Object, Resource, Subject, UNKNOWN},
+    resource::{Kind, Listing, Object, Resource, Subject, UNKNOWN},
     response::{self, Lifetime, SOON, refuse},
     site,
     static_files::StaticFiles,
@@ -55,6 +55,8 @@ pub struct Router {
     posters: Box<dyn Posters>,
     /// Services below path prefixes, such as the API.
     mounts: Vec<Mount>,
+    /// The kinds of their requests, in the same order.
+    mount_kinds: Vec<Kind>,
     /// Counts viewers by their requests.
     audience: Audience,
     /// The parts that pending responses use.
@@ -83,13 +85,15 @@ impl Router {
         posters: Box<dyn Posters>,
         mounts: Vec<Mount>,
         audience: Audience,
-        metrics: Metrics,
+        mut metrics: Metrics,
     ) -> Self {
+        let mount_kinds = mounts.iter().map(|mount| metrics.add_mount(mount.settings())).collect();
         Self {
             presentations,
             pages,
             posters,
             mounts,
+            mount_kinds,
             audience,
             shared: Shared {
                 // An invalid list is refused earlier; here it permits no origin.
@@ -137,6 +141,12 @@ impl Router {
         RequestContext::of(head, &self.shared.cors, entry)
     }
 
+    /// The mounted service of a path, if any, and the kind of its requests.
+    fn mount(&self, path: &str) -> Option<(&Mount, &Kind)> {
+        let position = Mount::find(&self.mounts, path)?;
+        Some((&self.mounts[position], &self.mount_kinds[position]))
+    }
+
     /// Performs the part of a response that needs no waiting, and returns the rest as a step.
     fn begin<B>(
         &self,
@@ -144,14 +154,14 @@ impl Router {
         body: B,
         client: Client,
         context: &mut RequestContext,
-    ) -> (&'static Kind, Step<'_>)
+    ) -> (&Kind, Step<'_>)
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        if let Some(mount) = Mount::find(&self.mounts, head.uri.path()) {
+        if let Some((mount, kind)) = self.mount(head.uri.path()) {
             let pending = mount.call(Request::from_parts(head, body), client);
-            return (API, Step::Mounted(pending));
+            return (kind, Step::Mounted(pending));
         }
         let resource = Resource::parse(head.uri.path());
         let kind = resource.as_ref().map_or(UNKNOWN, Resource::kind);
@@ -498,13 +508,13 @@ impl Service for Router {
             return response;
         };
         // Clients of an API read problem details.
-        let mut response = match Mount::find(&self.mounts, head.uri.path()) {
-            Some(_) => response::problem(status, reason),
-            None => text(),
+        let (kind, mut response) = match self.mount(head.uri.path()) {
+            Some((_, kind)) => (kind, response::problem(status, reason)),
+            None => (UNKNOWN, text()),
         };
         let mut context = self.context(head, client);
         context.share(&self.shared.cors, Duration::ZERO, &mut response);
-        context.finish(UNKNOWN, Duration::ZERO, &self.shared.metrics, &mut response);
+        context.finish(kind, Duration::ZERO, &self.shared.metrics, &mut response);
         response
     }
 }

@@ -13,7 +13,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use http_server::{
     Body, BoxError, Client, Mount, MountedService,
-    mount::{BoxedResponse, RequestBody},
+    mount::{self, BoxedResponse, RequestBody},
     priority,
     testing::Shared,
 };
@@ -96,12 +96,13 @@ impl Stage {
         );
         let pages =
             StaticFiles { watch: page("<!doctype html>"), assets: vec![("player.js", script)] };
+        let upload = mount::Settings { name: "upload", urgency: 6, ..config.api() };
         let router = Router::new(
             config,
             presentations,
             pages,
             Box::new(OnePoster),
-            vec![Mount::new("/api/", config.api(), Echo)],
+            vec![Mount::new("/api/", config.api(), Echo), Mount::new("/upload/", upload, Echo)],
             audience.clone(),
             metrics.clone(),
         );

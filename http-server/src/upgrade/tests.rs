@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use super::*;
 use crate::{
     connection,
-    mount::{BoxedResponse, Limits, Mount, MountedService, RequestBody},
+    mount::{BoxedResponse, Mount, MountedService, RequestBody, Settings},
     service::{Client, PendingResponse, Refusal, Service},
     testing, tls,
 };
@@ -55,7 +55,8 @@ impl Service for Origin {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<crate::BoxError>,
     {
-        Pending(Mount::find(&self.0, request.uri().path()).unwrap().call(request, client))
+        let mount = Mount::find(&self.0, request.uri().path()).unwrap();
+        Pending(self.0[mount].call(request, client))
     }
 
     fn refuse(&self, refusal: Refusal, _: Client, _: Option<&Parts>) -> Response<Body> {
@@ -152,10 +153,16 @@ struct Running {
 impl Running {
     /// Starts a connection, over TLS or not.
     async fn start(secure: bool) -> (Self, Box<dyn Stream>) {
-        let limits = |upgrades| Limits { max_body_bytes: 10, body_pause: LONG, upgrades };
+        let settings = |upgrades| Settings {
+            name: "echo",
+            urgency: 3,
+            max_body_bytes: 10,
+            body_pause: LONG,
+            upgrades,
+        };
         let origin = Origin([
-            Mount::new("/open/", limits(true), Echo),
-            Mount::new("/closed/", limits(false), Echo),
+            Mount::new("/open/", settings(true), Echo),
+            Mount::new("/closed/", settings(false), Echo),
         ]);
         let mut context = testing::context(origin);
         let config = &mut context.config;

@@ -1,6 +1,7 @@
 mod blocking;
 
 use http_body_util::{BodyExt, Full};
+use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 use super::*;
@@ -485,6 +486,34 @@ async fn what_is_refused_under_the_api_is_a_problem() {
     }
     let beside = stage.get("/api").await;
     assert!(beside.body.starts_with(b"GET /api of "), "it is the API's too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mount_has_a_name_and_an_urgency_of_its_own() {
+    let stage = Stage::new().await;
+    for (path, early, urgency) in
+        [("/upload/x", "", "u=6"), ("/upload/x", "1", "u=6"), ("/api/x", "1", "u=3")]
+    {
+        let fields = [("early-data", early)];
+        let fields = if early.is_empty() { &fields[..0] } else { &fields };
+        let response = stage.ask("POST", path, fields).await;
+        let status = if early.is_empty() { StatusCode::OK } else { StatusCode::TOO_EARLY };
+        assert_eq!((response.status, response.header("priority")), (status, urgency), "{path}");
+    }
+    let mut registry = Registry::default();
+    stage.metrics.register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    for (kind, class, count) in [
+        ("upload", "2xx", 1),
+        ("upload", "4xx", 1),
+        ("api", "2xx", 0),
+        ("api", "4xx", 1),
+        ("unknown", "4xx", 0),
+    ] {
+        let line = format!("http_requests_total{{kind=\"{kind}\",status=\"{class}\"}} {count}");
+        assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
