@@ -232,7 +232,7 @@ impl RequestContext {
         server_timing::add_hold(response.headers_mut(), held);
         if let Some((method, uri)) = self.line.as_deref() {
             let path = Masked(uri.path());
-            debug!(%method, %path, status = response.status().as_u16(), "answered");
+            debug!(%method, %path, status = response.status().as_u16(), "request served");
         }
     }
 

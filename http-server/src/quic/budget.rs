@@ -395,7 +395,9 @@ mod tests {
             for first in [0x00, 0xc0, 0xff] {
                 let bytes = vec![first; len];
                 come(&mut budgets, 1, &bytes);
-                budgets.take(address(1), &bytes, 0);
+                let taken = budgets.take(address(1), &bytes, 0);
+                assert!(taken.is_none_or(|count| count <= len), "{taken:?} of {len}");
+                assert!(budgets.addresses.len() <= 1 && budgets.order.len() <= 1);
             }
         }
     }

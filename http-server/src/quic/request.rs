@@ -1,9 +1,9 @@
 //! One request over HTTP/3. h3 reads its head; the service forms the response, which is written
 //! here (RFC 9114 4.1).
 //!
-//! No media byte is copied before quinn encrypts it. Small pieces are gathered, because quinn scans
-//! all pieces of a stream for each datagram. A head and the body bytes that are available are
-//! written together, so that they leave in one datagram where they fit.
+//! Only pieces of up to 4 KiB are copied before quinn encrypts them: they are gathered, because
+//! quinn scans all pieces of a stream for each datagram. A head and the body bytes that are
+//! available are written together, so that they leave in one datagram where they fit.
 
 use std::{
     future::poll_fn,

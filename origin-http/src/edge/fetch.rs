@@ -14,6 +14,7 @@ use http::{
 };
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
+use thiserror::Error;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
@@ -47,6 +48,31 @@ enum Said {
     This(Box<Answer>, Turn),
     /// It does not have it: a complete error.
     Not(Arc<Object>),
+}
+
+/// Why a response of an origin is unusable, for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+enum Fault {
+    #[error("neither the object nor an error")]
+    Status,
+    #[error("both Transfer-Encoding and Content-Length")]
+    TwoLengths,
+    #[error("a transfer coding other than chunked")]
+    TransferCoding,
+    #[error("a content coding that was not requested")]
+    ContentCoding,
+    #[error("larger than the limit")]
+    TooLarge,
+    #[error("not complete in time")]
+    TooSlow,
+    #[error("no further bytes arrived")]
+    Stalled,
+    #[error("the connection was lost")]
+    Lost,
+    #[error("its length is not its Content-Length")]
+    Length,
+    #[error("no memory for it")]
+    Memory,
 }
 
 impl Edge {
@@ -185,12 +211,12 @@ impl Edge {
     async fn error(&self, wanted: &Wanted, answer: Answer) -> Result<Arc<Object>, Failure> {
         let received = Instant::now();
         let status = answer.response.status();
-        let unusable = |why: &str| {
-            debug!(target = %wanted.key.target, %status, why, "unusable response from an origin");
+        let unusable = |fault: Fault| {
+            debug!(target = %wanted.key.target, %status, %fault, "unusable response from an origin");
             Failure::Invalid
         };
         if !status.is_client_error() && !status.is_server_error() {
-            return Err(unusable("it is neither the object nor an error"));
+            return Err(unusable(Fault::Status));
         }
         let length = length_of(&answer).map_err(unusable)?;
         let (mut head, body) = answer.response.into_parts();
@@ -206,8 +232,8 @@ impl Edge {
         match timeout(self.stall, self.read(body, Writer::new(content), REFUSAL, Claim::Text)).await
         {
             Ok(Ok(())) => Ok(error),
-            Ok(Err(why)) => Err(unusable(why)),
-            Err(_) => Err(unusable("it took too long")),
+            Ok(Err(fault)) => Err(unusable(fault)),
+            Err(_) => Err(unusable(Fault::TooSlow)),
         }
     }
 
@@ -234,8 +260,8 @@ impl Edge {
         // A response is refused before any of it is stored.
         let length = match length {
             Ok(length) => length,
-            Err(why) => {
-                debug!(target = %wanted.key.target, why, "unusable response from an origin");
+            Err(fault) => {
+                debug!(target = %wanted.key.target, %fault, "unusable response from an origin");
                 return landing.land(Err(Failure::Invalid));
             }
         };
@@ -270,8 +296,8 @@ impl Edge {
                     disk.write(&wanted.key.target, &object, freshness.age(Instant::now()));
                 }
             }
-            Ok(Err(why)) => self.broke_off(wanted, &object, why),
-            Err(_) => self.broke_off(wanted, &object, "it took too long"),
+            Ok(Err(fault)) => self.broke_off(wanted, &object, fault),
+            Err(_) => self.broke_off(wanted, &object, Fault::TooSlow),
         }
     }
 
@@ -279,11 +305,7 @@ impl Edge {
     ///
     /// # Errors
     /// The framing is ambiguous, the content coding was not requested, or the object is too large.
-    fn length_of_object(
-        &self,
-        wanted: &Wanted,
-        answer: &Answer,
-    ) -> Result<Option<u64>, &'static str> {
+    fn length_of_object(&self, wanted: &Wanted, answer: &Answer) -> Result<Option<u64>, Fault> {
         if answer.response.status() == StatusCode::NOT_MODIFIED {
             return Ok(None);
         }
@@ -291,9 +313,9 @@ impl Edge {
         let coded = answer.response.headers().get(CONTENT_ENCODING);
         match length {
             _ if coded.is_some_and(|coding| coding != "identity") && !wanted.key.gzip => {
-                Err("it has a content coding that was not requested")
+                Err(Fault::ContentCoding)
             }
-            Some(length) if length > self.most(wanted) => Err("it is too large"),
+            Some(length) if length > self.most(wanted) => Err(Fault::TooLarge),
             length => Ok(length),
         }
     }
@@ -315,37 +337,32 @@ impl Edge {
     /// Reads a body into `writer`, at most `most` bytes. Memory is reserved before each portion.
     ///
     /// # Errors
-    /// A phrase for the log. The content stays short then.
+    /// The content stays short then.
     async fn read(
         &self,
         mut body: Incoming,
         mut writer: Writer,
         most: u64,
         claim: Claim,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), Fault> {
         loop {
-            let frame =
-                timeout(self.stall, body.frame()).await.map_err(|_| "no further bytes arrived")?;
+            let frame = timeout(self.stall, body.frame()).await.map_err(|_| Fault::Stalled)?;
             // The end of the body. Only the comparison with the announced length shows whether it
             // is complete.
             let Some(frame) = frame else {
-                return if writer.finish() {
-                    Ok(())
-                } else {
-                    Err("it is not as long as it was announced")
-                };
+                return if writer.finish() { Ok(()) } else { Err(Fault::Length) };
             };
-            let Ok(bytes) = frame.map_err(|_| "the connection broke")?.into_data() else {
+            let Ok(bytes) = frame.map_err(|_| Fault::Lost)?.into_data() else {
                 continue; // Trailers.
             };
             self.metrics.fetched.inc_by(bytes.len() as u64);
             if writer.len() + bytes.len() as u64 > most {
-                return Err("it is too large");
+                return Err(Fault::TooLarge);
             }
             // Room is made block by block, so that an object takes no more memory than has arrived.
             for bytes in bytes.chunks(BLOCK) {
                 if !self.cache.make_room(writer.needs(bytes.len()), claim) {
-                    return Err("there is no memory for it");
+                    return Err(Fault::Memory);
                 }
                 writer.push(bytes);
             }
@@ -353,8 +370,8 @@ impl Edge {
     }
 
     /// Removes an object whose transfer has failed.
-    fn broke_off(&self, wanted: &Wanted, object: &Arc<Object>, why: &'static str) {
-        debug!(target = %wanted.key.target, why, "origin response truncated");
+    fn broke_off(&self, wanted: &Wanted, object: &Arc<Object>, fault: Fault) {
+        debug!(target = %wanted.key.target, %fault, "origin response truncated");
         self.cache.forget(&wanted.key, object);
     }
 }
@@ -398,14 +415,14 @@ fn failed(wanted: &Wanted, turn: Turn, err: &upstream::Error) -> Failure {
 ///
 /// # Errors
 /// Its framing is ambiguous: another parser may have found another end. Its connection is closed.
-fn length_of(answer: &Answer) -> Result<Option<u64>, &'static str> {
+fn length_of(answer: &Answer) -> Result<Option<u64>, Fault> {
     let headers = answer.response.headers();
     let length = headers.get(CONTENT_LENGTH);
     // hyper has chosen one end already. A connection whose messages could end elsewhere must not be
     // used again (RFC 9112 6.3, 11.2).
     let framed = match headers.contains_key(TRANSFER_ENCODING) {
-        true if length.is_some() => Err("it has both Transfer-Encoding and Content-Length"),
-        true if !is_chunked(headers) => Err("it has a transfer coding other than chunked"),
+        true if length.is_some() => Err(Fault::TwoLengths),
+        true if !is_chunked(headers) => Err(Fault::TransferCoding),
         _ => Ok(()),
     };
     framed.inspect_err(|_| answer.close())?;
