@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     future::poll_fn,
     io,
+    ops::ControlFlow,
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     task::{self, Poll, ready},
@@ -150,6 +151,15 @@ struct Accepted {
     _in_flight: InFlight,
 }
 
+/// The result of the last inspection of a connection.
+#[derive(Default)]
+struct Quiet {
+    /// Number of requests begun.
+    begun: u64,
+    /// The first of the inspections in a row that found it idle.
+    since: Option<Instant>,
+}
+
 impl<S: Service> Requests<S> {
     /// Drives a connection, ends it at shutdown, and inspects it at intervals. The inspection
     /// detects a connection without a request, and, in protocols whose responses do not wait for
@@ -168,7 +178,6 @@ impl<S: Service> Requests<S> {
         C: GracefulConnection,
     {
         let Session { context, usage, protocol, .. } = &self.session;
-        let (activity, protocol) = (&self.activity, *protocol);
         let (write, idle) = (context.config.write, context.config.idle);
         // HTTP/1 is inspected for idleness only, so a fraction of that time suffices. HTTP/2 is
         // also inspected for stalled streams, whose limit is `write`.
@@ -180,9 +189,8 @@ impl<S: Service> Requests<S> {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut draining = false;
         // HTTP/1 announces it in its next response.
-        let mut retired = protocol == Protocol::Http1;
-        let mut begun = 0;
-        let mut quiet_since = None;
+        let mut retired = *protocol == Protocol::Http1;
+        let mut quiet = Quiet::default();
         let mut yielding = YieldOnce::default();
         let mut closed = pin!(usage.closed());
         loop {
@@ -191,7 +199,7 @@ impl<S: Service> Requests<S> {
                 // now.
                 ended = poll_fn(|cx| {
                     // While more responses are being formed, they are corked.
-                    if protocol == Protocol::Http2 && activity.is_busy() {
+                    if *protocol == Protocol::Http2 && self.activity.is_busy() {
                         ready!(yielding.poll(cx));
                     }
                     match (connection.as_mut().poll(cx), flush(cx)) {
@@ -204,13 +212,7 @@ impl<S: Service> Requests<S> {
                 }) => return ended,
                 () = &mut closed => {
                     debug!("closed while idle: connection limit reached");
-                    connection.as_mut().graceful_shutdown();
-                    // The last bytes are not waited for if the peer does not accept them.
-                    return poll_fn(|cx| match (connection.as_mut().poll(cx), flush(cx)) {
-                        (Poll::Ready(ended), _) => Poll::Ready(ended),
-                        (Poll::Pending, _) => Poll::Ready(Ok(())),
-                    })
-                    .await;
+                    return close(connection, flush).await;
                 }
                 () = context.drain.triggered(), if !draining => {
                     draining = true;
@@ -220,28 +222,41 @@ impl<S: Service> Requests<S> {
                     retired = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                now = look.tick() => {
-                    let deliveries = activity.inspect(pace);
-                    // HTTP/1 has one response at a time, which the socket's limit covers.
-                    if deliveries == Deliveries::Stalled && protocol == Protocol::Http2 {
-                        context.metrics.refuse(Reason::Write);
-                        return Ok(());
-                    }
-                    // The connection is idle if it sends nothing, has no request, and has had none
-                    // since the last inspection: a short request may begin and end between two
-                    // inspections.
-                    let quiet = deliveries == Deliveries::None
-                        && !activity.is_busy()
-                        && activity.begun() == begun;
-                    begun = activity.begun();
-                    quiet_since = quiet.then(|| quiet_since.unwrap_or(now));
-                    if quiet_since.is_some_and(|since| now.duration_since(since) >= idle) {
+                now = look.tick() => match self.inspect(pace, now, &mut quiet) {
+                    ControlFlow::Break(()) => return Ok(()),
+                    ControlFlow::Continue(Some(since)) if now.duration_since(since) >= idle => {
                         draining = true;
                         connection.as_mut().graceful_shutdown();
                     }
+                    ControlFlow::Continue(_) => {}
                 }
             }
         }
+    }
+
+    /// Inspects the connection after another `pace`. Returns the time since which it is idle, if it
+    /// is; `Break` if it ends because its peer accepts no bytes.
+    fn inspect(
+        &self,
+        pace: Duration,
+        now: Instant,
+        quiet: &mut Quiet,
+    ) -> ControlFlow<(), Option<Instant>> {
+        let (Session { context, protocol, .. }, activity) = (&self.session, &self.activity);
+        let deliveries = activity.inspect(pace);
+        // HTTP/1 has one response at a time, which the socket's limit covers.
+        if deliveries == Deliveries::Stalled && *protocol == Protocol::Http2 {
+            context.metrics.refuse(Reason::Write);
+            return ControlFlow::Break(());
+        }
+        // The connection is idle if it sends nothing, has no request, and has had none since the
+        // last inspection: a short request may begin and end between two inspections.
+        let is_quiet = deliveries == Deliveries::None
+            && !activity.is_busy()
+            && activity.begun() == quiet.begun;
+        quiet.begun = activity.begun();
+        quiet.since = is_quiet.then(|| quiet.since.unwrap_or(now));
+        ControlFlow::Continue(quiet.since)
     }
 
     /// The accepted upgrade. The lock is held to set or take it.
@@ -299,6 +314,20 @@ impl<S: Service> Requests<S> {
         }
         Ok(response)
     }
+}
+
+/// Closes an idle connection for another. Its last bytes are not waited for if the peer does not
+/// accept them.
+async fn close<C: GracefulConnection>(
+    mut connection: Pin<&mut C>,
+    mut flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
+) -> Result<(), C::Error> {
+    connection.as_mut().graceful_shutdown();
+    poll_fn(|cx| match (connection.as_mut().poll(cx), flush(cx)) {
+        (Poll::Ready(ended), _) => Poll::Ready(ended),
+        (Poll::Pending, _) => Poll::Ready(Ok(())),
+    })
+    .await
 }
 
 impl Accepted {

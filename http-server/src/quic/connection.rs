@@ -3,6 +3,7 @@
 use std::{
     future::poll_fn,
     net::{IpAddr, SocketAddr},
+    ops::ControlFlow,
     pin::pin,
     sync::{Arc, Mutex},
     task::{self, Poll},
@@ -10,7 +11,10 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use h3::error::{Code, ConnectionError};
+use h3::{
+    error::{Code, ConnectionError},
+    server::RequestResolver,
+};
 use net_core::{ConnectionLimit, Counted, Limit, Permit, limit::CLOSING_WAIT};
 use prometheus_client::metrics::gauge::Gauge;
 use quinn::{Incoming, ZeroRttAccepted};
@@ -131,9 +135,15 @@ pub(super) async fn serve<S: Service>(
         done: Notify::default(),
         finished: Mutex::default(),
     });
-    Connection { h3, requests, admitted: permits.admitted, stage: Stage::Serving, last: None }
-        .run(established, permits.handshake, &permits.limit, &permits.farewells, peer)
-        .await;
+    let connection = Connection {
+        h3,
+        requests,
+        admitted: permits.admitted,
+        stage: Stage::Serving,
+        last: None,
+        busy: (0, Instant::now()),
+    };
+    connection.run(established, permits.handshake, &permits.limit, &permits.farewells, peer).await;
 }
 
 /// A connection on which requests may arrive; ready when the handshake is complete; and h3's reader
@@ -208,7 +218,25 @@ struct Connection<S> {
     stage: Stage,
     /// The stream of the last accepted request.
     last: Option<u64>,
+    /// The last inspection that found it busy: the number of requests begun by then, and the time.
+    busy: (u64, Instant),
 }
+
+/// The end of the loop of a connection.
+enum End {
+    /// The connection is closed already.
+    Lost,
+    /// It closes when the peer has received the data sent.
+    Leave,
+    /// It closes at once, with a code and a reason.
+    Close(Code, &'static [u8]),
+}
+
+/// The result of h3's reader of requests.
+type Accepted = Result<Option<RequestResolver<transport::Connection, Bytes>>, ConnectionError>;
+
+/// The result of [`admission`].
+type Admission = Result<Option<CountedPermit>, (Code, &'static [u8])>;
 
 /// The steps of a graceful shutdown (RFC 9114 5.2). Each begins when the peer has received the
 /// GOAWAY of the step before, however long it takes to read it: a peer that knows of no GOAWAY
@@ -239,8 +267,7 @@ impl<S: Service> Connection<S> {
     ) {
         let requests = Arc::clone(&self.requests);
         let (context, quic, activity) = (&requests.context, &requests.quic, &requests.activity);
-        let (config, metrics) = (&context.config, &context.metrics);
-        let (write, idle) = (config.write, config.idle);
+        let write = context.config.write;
         let limit = self.admitted.is_none().then_some(limit);
         let mut admission = pin!(admission(established, limit, peer, context));
         let mut handshake = Some(handshake);
@@ -248,99 +275,157 @@ impl<S: Service> Connection<S> {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Polled for the first time when the announcement has been sent.
         let mut announced = pin!(async { timeout(write, received(quic)).await });
-        let mut seen = (0, Instant::now());
         // Kept across iterations of the loop: beginning to wait takes a lock, and each request
         // takes an iteration.
         let mut retired = pin!(retired(context));
-        loop {
+        let end = loop {
             if matches!(self.stage, Stage::Last(_)) && !activity.is_busy() {
-                return self.leave(write).await;
+                break End::Leave;
             }
             // In the order of urgency (`biased`): requests that h3 has read precede new
             // streams, and both before the limits, so that a busy connection is not closed as idle.
-            tokio::select! {
+            // An arm that is not chosen loses nothing; the chosen one is carried out to its end.
+            let flow = tokio::select! {
                 biased;
-                request = self.h3.accept() => match request {
-                    Ok(Some(request)) => {
-                        let Some(exchange) = self.h3.inner.conn.taken() else { continue };
-                        self.last = Some(exchange.id());
-                        let requests = Arc::clone(&requests);
-                        // Most responses are formed at once from memory and need no task, and the
-                        // responses to all that arrived together leave together. The limit of
-                        // streams bounds their number.
-                        let mut response = Box::pin(requests.respond(request, exchange));
-                        let polled = poll_fn(|cx| Poll::Ready(response.as_mut().poll(cx))).await;
-                        if polled.is_pending() {
-                            context.tasks.spawn(response.instrument(Span::current()));
-                        }
-                    }
-                    // h3 ends here after a GOAWAY of the peer, which it does not read: a client may
-                    // still send requests.
-                    Ok(None) => return self.leave(write).await,
-                    Err(err) => {
-                        if matches!(err, ConnectionError::Local { .. }) {
-                            metrics.refuse(Reason::Malformed);
-                        }
-                        return debug!(%err, "connection closed");
-                    }
-                },
-                request = quic.accept_bi() => match (request, self.stage) {
-                    (Ok((send, recv)), Stage::Last(limit)) if u64::from(send.id()) >= limit => {
-                        reject(send, recv);
-                    }
-                    (Ok((send, recv)), _) => self.h3.inner.conn.bring_request(send, recv),
-                    (Err(err), _) => return debug!(%err, "connection ended"),
-                },
+                request = self.h3.accept() => self.begin(request).await,
+                stream = quic.accept_bi() => self.bring(stream),
                 admission = &mut admission, if handshake.is_some() => {
                     handshake = None;
-                    match admission {
-                        Ok(None) => {}
-                        Ok(Some(admitted)) => {
-                            requests.exchanges.admit(admitted.permit.usage());
-                            self.admitted = Some(admitted);
-                        }
-                        Err((code, reason)) => return self.close(code, reason),
-                    }
+                    self.admit(admission)
                 }
                 () = poll_fn(|cx| poll_closed(handshake.as_ref(), self.admitted.as_ref(), cx)) => {
-                    debug!("closed while idle: connection limit reached");
-                    // The peer may be slow, and no other connection waits for it.
-                    let is_established = handshake.is_none();
-                    drop((handshake.take(), self.admitted.take()));
-                    let Ok(_farewell) = farewells.try_acquire() else {
-                        return self.close(Code::H3_NO_ERROR, b"goodbye");
-                    };
-                    // Requests in transit may be repeated elsewhere.
-                    if is_established {
-                        self.take_no_more().await;
-                    }
-                    return self.leave(GRACE).await;
+                    return self.make_room(handshake, farewells).await;
                 }
                 // A peer whose handshake is incomplete would take the announcement for a failure.
                 () = &mut retired, if self.stage == Stage::Serving && handshake.is_none() => {
                     self.announce().await;
+                    ControlFlow::Continue(())
                 }
-                _ = &mut announced, if self.stage == Stage::Announced => self.take_no_more().await,
-                () = requests.done.notified(), if matches!(self.stage, Stage::Last(_)) => {}
-                now = look.tick() => {
-                    let deliveries = activity.inspect(write);
-                    if deliveries == Deliveries::Stalled {
-                        metrics.refuse(Reason::Write);
-                        return self.close(Code::H3_EXCESSIVE_LOAD, b"the peer accepts no bytes");
-                    }
-                    // Idle: no response is sent, no request is open, and none has begun since the
-                    // last inspection.
-                    let quiet = deliveries == Deliveries::None
-                        && !activity.is_busy()
-                        && activity.begun() == seen.0;
-                    if !quiet {
-                        seen = (activity.begun(), now);
-                    } else if now.duration_since(seen.1) >= idle && self.stage == Stage::Serving {
-                        self.announce().await;
-                    }
+                _ = &mut announced, if self.stage == Stage::Announced => {
+                    self.take_no_more().await;
+                    ControlFlow::Continue(())
                 }
+                () = requests.done.notified(), if matches!(self.stage, Stage::Last(_)) => {
+                    ControlFlow::Continue(())
+                }
+                now = look.tick() => self.inspect(now).await,
+            };
+            if let ControlFlow::Break(end) = flow {
+                break end;
+            }
+        };
+        match end {
+            End::Lost => {}
+            End::Leave => self.leave(write).await,
+            End::Close(code, reason) => self.close(code, reason),
+        }
+    }
+
+    /// Begins to respond to a request that h3 has read.
+    async fn begin(&mut self, request: Accepted) -> ControlFlow<End> {
+        let context = &self.requests.context;
+        match request {
+            Ok(Some(request)) => {
+                let Some(exchange) = self.h3.inner.conn.taken() else {
+                    return ControlFlow::Continue(());
+                };
+                self.last = Some(exchange.id());
+                // Most responses are formed at once from memory and need no task, and the responses
+                // to all that arrived together leave together. The limit of streams bounds their
+                // number.
+                let mut response = Box::pin(Arc::clone(&self.requests).respond(request, exchange));
+                let polled = poll_fn(|cx| Poll::Ready(response.as_mut().poll(cx))).await;
+                if polled.is_pending() {
+                    context.tasks.spawn(response.instrument(Span::current()));
+                }
+                ControlFlow::Continue(())
+            }
+            // h3 ends here after a GOAWAY of the peer, which it does not read: a client may still
+            // send requests.
+            Ok(None) => ControlFlow::Break(End::Leave),
+            Err(err) => {
+                if matches!(err, ConnectionError::Local { .. }) {
+                    context.metrics.refuse(Reason::Malformed);
+                }
+                debug!(%err, "connection closed");
+                ControlFlow::Break(End::Lost)
             }
         }
+    }
+
+    /// Passes a new stream of the peer to h3, or rejects it after the last request.
+    fn bring(
+        &mut self,
+        stream: Result<(quinn::SendStream, quinn::RecvStream), quinn::ConnectionError>,
+    ) -> ControlFlow<End> {
+        match (stream, self.stage) {
+            (Ok((send, recv)), Stage::Last(limit)) if u64::from(send.id()) >= limit => {
+                reject(send, recv);
+            }
+            (Ok((send, recv)), _) => self.h3.inner.conn.bring_request(send, recv),
+            (Err(err), _) => {
+                debug!(%err, "connection ended");
+                return ControlFlow::Break(End::Lost);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Takes the result of [`admission`].
+    fn admit(&mut self, admission: Admission) -> ControlFlow<End> {
+        match admission {
+            Ok(Some(admitted)) => {
+                self.requests.exchanges.admit(admitted.permit.usage());
+                self.admitted = Some(admitted);
+            }
+            Ok(None) => {}
+            Err((code, reason)) => return ControlFlow::Break(End::Close(code, reason)),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Closes the connection for another one. `handshake` is present until the handshake is
+    /// complete.
+    async fn make_room(mut self, handshake: Option<Permit>, farewells: &Semaphore) {
+        debug!("closed while idle: connection limit reached");
+        // The peer may be slow, and no other connection waits for it.
+        let is_established = handshake.is_none();
+        drop((handshake, self.admitted.take()));
+        let Ok(_farewell) = farewells.try_acquire() else {
+            return self.close(Code::H3_NO_ERROR, b"goodbye");
+        };
+        // Requests in transit may be repeated elsewhere.
+        if is_established {
+            self.take_no_more().await;
+        }
+        self.leave(GRACE).await;
+    }
+
+    /// Inspects the connection at an interval of `Config::write`: closes it if its peer accepts no
+    /// bytes, and announces its end if it is idle.
+    async fn inspect(&mut self, now: Instant) -> ControlFlow<End> {
+        let Requests { context, activity, .. } = &*self.requests;
+        let deliveries = activity.inspect(context.config.write);
+        if deliveries == Deliveries::Stalled {
+            context.metrics.refuse(Reason::Write);
+            return ControlFlow::Break(End::Close(
+                Code::H3_EXCESSIVE_LOAD,
+                b"the peer accepts no bytes",
+            ));
+        }
+        // Idle: no response is sent, no request is open, and none has begun since the last
+        // inspection.
+        let quiet = deliveries == Deliveries::None
+            && !activity.is_busy()
+            && activity.begun() == self.busy.0;
+        if !quiet {
+            self.busy = (activity.begun(), now);
+        } else if now.duration_since(self.busy.1) >= context.config.idle
+            && self.stage == Stage::Serving
+        {
+            self.announce().await;
+        }
+        ControlFlow::Continue(())
     }
 
     /// Asks the peer to reconnect elsewhere. Requests in transit are still accepted: the first
@@ -399,7 +484,7 @@ async fn admission<S>(
     limit: Option<&Arc<ConnectionLimit>>,
     peer: SocketAddr,
     context: &Context<S>,
-) -> Result<Option<CountedPermit>, (Code, &'static [u8])> {
+) -> Admission {
     if timeout(context.config.first_byte, established).await.is_err() {
         context.metrics.refuse(Reason::FirstByte);
         return Err((Code::H3_GENERAL_PROTOCOL_ERROR, b"quic handshake timed out"));
