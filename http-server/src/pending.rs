@@ -147,6 +147,7 @@ mod tests {
     use std::{
         future::{Ready, ready},
         net::SocketAddr,
+        sync::atomic::{AtomicUsize, Ordering},
     };
 
     use http::request::Parts;
@@ -155,8 +156,9 @@ mod tests {
     use super::*;
     use crate::testing;
 
-    /// Responds with `text`, and with the Date of `x-date`.
-    struct Text;
+    /// Responds with `text`, and with the Date of `x-date`. Counts its calls.
+    #[derive(Default)]
+    struct Text(AtomicUsize);
 
     impl PendingResponse for Ready<Response<Body>> {
         fn poll_request_end(&mut self, _: &mut task::Context<'_>) -> Poll<()> {
@@ -168,6 +170,7 @@ mod tests {
         type Pending<'a> = Ready<Response<Body>>;
 
         fn call<B>(&self, request: Request<B>, _: Client) -> Self::Pending<'_> {
+            self.0.fetch_add(1, Ordering::Relaxed);
             let mut response = Response::new(Body::from("text"));
             if let Some(date) = request.headers().get("x-date") {
                 response.headers_mut().insert(DATE, date.clone());
@@ -189,14 +192,26 @@ mod tests {
         secure: bool,
         early: bool,
     ) -> Response<Body> {
-        let mut context = testing::context(Text);
+        respond_counted(method, fields, secure, early).await.0
+    }
+
+    /// Returns also the number of calls of the service.
+    async fn respond_counted(
+        method: Method,
+        fields: &[(&str, &str)],
+        secure: bool,
+        early: bool,
+    ) -> (Response<Body>, usize) {
+        let mut context = testing::context(Text::default());
         context.alt_svc = Some(HeaderValue::from_static("h3"));
         let mut request = Request::builder().method(method).uri("/").header("host", "origin");
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
         let client = context.client(SocketAddr::from(([192, 0, 2, 1], 1)), secure, early);
-        begin(&context, request.body(Empty::<Bytes>::new()).unwrap(), client).await
+        let request = request.body(Empty::<Bytes>::new()).unwrap();
+        let response = begin(&context, request, client).await;
+        (response, context.service.0.load(Ordering::Relaxed))
     }
 
     #[tokio::test]
@@ -214,12 +229,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_request_does_not_reach_the_service() {
-        let ambiguous = respond(Method::GET, &[("host", "other")], false, false).await;
-        assert_eq!(ambiguous.status(), StatusCode::BAD_REQUEST);
+        let ambiguous = [("host", "other")];
+        let (ambiguous, calls) = respond_counted(Method::GET, &ambiguous, false, false).await;
+        assert_eq!((ambiguous.status(), calls), (StatusCode::BAD_REQUEST, 0));
         assert_eq!(ambiguous.headers()[CONNECTION], "close");
-        for (method, status) in [(Method::GET, 200), (Method::POST, 425)] {
-            let response = respond(method, &[("early-data", "1")], false, false).await;
-            assert_eq!(response.status().as_u16(), status);
+        for (method, expected) in [(Method::GET, (200, 1)), (Method::POST, (425, 0))] {
+            let marked = [("early-data", "1")];
+            let (response, calls) = respond_counted(method, &marked, false, false).await;
+            assert_eq!((response.status().as_u16(), calls), expected);
             assert!(!response.headers().contains_key(CONNECTION));
         }
     }

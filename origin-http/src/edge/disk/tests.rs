@@ -124,12 +124,22 @@ async fn the_directory_keeps_within_its_bound_and_the_longest_unused_leave() {
 async fn a_disk_that_fails_is_off_and_nobody_else_learns_of_it() {
     let dir = Dir::new("fails");
     let disk = dir.open(1 << 20);
+    let other = "/media/01890a5d-ac96-774b-bcce-b302099a8058/v0/1.m4s";
+    write(&disk, other, "bytes").await;
     // A file in place of a directory, which fails for root, too.
     fs::write(dir.0.join(FILE).parent().unwrap(), "in the way").unwrap();
-    disk.write(&TARGET.into(), &object("bytes", 1_000), Duration::ZERO);
+    let object = object("bytes", 1_000);
+    disk.write(&TARGET.into(), &object, Duration::ZERO);
     until(|| disk.shared.off.load(Ordering::Relaxed)).await;
-    assert!(disk.read(&TARGET.into()).await.is_none());
-    disk.write(&TARGET.into(), &object("bytes", 1_000), Duration::ZERO);
+    until(|| disk.find(&other.into()).is_none()).await;
+    // Requests find nothing on the disk, so that they go to the origin; objects in memory stay.
+    for target in [TARGET, other] {
+        assert!(disk.find(&target.into()).is_none());
+        assert!(disk.read(&target.into()).await.is_none());
+    }
+    disk.write(&TARGET.into(), &object, Duration::ZERO);
+    assert!(disk.find(&TARGET.into()).is_none());
+    assert_eq!(object.content.rope().map(|rope| rope.len()), Some("bytes".len()));
     // A cache that cannot be used from the start is disabled.
     let file = dir.0.join("file");
     fs::write(&file, "").unwrap();

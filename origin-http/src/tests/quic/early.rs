@@ -61,10 +61,42 @@ async fn what_a_proxy_marks_as_early_is_too_early_if_it_changes_something() {
 async fn a_session_is_resumed_once() {
     let running = Running::live().await;
     let endpoint = returning(&running).await;
-    // The first connection uses the only ticket, and gets no other.
-    let first = endpoint.connect(running.address, NAME).unwrap();
-    assert!(first.into_0rtt().is_ok());
-    let second = endpoint.connect(running.address, NAME).unwrap();
+    until(|| running.endpoint.open_connections() == 0).await;
+    let before = running.answered();
+    // The first connection uses the only ticket, and gets no other. Its datagrams are recorded, and
+    // nothing of the server reaches it.
+    let between = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let first = endpoint.connect(between.local_addr().unwrap(), NAME).unwrap();
+    let Ok((quic, _)) = first.into_0rtt() else {
+        panic!("no session to resume");
+    };
+    let mut client = Client::over(endpoint, quic).await;
+    let mut stream = client.send(Method::GET, "/time", &[]).await;
+    stream.finish().await.unwrap();
+    let original = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut flight = Vec::new();
+    let mut datagram = [0; 2_048];
+    while running.answered() == before || running.endpoint.open_connections() > 0 {
+        let next = timeout(Duration::from_millis(10), between.recv(&mut datagram)).await;
+        if let Ok(len) = next.map(Result::unwrap) {
+            original.send_to(&datagram[..len], running.address).await.unwrap();
+            flight.push(datagram[..len].to_vec());
+        }
+        if running.answered() > before {
+            client.quic.close(0_u32.into(), b"");
+        }
+    }
+    assert_eq!(running.answered(), before + 1);
+    // The same datagrams begin another connection, whose early data are not accepted.
+    let replay = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    replay.send_to(&flight[0], running.address).await.unwrap();
+    until(|| running.endpoint.open_connections() == 1).await;
+    for datagram in &flight[1..] {
+        replay.send_to(datagram, running.address).await.unwrap();
+    }
+    assert_eq!(running.client().await.get("/time").await.status, StatusCode::OK);
+    assert_eq!(running.answered(), before + 2);
+    let second = client.endpoint.connect(running.address, NAME).unwrap();
     assert!(second.into_0rtt().is_err());
 }
 
