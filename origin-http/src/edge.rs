@@ -16,6 +16,7 @@ mod config;
 mod content;
 mod dial;
 mod disk;
+mod error;
 mod fetch;
 pub(crate) mod freshness;
 mod hops;
@@ -58,6 +59,7 @@ use origins::Origins;
 use upstream::Upstream;
 
 pub use config::{BadOrigin, Config, Origin, OriginFault};
+pub use error::Error;
 pub use metrics::Metrics;
 use metrics::Outcome;
 
@@ -95,9 +97,8 @@ impl Edge {
     /// is scanned on a separate thread.
     ///
     /// # Errors
-    /// `InvalidInput`, one line for the operator: a value is out of its range, there is no origin,
-    /// or there is no certificate authority for an `https` one. An unusable disk cache is no error:
-    /// it is logged, and disabled.
+    /// `InvalidInput` with an [`Error`]. An unusable disk cache is no error: it is logged, and
+    /// disabled.
     pub fn new(config: &Config, metrics: Metrics) -> io::Result<Arc<Self>> {
         Self::with(config, metrics, |origin, tls| Dial::new(origin, config.connect(), tls))
     }
@@ -108,10 +109,9 @@ impl Edge {
         metrics: Metrics,
         dial: impl Fn(&Origin, &Tls) -> Dial,
     ) -> io::Result<Arc<Self>> {
-        let invalid = io::ErrorKind::InvalidInput;
-        config.check().map_err(|err| io::Error::new(invalid, err))?;
+        config.check().map_err(Error::from)?;
         if config.origin.is_empty() {
-            return Err(io::Error::new(invalid, "edge.origin is empty"));
+            return Err(Error::NoOrigin.into());
         }
         let secure = |origin: &Origin| match origin {
             Origin::Remote(uri) => uri.scheme_str() == Some("https"),

@@ -27,7 +27,7 @@ use rustls::{
 use tokio::{net::UnixStream, time::timeout};
 use tower::Service;
 
-use super::config::Origin;
+use super::{config::Origin, error::Error};
 
 /// Interval at which silent peers are detected: HTTP/2 connections by pings, others by the kernel.
 pub(super) const PING: Duration = Duration::from_secs(5);
@@ -41,36 +41,33 @@ impl Tls {
     ///
     /// # Errors
     /// None can be read.
-    pub(super) fn new(ca: &Path, needed: bool) -> io::Result<Self> {
-        let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
+    pub(super) fn new(ca: &Path, needed: bool) -> Result<Self, Error> {
+        let file = || ca.to_owned();
         // A file replaces the authorities of the system, so that a private authority excludes all
         // public ones. A file that is not needed is read all the same: its faults show at the
         // start, not after a later change of the origins.
         let mut roots = RootCertStore::empty();
         if !ca.as_os_str().is_empty() {
-            let pem =
-                fs::read(ca).map_err(|err| invalid(format!("edge.ca: {}: {err}", ca.display())))?;
+            let pem = fs::read(ca).map_err(|source| Error::Read { file: file(), source })?;
             for certificate in CertificateDer::pem_slice_iter(&pem) {
-                let certificate = certificate
-                    .map_err(|err| invalid(format!("edge.ca: {}: {err}", ca.display())))?;
+                let certificate =
+                    certificate.map_err(|source| Error::Pem { file: file(), source })?;
                 let added = roots.add(certificate);
-                added.map_err(|err| invalid(format!("edge.ca: {}: {err}", ca.display())))?;
+                added.map_err(|source| Error::Certificate { file: file(), source })?;
             }
         } else if needed {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
         if needed && roots.is_empty() {
-            return Err(invalid(match ca.as_os_str().is_empty() {
-                true => "edge.origin is https, but this system trusts no authority: \
-                     install ca-certificates, or set edge.ca"
-                    .into(),
-                false => format!("edge.ca: {} holds no certificate", ca.display()),
-            }));
+            return Err(match ca.as_os_str().is_empty() {
+                true => Error::NoAuthority,
+                false => Error::NoCertificate { file: file() },
+            });
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|err| invalid(format!("edge: TLS: {err}")))?
+            .map_err(Error::Tls)?
             .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(Self(Arc::new(config)))
