@@ -50,5 +50,5 @@ pub use delivery::Finish;
 pub use metrics::{Metrics, Reason};
 pub use mount::{Mount, MountedService};
 pub use quic::{QuicHandover, QuicLegacy, QuicSocket};
-pub use server::{Server, Sockets};
+pub use server::{NoCertificate, Server, Sockets};
 pub use service::{Client, PendingResponse, Refusal, Service};

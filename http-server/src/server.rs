@@ -69,6 +69,18 @@ pub struct Server<S> {
     metrics: Metrics,
 }
 
+/// A kind of listener, `https` or `http3`, has no certificate to present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoCertificate(pub &'static str);
+
+impl fmt::Display for NoCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: there is no certificate", self.0)
+    }
+}
+
+impl std::error::Error for NoCertificate {}
+
 impl<S> fmt::Debug for Server<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").finish_non_exhaustive()
@@ -81,8 +93,8 @@ impl<S: Service> Server<S> {
     /// then they wait in the kernel's queue.
     ///
     /// # Errors
-    /// A socket cannot be used; `InvalidInput` if there is a socket for TLS or HTTP/3 but no
-    /// certificate.
+    /// A socket cannot be used; `InvalidInput` with [`NoCertificate`] if there is a socket for TLS
+    /// or HTTP/3 but no certificate.
     pub fn new(
         config: Config,
         sockets: Sockets,
@@ -90,22 +102,21 @@ impl<S: Service> Server<S> {
         service: Arc<S>,
         metrics: Metrics,
     ) -> io::Result<Self> {
-        let invalid = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
+        let none = |listener| io::Error::new(io::ErrorKind::InvalidInput, NoCertificate(listener));
         let alt_svc = match sockets.quic.first() {
             Some(quic) => Some(alt_svc(quic.local_addr()?.port())),
             None => None,
         };
         let mut quic = Vec::with_capacity(sockets.quic.len());
         for socket in sockets.quic {
-            let none = || invalid("http3: there is no certificate");
-            let certificates = certificates.clone().ok_or_else(none)?;
+            let certificates = certificates.clone().ok_or_else(|| none("http3"))?;
             quic.push(quic::Endpoint::new(socket, &config, certificates)?);
         }
         let tls = certificates
             .map(|certificates| tls::Acceptor::new(certificates, config.early_data))
             .transpose()?;
         if tls.is_none() && !sockets.https.is_empty() {
-            return Err(invalid("https: there is no certificate"));
+            return Err(none("https"));
         }
         Ok(Self {
             http: listener::tcp(sockets.http)?,
