@@ -303,7 +303,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_for_viewers_is_of_no_use_at_an_edge() {
+    fn a_public_url_at_an_edge_is_detected() {
         let mut config = Config::default();
         config.http.public_url = "https://live.example".to_owned().try_into().expect("an address");
         assert!(!has_address_of_origin(&config));

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flag_of_the_hand_over_is_known_wherever_it_stands() {
+    fn the_hand_over_flag_may_stand_anywhere_after_the_command() {
         let cli = Cli::parse_from(["streamforge", "--log-format", "json", "serve", handover::FLAG]);
         assert!(matches!(cli.command, Command::Serve(Serve { take_over: true, .. })));
         let args =

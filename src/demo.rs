@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worker_is_told_the_key_where_nobody_sees_it() {
+    fn the_worker_gets_the_key_on_standard_input_and_not_in_its_arguments() {
         let key = Key::random();
         let worker = worker("[::]:1935".parse().unwrap(), "live", &key).unwrap();
         assert!(worker.input.ends_with(key.expose()));

@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn too_few_descriptors_are_said_with_what_to_do() {
+    fn too_few_descriptors_are_reported_with_a_remedy() {
         let config = Config::default();
         let enough = descriptors(&config, 12_512).unwrap();
         assert!(!enough.short, "10 000, 2000 and 512: {enough:?}");
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_edge_fetches_and_keeps_is_reckoned_with() {
+    fn the_limits_of_an_edge_include_its_fetches_and_its_memory() {
         let mut config = Config::default();
         let two = ["https://a.example", "https://b.example"];
         config.edge.origin = two.iter().map(|origin| origin.parse().unwrap()).collect();
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_limit_of_all_groups_counts() {
+    fn the_lowest_memory_limit_of_all_cgroups_applies() {
         assert_eq!(total("MemFree: 1 kB\nMemTotal:       16384 kB\n"), Some(16 << 20));
         let root = std::env::temp_dir().join(format!("streamforge-cgroup-{}", std::process::id()));
         let own = root.join("system.slice/streamforge.service");
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_for_people() {
+    fn sizes_are_printed_in_binary_units() {
         let shown = [512 << 10, 33 << 20, 3 << 29].map(|size| Bytes(size).to_string());
         assert_eq!(shown, ["512 KiB", "33 MiB", "1.5 GiB"]);
     }

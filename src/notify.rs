@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_daemon_whose_clock_stands_is_not_said_to_be_alive() {
+    fn a_daemon_with_a_stopped_clock_is_not_reported_as_alive() {
         let (pulse, mut health) = (Pulse::default(), Health::default());
         assert_eq!(health.check(pulse.count()), Verdict::Alive);
         pulse.beat();

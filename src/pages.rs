@@ -42,7 +42,7 @@ fn gzip(bytes: &[u8]) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_page_loads_only_what_is_served() {
+    fn the_page_loads_only_served_assets() {
         let served: Vec<&str> = super::watch().assets.iter().map(|(name, _)| *name).collect();
         let html = include_str!("../web/watch.html");
         let script = include_str!("../web/watch.js");

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_key_opens_its_channel_and_no_other() {
+    fn a_listed_key_permits_only_its_channel() {
         assert_eq!(ask(&listed(), "key-of-one").unwrap(), "one");
         assert_eq!(ask(&listed(), "key-of-two").unwrap(), "two");
         let refusal = ask(&listed(), "one").unwrap_err();
@@ -192,14 +192,14 @@ mod tests {
     }
 
     #[test]
-    fn with_no_keys_everyone_is_refused_with_the_words_that_say_how_to_add_one() {
+    fn without_keys_publishers_are_refused_with_a_hint_to_add_one() {
         let refusal = ask(&Publishers::new(&Publish::default()), "anything").unwrap_err();
         assert_eq!(refusal.reason, Reason::Denied);
         assert!(refusal.description.contains("[[publish.keys]]"), "{}", refusal.description);
     }
 
     #[test]
-    fn where_publishing_is_open_the_key_is_the_name() {
+    fn with_the_open_policy_the_key_is_the_channel_name() {
         let publishers = Publishers::new(&Publish { policy: Policy::Open, keys: Vec::new() });
         assert_eq!(ask(&publishers, "demo").unwrap(), "demo");
         assert_eq!(ask(&publishers, "../../etc/passwd").unwrap_err().reason, Reason::Name);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_with_a_space_or_an_address_in_it_is_refused_with_a_hint_and_not_shown() {
+    fn a_key_with_whitespace_or_a_url_is_refused_with_a_hint_and_not_shown() {
         let open = Publishers::new(&publish(Policy::Open, &[]));
         for publishers in [listed(), open] {
             for key in ["key-of one", "key-of\none", "https://key-of-one"] {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_listed_no_more_loses_its_right_and_the_others_keep_theirs() {
+    fn a_reload_withdraws_removed_keys_and_keeps_the_others() {
         let mut publishers = Publishers::new(&publish(Policy::Keys, &["first-key", "other-key"]));
         publishers.admit("own".parse().unwrap(), "own-key-");
         let rights = ["first-key", "other-key", "own-key-"]
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn when_keys_become_needed_who_has_none_is_sent_off() {
+    fn grants_without_a_listed_key_are_withdrawn_when_the_policy_requires_keys() {
         let publishers = Publishers::new(&publish(Policy::Open, &["first-key"]));
         let without = grant(&publishers, "anyone").unwrap().withdrawn;
         let with = grant(&publishers, "first-key").unwrap().withdrawn;

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_signal_that_comes_while_a_stop_is_waited_for_is_acted_on_once_afterwards() {
+    async fn a_signal_during_a_wait_for_a_stop_is_handled_once_afterwards() {
         let (mut signals, mut witness) = (Signals::listen().unwrap(), Signals::listen().unwrap());
         let mut cx = Context::from_waker(Waker::noop());
         for (sent, expected) in

@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn quic_has_the_port_of_https_where_any_will_do() {
+    fn quic_shares_the_ephemeral_port_of_https() {
         let all = PURPOSES.map(|purpose| wanted(purpose, "127.0.0.1:0"));
         let mut sockets = Sockets::open(&all, Inherited::default()).unwrap();
         assert_eq!(sockets.iter().count(), 3);
@@ -516,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_on_all_interfaces_takes_both_families() {
+    fn a_wildcard_ipv6_listener_accepts_both_address_families() {
         let sockets =
             Sockets::open(&[wanted(Purpose::Http, "[::]:0")], Inherited::default()).unwrap();
         let port = sockets.address(Purpose::Http).unwrap().port();
@@ -524,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_list_what_the_machine_does_not_have_is_left_out() {
+    fn addresses_that_the_machine_lacks_are_skipped_if_others_remain() {
         let all =
             PURPOSES.map(|purpose| [wanted(purpose, ABSENT[0]), wanted(purpose, "127.0.0.1:0")]);
         let sockets = Sockets::open(all.as_flattened(), Inherited::default()).unwrap();
@@ -534,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_machine_does_not_have_is_an_error_where_nothing_else_is_listened_on_for_the_same() {
+    fn a_key_with_only_addresses_that_the_machine_lacks_is_an_error() {
         let absent = ABSENT.map(|address| wanted(Purpose::Rtmp, address));
         for absent in [&absent[..1], &absent] {
             let other = wanted(Purpose::Http, "127.0.0.1:0");
@@ -547,14 +547,14 @@ mod tests {
     }
 
     #[test]
-    fn a_family_that_the_machine_does_not_have_is_known_by_its_error() {
+    fn an_unsupported_address_family_is_recognized_by_its_errno() {
         for (errno, absent) in [(Errno::AFNOSUPPORT, true), (Errno::ADDRINUSE, false)] {
             assert_eq!(is_absent(&errno.into()), absent, "{errno}");
         }
     }
 
     #[test]
-    fn a_port_that_is_taken_is_said_with_what_to_do() {
+    fn a_port_in_use_is_refused_with_its_key_and_the_cause() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         let refusal =
@@ -566,7 +566,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_predecessor_hands_over_is_not_bound_again_and_what_it_lacks_is() {
+    fn sockets_of_a_predecessor_are_reused_and_missing_ones_are_bound() {
         let first = Sockets::open(
             &PURPOSES.map(|purpose| wanted(purpose, "127.0.0.1:0")),
             Inherited::default(),
@@ -581,7 +581,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_predecessor_listened_on_and_nobody_wants_is_closed() {
+    fn unwanted_sockets_of_a_predecessor_are_closed() {
         let first =
             Sockets::open(&[wanted(Purpose::Http, "127.0.0.1:0")], Inherited::default()).unwrap();
         let address = first.address(Purpose::Http).unwrap();
@@ -591,7 +591,7 @@ mod tests {
     }
 
     #[test]
-    fn the_service_manager_s_sockets_are_known_by_kind_and_address() {
+    fn sockets_of_the_service_manager_are_matched_by_kind_and_address() {
         let first = Sockets::open(
             &PURPOSES.map(|purpose| wanted(purpose, "127.0.0.1:0")),
             Inherited::default(),
@@ -604,7 +604,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_of_the_service_manager_that_nobody_wants_is_an_error_that_names_it() {
+    fn an_unwanted_socket_of_the_service_manager_is_an_error_with_its_address() {
         let first =
             Sockets::open(&[wanted(Purpose::Http, "127.0.0.1:0")], Inherited::default()).unwrap();
         let address = first.address(Purpose::Http).unwrap();

@@ -42,7 +42,7 @@ fn publish(path: &Path, stream: &Stream, length: Duration) -> JoinHandle<Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_written_to_a_viewer_is_the_memory_that_the_message_was_gathered_into() {
+async fn bytes_sent_to_a_viewer_are_the_memory_of_the_received_message() {
     let _alone = alone().await;
     let stream = Stream::new(BITRATE_BPS);
     // All key frames have one length, and no other data have the length of their messages.
@@ -87,7 +87,7 @@ async fn what_is_written_to_a_viewer_is_the_memory_that_the_message_was_gathered
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_whole_path_allocates_at_most_a_tenth_beside_the_payload() {
+async fn the_whole_path_allocates_at_most_1_1_bytes_per_payload_byte() {
     let _alone = alone().await;
     let path = Path::start(WINDOW).unwrap();
     let mut events = path.hub.events();

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_as_wrk_writes_them() {
+    fn sizes_in_the_format_of_wrk_are_parsed() {
         assert_eq!(size("26.50GB"), Some(53 << 29));
         assert_eq!(size("2.25TB"), Some(9 << 38));
         assert_eq!(size("512B"), Some(512));

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_and_the_hint_are_found_by_their_addresses() {
+    fn parts_and_the_preload_hint_are_parsed_from_their_addresses() {
         let text = "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:7\n\
             #EXT-X-PART:DURATION=0.2,URI=\"../../media/x/v0/8.0.m4s\",INDEPENDENT=YES\n\
             #EXT-X-PRELOAD-HINT:TYPE=MAP,URI=\"../../media/x/v0/init.1.mp4\"\n\

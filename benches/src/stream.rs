@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_period_has_whole_frames_of_both_tracks_at_the_rate_asked_for() {
+    fn a_stream_period_has_whole_frames_of_both_tracks_at_the_requested_bit_rate() {
         let stream = Stream::new(BITRATE_BPS);
         let count = |kind| stream.tags.iter().filter(|tag| tag.kind == kind).count();
         assert_eq!((count(Kind::Video), count(Kind::Audio)), (240, 375));

@@ -126,7 +126,7 @@ mod tests {
     use crate::stream::BITRATE_BPS;
 
     #[test]
-    fn periods_follow_one_another_without_a_step_and_every_body_reads_back() {
+    fn stream_periods_are_contiguous_and_every_message_is_read_back() {
         let stream = Stream::new(BITRATE_BPS);
         for size in [128, 4096, 65_536] {
             let wire = Wire::new(&stream, size);

@@ -60,7 +60,7 @@ mod tests {
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     #[test]
-    fn a_digest_in_either_case_matches_its_key_alone() {
+    fn a_hex_digest_in_either_case_matches_only_its_key() {
         for text in [ABC.to_owned(), ABC.to_uppercase()] {
             let digest: KeyDigest = text.parse().unwrap();
             assert!(digest.matches("abc"));
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_digest_is_refused() {
+    fn invalid_digests_are_refused() {
         for text in
             ["", "abc", &ABC[..62], &format!("{ABC}00"), &ABC.replace('b', "g"), &"ä".repeat(32)]
         {
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_in_a_log_shows_nothing() {
+    fn a_digest_is_masked_in_debug_output() {
         assert_eq!(format!("{:?}", KeyDigest::of("abc")), "***");
     }
 }

@@ -182,7 +182,7 @@ mod tests {
     const PACE: Duration = Duration::from_millis(1);
 
     #[tokio::test]
-    async fn an_answer_is_stalled_when_nothing_of_it_moves_between_two_looks() {
+    async fn a_response_is_stalled_when_no_byte_of_it_is_sent_between_two_inspections() {
         let activity = Activity::default();
         let mut body = Body::from(Bytes::from_static(b"media"));
         activity.watch(&mut body);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_its_peer_never_asks_for_is_stalled_and_one_that_waits_for_its_turn_is_not() {
+    fn a_response_that_is_not_polled_is_stalled_unless_it_waits_for_its_turn() {
         let activity = Activity::default();
         let mut body = Body::from(Bytes::from_static(b"media"));
         activity.watch(&mut body);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_may_stand_still_for_a_while_when_another_goes_on() {
+    async fn a_response_without_progress_is_stalled_later_while_another_progresses() {
         let activity = Activity::default();
         let mut bodies = [0, 1].map(|_| Body::from(Bytes::from_static(b"media, and more of it")));
         bodies.iter_mut().for_each(|body| activity.watch(body));
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_response_that_trickles_is_stalled_and_one_at_the_least_rate_is_not() {
+    async fn a_response_below_the_minimum_rate_is_stalled() {
         let pace = Duration::from_secs(20);
         for (step, stalled) in [(1, true), (20 * 1_024 - 10, true), (20 * 1_024, false)] {
             let activity = Activity::default();
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_waits_for_its_turn_for_ever_is_stalled() {
+    fn a_response_that_waits_too_long_for_its_turn_is_stalled() {
         let activity = Activity::default();
         let mut body = Body::from(Bytes::from_static(b"media"));
         activity.watch(&mut body);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_have_arrived_are_forgotten() {
+    fn delivered_responses_are_no_longer_tracked() {
         let activity = Activity::default();
         for _ in 0..10_000 {
             activity.watch(&mut Body::empty());

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_and_port_is_taken() {
+    fn valid_authorities_are_accepted() {
         for text in [
             "origin",
             "live.example.com",
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn invalid_authorities_are_refused() {
         for text in [
             "",
             ":80",
@@ -170,7 +170,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_url_library_refuses_is_refused(text in "[ -~]{0,24}") {
+        fn authorities_that_the_http_crate_refuses_are_refused(text in "[ -~]{0,24}") {
             // The library supports neither IPvFuture nor, in a host, percent-encoding.
             let beyond_it = text.starts_with("[v") || text.starts_with("[V") || text.contains('%');
             if is_valid(text.as_bytes()) && !beyond_it {

@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn small_writes_go_out_as_one_when_they_are_flushed_or_are_many() {
+    async fn small_writes_are_coalesced_until_the_flusher_runs_or_the_buffer_is_full() {
         let (ours, mut theirs) = duplex(1 << 20);
         let mut cork = Cork::new(ours);
         let mut flusher = cork.flusher();
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_gathered_goes_before_an_end() {
+    async fn coalesced_bytes_are_sent_before_shutdown() {
         let (ours, mut theirs) = duplex(1 << 20);
         let mut cork = Cork::new(ours);
         cork.write_all(b"last words").await.unwrap();
@@ -226,7 +226,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_arrives_in_order_whatever_the_peer_takes_at_once(
+        fn all_bytes_arrive_in_order_through_a_pipe_of_any_size(
             sizes in prop::collection::vec((0..3_usize, 0..10_000_usize), 1..20),
             room in 1..20_000_usize,
         ) {

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_date_is_written_as_the_standard_has_it_and_is_this_second_s() {
+    fn the_date_field_is_an_imf_fixdate_of_the_current_second() {
         assert_eq!(text(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
         let before = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         for date in [value(), value()] {

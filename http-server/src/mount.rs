@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_has_its_prefix_and_the_path_without_the_slash() {
+    fn a_mount_matches_its_prefix_with_or_without_the_trailing_slash() {
         let mounts = [mount("/api/", 0), mount("/api/upload/", 0)];
         for (path, prefix) in [
             ("/api/", Some("/api/")),

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_response_has_a_date_and_over_tls_the_address_of_http3() {
+    async fn every_response_has_a_date_and_over_tls_an_alt_svc_field() {
         for (method, status) in [(Method::GET, 200), (Method::HEAD, 200), (Method::DELETE, 425)] {
             let response = respond(method, &[], true, true).await;
             assert_eq!(response.status().as_u16(), status);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_request_does_not_reach_the_service() {
+    async fn ambiguous_requests_get_400_and_early_unsafe_requests_425() {
         let ambiguous = [("host", "other")];
         let (ambiguous, calls) = respond_counted(Method::GET, &ambiguous, false, false).await;
         assert_eq!((ambiguous.status(), calls), (StatusCode::BAD_REQUEST, 0));
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_to_head_has_the_length_of_the_body_that_it_has_not() {
+    fn a_response_to_head_has_the_content_length_of_the_dropped_body() {
         let response = |status: u16, body: &'static str| {
             let mut response = Response::new(Body::from(body));
             *response.status_mut() = StatusCode::from_u16(status).unwrap();

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_priority_field_is_read_as_the_rfcs_say() {
+    fn priority_fields_are_parsed_by_rfc_9218_and_rfc_8941() {
         for (lines, expected) in [
             (&["u=0"][..], (Some(0), false)),
             (&["u=7, i"], (Some(7), true)),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clients_urgency_decides_first_and_ours_among_equals() {
+    fn responses_rank_by_the_clients_urgency_and_then_by_the_servers() {
         let asked = |urgency| Priority { urgency, incremental: false };
         let order = [
             asked(Some(0)).rank(6),
@@ -168,7 +168,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_field_makes_the_parser_panic_or_has_an_urgency_out_of_range(
+        fn arbitrary_priority_fields_never_panic_and_their_urgency_is_at_most_7(
             line in "[ui=?01,;() \t\"\\\\:*a.9-]{0,24}",
         ) {
             let read = parse(line.as_bytes(), Priority::default()).unwrap_or_default();

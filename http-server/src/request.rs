@@ -165,7 +165,7 @@ mod tests {
     const CHUNKED: (&str, &str) = ("transfer-encoding", "chunked");
 
     #[test]
-    fn http_1_has_one_host_and_a_valid_one() {
+    fn http_1_requests_with_an_invalid_host_or_transfer_encoding_are_refused() {
         let ask = |version, uri, fields| status(&asked(version, uri, fields));
         for (version, uri, fields, expected) in [
             (Version::HTTP_11, "/x", &[HOST][..], None),
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn http_2_and_3_have_one_authority_and_no_padded_values() {
+    fn http_2_and_3_requests_need_one_authority_and_unpadded_field_values() {
         for version in [Version::HTTP_2, Version::HTTP_3] {
             let ask = |uri, fields| status(&asked(version, uri, fields));
             for (uri, fields, expected) in [
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_may_read_and_nothing_else() {
+    fn early_requests_with_unsafe_methods_are_refused() {
         for (method, fields, early, expected) in [
             ("GET", &[][..], true, None),
             ("HEAD", &[("early-data", "1")], true, None),
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_of_empty_frames_is_none() {
+    async fn a_body_of_a_few_empty_frames_is_empty() {
         let limit = Duration::from_secs(1);
         assert!(is_empty(pin!(Empty::<Bytes>::new()), limit).await);
         assert!(!is_empty(pin!(Full::new(Bytes::from_static(b"x"))), limit).await);
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refused_body_is_read_to_its_end_within_limits() {
+    async fn the_body_of_a_refused_request_is_discarded_within_limits() {
         let limit = Duration::from_secs(1);
         let begun = tokio::time::Instant::now();
         let (mut sender, body) = Channel::<Bytes>::new(4);

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_pauses_too_long_fails() {
+    async fn a_request_body_that_pauses_too_long_is_an_error() {
         let (mut sender, body) = Channel::<Bytes>::new(4);
         let mut body = Timed::new(body, Duration::from_secs(5));
         for _ in 0..3 {

@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_hands_over_bounded_runs_and_all_of_it() {
+    fn a_body_is_sent_completely_in_bounded_runs() {
         let schedule = Arc::default();
         let mut body = body(&schedule, rank(3));
         let (mut total, mut in_hand) = (0, Vec::new());
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_more_urgent_goes_first_though_it_comes_last() {
+    fn a_more_urgent_body_is_sent_first_even_if_it_begins_later() {
         let schedule = Arc::default();
         let mut segment = body(&schedule, rank(30));
         let mut held = take(&mut segment).unwrap();
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_as_urgent_follow_each_other_and_incremental_ones_take_turns() {
+    fn bodies_of_equal_urgency_are_sent_in_order_and_incremental_ones_alternate() {
         for (incremental, expected) in [(false, [0, 0, 0, 0]), (true, [0, 1, 0, 1])] {
             let schedule = Arc::default();
             let rank = Rank { level: 9, incremental };
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_whose_peer_gives_it_no_window_does_not_stop_the_others() {
+    fn a_body_without_flow_control_window_does_not_block_others() {
         let schedule = Arc::default();
         let (mut stuck, mut never) = (body(&schedule, rank(1)), body(&schedule, rank(2)));
         let mut held = take(&mut stuck).unwrap();
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_that_are_gone_are_forgotten() {
+    fn dropped_bodies_leave_no_entries_in_the_schedule() {
         let schedule: Arc<Schedule> = Arc::default();
         for _ in 0..1_000 {
             let mut body = body(&schedule, rank(1));

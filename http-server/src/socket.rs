@@ -463,14 +463,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_takes_a_little_all_the_time_is_closed_and_one_at_the_least_rate_is_not() {
+    async fn a_peer_that_reads_below_the_minimum_rate_is_closed() {
         assert_eq!(write_to_one_that_takes(1).await, Some(io::ErrorKind::TimedOut));
         assert_eq!(write_to_one_that_takes(1_000).await, Some(io::ErrorKind::TimedOut));
         assert_eq!(write_to_one_that_takes(1_100).await, None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_time_in_which_nothing_is_written_is_not_the_peers() {
+    async fn time_without_pending_writes_does_not_count_against_the_peer() {
         let (mut socket, mut peer) = limited();
         for _ in 0..200 {
             socket.write_all(&[0; 100]).await.unwrap();
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn small_writes_of_many_pieces_arrive_as_they_are() {
+    async fn small_vectored_writes_arrive_unchanged() {
         for (pieces, size) in
             [(1, 10), (FEW, 10), (FEW + 1, 10), (FEW + 1, 100), (16, SMALL / 16), (17, SMALL / 16)]
         {

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_rests_goes_on_after_the_others_though_they_wake_it() {
+    async fn a_task_that_yields_runs_after_the_others() {
         let (ran, waker) =
             (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Waker::noop().clone())));
         let mut yielding = YieldOnce::default();

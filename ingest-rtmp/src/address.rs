@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_application_is_found_in_any_case_and_with_what_follows_it() {
+    fn the_application_matches_in_any_case_and_the_rest_of_its_path_is_returned() {
         for (asked, rest) in [
             ("live", Some("")),
             ("LIVE", Some("")),
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stream_is_found_where_its_meaning_is_plain() {
+    fn the_stream_name_is_found_behind_instances_addresses_and_whitespace() {
         for (after, name, stream_name) in [
             ("", "KEY", "KEY"),
             ("", "/KEY/", "KEY"),

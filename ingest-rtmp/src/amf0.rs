@@ -285,14 +285,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(values in prop::collection::vec(any_value(), 0..5)) {
+        fn written_values_are_parsed_back(values in prop::collection::vec(any_value(), 0..5)) {
             let mut bytes = Vec::new();
             write(&values, &mut bytes);
             prop_assert_eq!(parse(&bytes).unwrap(), values);
         }
 
         #[test]
-        fn no_message_makes_the_decoder_panic(bytes in prop::collection::vec(0u8..20, 0..200)) {
+        fn the_amf0_decoder_never_panics(bytes in prop::collection::vec(0u8..20, 0..200)) {
             let _ = parse(&bytes);
         }
     }

@@ -329,8 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn names_texts_and_traits_are_found_by_reference_and_the_next_value_of_the_message_has_its_own()
-    {
+    fn amf3_references_are_resolved_within_one_value() {
         // An array of two objects of one class with the fixed name "app", whose values are "live"
         // and the same text again.
         let bytes = hex!("09 05 01  0a 13 03 43 07 617070 06 09 6c697665  0a 01 06 04");

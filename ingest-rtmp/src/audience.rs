@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_viewer_counts_while_it_plays_and_nothing_is_kept_of_it_after() {
+    fn a_viewer_is_counted_while_it_plays_and_removed_afterward() {
         let audience = Audience::default();
         let (one, two) =
             (BroadcastId::new(SystemTime::UNIX_EPOCH), BroadcastId::new(SystemTime::UNIX_EPOCH));

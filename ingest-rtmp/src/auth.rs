@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_in_a_log_shows_no_key() {
+    fn the_debug_form_of_a_request_hides_the_stream_key() {
         let request = PublishRequest {
             app: "live".into(),
             key: StreamKey::new("s3cret"),

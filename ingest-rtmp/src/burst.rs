@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_publisher_that_goes_on_in_real_time_is_live() {
+    fn a_publisher_that_continues_in_real_time_after_its_burst_is_live() {
         assert_eq!(found(|_| 40), Some(2_000));
         // The burst lasts longer.
         assert!(matches!(found(|ms| if ms < 3_000 { 1_000 } else { 40 }), Some(4_900..=7_000)));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_publisher_that_stays_faster_or_ends_is_a_file() {
+    fn a_publisher_that_stays_faster_or_ends_is_treated_as_a_file() {
         assert_eq!(found(|_| 70), None);
         assert_eq!(found(|_| 100_000), None);
         assert_eq!(found(|_| 0), None);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lead_that_grows_slowly_is_no_burst_and_what_is_read_ahead_is_bounded() {
+    fn a_slowly_growing_lead_is_no_burst_and_reading_ahead_is_bounded() {
         let (start, mut burst) = (Instant::now(), Burst::default());
         burst.note_frame(true, start);
         assert!(burst.reads_ahead(BYTES - 1, start) && !burst.reads_ahead(BYTES, start));

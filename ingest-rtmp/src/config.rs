@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_listen_turns_it_off_and_an_unknown_key_is_refused() {
+    fn an_empty_listen_key_disables_the_listener_and_unknown_keys_are_refused() {
         let loopback: [SocketAddr; 2] = [([127, 0, 0, 1], 0).into(), "[::1]:0".parse().unwrap()];
         for off in ["listen = ''", "listen = []"] {
             assert_eq!(read(off).unwrap().listen, []);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn values_out_of_range_are_named() {
+    fn values_out_of_range_are_refused_by_name() {
         assert_eq!(Config::default().check(), Ok(()));
         let bad = Config { idle_ms: 5, ..Config::default() };
         assert_eq!(

@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn classic_tags_are_told_apart() {
+    fn the_classic_tag_types_are_distinguished() {
         assert_eq!(
             video(&hex!("17 00 000000 0164")),
             Ok(Tag::Config(Bytes::from_static(&[1, 0x64])))
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn enhanced_tags_of_the_same_codecs_are_taken() {
+    fn enhanced_tags_of_avc_and_aac_are_parsed() {
         assert_eq!(
             video(&hex!("90 61766331 0164")),
             Ok(Tag::Config(Bytes::from_static(&[1, 0x64])))
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_tracks_the_first_is_taken() {
+    fn only_the_first_track_of_a_multitrack_tag_is_used() {
         assert_eq!(video(&hex!("96 01 61766331 00 000000 01")), frame(0, &[1]));
         assert_eq!(video(&hex!("96 01 61766331 01 000000 01")), Ok(Tag::OtherTrack));
         assert_eq!(video(&hex!("96 11 61766331 00 000001 01")), Ok(Tag::OtherTrack));
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_codec_is_named() {
+    fn the_error_names_the_unsupported_codec() {
         let name = |tag: Result<Tag, Error>| tag.unwrap_err().to_string();
         assert!(name(video(&hex!("90 68766331 01"))).starts_with("HEVC video is not supported"));
         assert!(name(video(&hex!("1c 00 000000"))).starts_with("HEVC video"));
@@ -380,7 +380,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_body_makes_the_parsers_panic(
+        fn the_tag_parsers_never_panic(
             first in any::<u8>(),
             rest in prop::collection::vec(any::<u8>(), 0..40),
         ) {

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn without_idr_pictures_recovery_points_start_groups_after_three_and_a_half_seconds() {
+    fn recovery_points_start_groups_after_3_5_s_without_idr_pictures() {
         let open = Some(Advice::OpenGroups);
         assert_eq!(run(Access::Idr, RECOVERY, 2, 9), (vec![0, 4, 6, 8], open));
         assert_eq!(run(RECOVERY, RECOVERY, 2, 9), (vec![4, 6, 8], open));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn among_regular_idr_pictures_recovery_points_start_none() {
+    fn recovery_points_between_regular_idr_pictures_start_no_groups() {
         let mut groups = Groups::default();
         let mut keys = Vec::new();
         for n in 0..600 {
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn intra_pictures_start_groups_only_where_nothing_else_does() {
+    fn intra_pictures_start_groups_only_without_idr_pictures_and_recovery_points() {
         // A scene change 5 s after an IDR picture: no group starts there.
         assert_eq!(run(Access::Idr, Access::Intra, 5, 11).0, [0]);
         assert_eq!(run(Access::Idr, Access::Intra, 5, 26).0, [0, 15, 20, 25]);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_that_grow_past_the_first_are_told_of() {
+    fn groups_longer_than_the_first_of_a_gridded_source_cause_advice() {
         let mut groups = Groups::default();
         for ms in [0, 2_000, 6_000, 14_000] {
             groups.enter(Access::Idr, ms.min(9_000));

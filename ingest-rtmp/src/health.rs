@@ -140,7 +140,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn who_sends_nothing_usable_for_ten_seconds_is_told_why() {
+    fn a_publisher_without_usable_media_for_ten_seconds_is_refused_with_a_reason() {
         let start = Instant::now();
         let mut health = Health::new(Duration::ZERO, start);
         for n in 0..250 {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_begins_in_the_middle_of_a_group_is_advised_at_10_s_and_sent_off_after_30_s() {
+    fn a_publisher_without_a_key_frame_gets_advice_after_10_s_and_is_refused_after_30_s() {
         let (start, reason) = (Instant::now(), Drop::BeforeKey);
         let mut health = Health::new(Duration::ZERO, start);
         for n in 0..750 {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_meanwhile_keeps_a_publisher() {
+    fn accepted_frames_keep_a_publisher_that_also_sends_unusable_ones() {
         let start = Instant::now();
         let mut health = Health::new(Duration::ZERO, start);
         for n in 0..1_000 {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn one_accepted_frame_excuses_the_other_track_for_ten_seconds_and_no_longer() {
+    fn one_accepted_frame_excuses_dropped_frames_of_the_other_track_for_10_s() {
         for (reason, ends_ms) in [(Drop::Malformed, 10_040), (Drop::BeforeKey, 30_000)] {
             let start = Instant::now();
             let mut health = Health::new(Duration::ZERO, start);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn without_any_frame_a_publisher_is_sent_off_after_30_s_or_the_configured_silence() {
+    fn a_publisher_without_frames_is_refused_after_30_s_or_the_configured_silence() {
         let start = Instant::now();
         for (idle_s, limit_s) in [(10, 30), (30, 30), (60, 60)] {
             let mut health = Health::new(Duration::from_secs(idle_s), start);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_no_drop() {
+    fn a_pause_between_two_drops_is_not_counted_as_dropping() {
         let start = Instant::now();
         let mut health = Health::new(Duration::ZERO, start);
         assert_eq!(health.drop(true, Drop::BeforeKey, start), Ok(None));
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_says_what_to_do_in_one_line() {
+    fn every_drop_reason_has_a_description_of_30_to_250_bytes() {
         let reasons = [
             Drop::BeforeConfig,
             Drop::BeforeKey,

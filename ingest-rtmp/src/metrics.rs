@@ -373,7 +373,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_names_base_units_and_closed_labels() {
+    fn metrics_have_base_units_and_closed_labels() {
         let metrics = Metrics::default();
         let mut registry = Registry::with_prefix("streamforge");
         metrics.register(&mut registry);

@@ -55,14 +55,14 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(5);
 
     #[test]
-    fn a_peer_that_takes_a_little_at_each_write_is_too_slow_after_six_limits() {
+    fn a_peer_that_reads_a_few_bytes_a_write_is_too_slow_after_six_write_limits() {
         let mut pace = Pace::new(LIMIT);
         let slow = (1..).find(|_| pace.note(LIMIT - Duration::from_millis(1), 10).is_err());
         assert_eq!(slow, Some(7));
     }
 
     #[test]
-    fn a_peer_at_the_least_rate_stays_and_one_below_it_does_not() {
+    fn a_peer_at_the_minimum_rate_stays_and_one_below_it_is_too_slow() {
         for (bytes, stays) in [(5 * 1_024, true), (5 * 1_024 - 1, false)] {
             let mut pace = Pace::new(LIMIT);
             let ends = (0..600).any(|_| pace.note(LIMIT, bytes).is_err());
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_that_need_not_wait_cost_nothing_and_excuse_one_span_at_most() {
+    fn fast_writes_are_never_too_slow_and_excuse_at_most_one_span() {
         let mut pace = Pace::new(LIMIT);
         for _ in 0..100_000 {
             pace.note(Duration::ZERO, 1).unwrap();

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_refusals_of_an_address_are_a_dozen_lines_and_none_is_uncounted() {
+    fn a_thousand_refusals_of_an_address_make_12_log_lines_with_suppressed_counts() {
         let (mut limits, now) = (Limits::default(), Instant::now());
         let lines: Vec<_> = (0..1_000).filter_map(|_| limits.admit(host(1), now)).collect();
         let recent: Vec<_> = lines.iter().map(|line| line.recent).collect();
@@ -183,14 +183,14 @@ mod tests {
     }
 
     #[test]
-    fn all_addresses_together_are_limited_too() {
+    fn refusals_of_all_addresses_together_are_limited() {
         let (mut limits, now) = (Limits::default(), Instant::now());
         let lines = (0..100_000).filter_map(|n| limits.admit(host(n), now)).count();
         assert!((200..=220).contains(&lines), "{lines}");
     }
 
     #[test]
-    fn the_addresses_remembered_are_bounded_and_make_room_when_their_minute_is_over() {
+    fn remembered_addresses_are_bounded_and_expire_after_a_minute() {
         let (mut limits, now) = (Limits::default(), Instant::now());
         for n in 0..10_000 {
             limits.admit(host(n), now);

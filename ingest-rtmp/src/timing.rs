@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paced_time_is_counted_and_a_minute_of_it_is_advised_until_it_pauses() {
+    fn paced_time_is_counted_and_a_minute_of_pacing_causes_advice_until_it_stops() {
         let (start, metrics, mut timing) = (Instant::now(), Metrics::default(), Timing::default());
         let ms = |ms| start + Duration::from_millis(ms);
         // A clock that is 1 % fast: 0.4 ms of waiting after each frame.
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_that_sends_six_seconds_every_six_seconds_is_not_advised() {
+    fn a_relay_that_sends_six_seconds_every_six_seconds_gets_no_advice() {
         let (start, metrics, mut timing) = (Instant::now(), Metrics::default(), Timing::default());
         for second in 0..120u32 {
             let now = start + Duration::from_secs(second.into());
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_is_logged_once_a_minute_with_the_count_of_those_between() {
+    fn a_correction_is_logged_once_a_minute_with_its_count() {
         let (now, mut limit) = (Instant::now(), Limit::default());
         assert_eq!(limit.count(now), Some(1));
         assert_eq!(limit.count(now + Duration::from_secs(1)), None);

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_with_an_extended_timestamp_reads_back_and_shares_its_memory() {
+    fn a_long_message_with_an_extended_timestamp_is_sent_without_a_copy() {
         let mut transmit = Transmit::new();
         transmit.announce_chunk_size().unwrap();
         let payload = Bytes::from((0..=u8::MAX).cycle().take(200_000).collect::<Vec<_>>());
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_longer_than_a_header_can_state_is_left_out() {
+    fn a_message_over_24_bits_of_length_is_dropped() {
         let (mut transmit, tag) = (Transmit::new(), [0x17, 1, 0, 0, 0]);
         let payload = Bytes::from(vec![0; MAX_MESSAGE_BYTES - tag.len() + 1]);
         transmit.media(kind::VIDEO, 1, 40, &tag, &payload);
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_leaves_the_queue() {
+    fn written_bytes_are_removed_from_the_queue() {
         let mut transmit = Transmit::new();
         transmit.raw(Bytes::from_static(b"abc"));
         transmit.raw(Bytes::from_static(b"defg"));

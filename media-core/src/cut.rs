@@ -453,12 +453,12 @@ mod tests {
     }
 
     #[test]
-    fn groups_as_long_as_the_first_are_kept_whole() {
+    fn groups_as_long_as_the_first_are_not_split() {
         assert_eq!(marks(30.0, 250, 30), [(0, true), (8333, true), (16667, true), (25000, true)]);
     }
 
     #[test]
-    fn a_group_without_an_end_is_gridded() {
+    fn an_endless_group_is_gridded() {
         let marks = marks(30.0, 1_000, 50);
         assert_eq!(&marks[..4], [(0, true), (11967, false), (13967, false), (15967, false)]);
         // The grid is even for any key frames, because DASH numbers segments by it.
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_longer_than_was_to_be_expected_is_gridded() {
+    fn a_group_longer_than_the_first_and_the_declared_length_is_gridded() {
         assert_eq!(marks_after_a_short_group(None), [0, 2_000, 6_000, 8_000, 10_000]);
         // x264 states 250 frames, and a scene change shortened the first group.
         assert_eq!(marks_after_a_short_group(Some(Duration::from_secs(8))), [0, 2_000, 10_400]);
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_starts_where_the_last_frame_ends_and_follows_the_clock() {
+    fn gap_marks_start_at_the_end_of_the_last_frame_and_follow_the_clock() {
         let mut cutter = Cutter::new(T, 7, true);
         assert_eq!(cutter.begin_gap(at(2_400 * MS)), None);
         for n in 0..10 {
@@ -537,7 +537,7 @@ mod tests {
         // By at most the jitter of one frame: EXTINF is rounded to the nearest second before the
         // comparison.
         #[test]
-        fn no_segment_is_longer_than_the_longest(
+        fn no_segment_exceeds_the_longest_duration(
             steps in proptest::collection::vec(
                 (1i64..100, proptest::bool::weighted(0.01)),
                 2..1_000,

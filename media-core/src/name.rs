@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_character_escaped_or_the_length() {
+    fn a_name_error_reports_the_escaped_character_or_the_length() {
         let words = |name: &str| name.parse::<ChannelName>().unwrap_err().to_string();
         for (name, shown) in [
             ("K 16", "the character ' '"),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broadcast_id_reads_back_from_its_text() {
+    fn a_broadcast_id_is_parsed_from_its_text() {
         let id = BroadcastId::new(SystemTime::UNIX_EPOCH);
         assert_eq!(id.to_string().parse::<BroadcastId>().unwrap(), id);
     }

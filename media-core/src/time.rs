@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_and_ticks_agree() {
+    fn durations_are_converted_to_ticks_and_back() {
         assert_eq!(Timescale::VIDEO.ticks(Duration::from_millis(200)), 18_000);
         assert_eq!(Timescale::VIDEO.duration(18_000), Duration::from_millis(200));
         assert_eq!(Timescale::VIDEO.duration(-1), Duration::ZERO);

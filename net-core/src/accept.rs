@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn connections_beyond_the_limit_are_closed_and_the_loop_ends_when_it_is_told_to() {
+    async fn connections_beyond_the_limit_are_closed_and_the_loop_ends_on_shutdown() {
         let mut running = Running::start(ConnectionLimit::new("connections", 1, 1, Arc::new(())));
         let _first = running.connect(1).await;
         let (_socket, permit) = running.serve().await;
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_is_accepted_at_the_moment_of_the_stop_is_served() {
+    async fn a_connection_accepted_at_the_moment_of_shutdown_is_served() {
         // `select!` chooses by chance which of the two is first.
         for _ in 0..64 {
             let (listener, mut served) = (One::default(), 0);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_descriptors_idle_connections_are_closed_and_accepting_goes_on() {
+    async fn without_free_descriptors_idle_connections_are_closed_and_accepting_continues() {
         let mut running = Running::start(ConnectionLimit::new("connections", 9, 9, Arc::new(())));
         let _first = running.connect(1).await;
         let (_socket, permit) = running.serve().await;
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_for_which_many_are_closing_is_served_when_the_first_has_closed() {
+    async fn a_connection_waits_for_a_closing_one_and_is_refused_if_none_closes() {
         let mut running =
             Running::start(ConnectionLimit::new("connections", 1_000, 1, Arc::new(())));
         let (mut served, mut peers) = (Vec::new(), Vec::new());

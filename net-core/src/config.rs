@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_one_text_or_a_list_and_the_empty_text_is_none() {
+    fn addresses_are_a_string_or_a_list_and_an_empty_string_is_none() {
         let [one, two] = ["127.0.0.1:0", "[::1]:80"].map(|address| address.parse().unwrap());
         assert_eq!(read("''").unwrap(), []);
         assert_eq!(read("[]").unwrap(), []);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_out_of_its_range_is_named_with_the_range() {
+    fn a_value_out_of_range_is_refused_with_its_key_and_range() {
         assert_eq!([1, 3].map(|value| within("http", "key", value, 1, 3)), [Ok(()), Ok(())]);
         let refusals =
             [0, 4].map(|value| within("http", "key", value, 1, 3).unwrap_err().to_string());

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_future_is_polled_once_for_each_time_it_was_woken() {
+    fn the_future_is_polled_once_for_each_wake_up() {
         let (polls, shared) = (AtomicUsize::new(0), Mutex::default());
         let mut future = Dormant::new(Box::pin(counted(&polls, &shared)));
         let task = Arc::new(Task::default());

@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ipv6_host_has_a_64_and_ipv4_hosts_behind_an_ipv6_listener_differ() {
+    fn an_ipv6_host_is_a_64_prefix_and_mapped_addresses_are_ipv4_hosts() {
         let host = |text: &str| Host::of(text.parse().unwrap());
         let [a, b, c] = ["2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1"].map(host);
         assert!(a == b && a != c);

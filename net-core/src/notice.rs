@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_has_a_line_at_the_first_event_and_sums_once_a_minute() {
+    fn the_first_event_is_logged_at_once_and_later_ones_as_sums_once_a_minute() {
         let mut notice = Notice::<u64>::default();
         let mut add = |now_ms| notice.add(now_ms, |count| *count += 1);
         assert_eq!(add(5), Some(1));

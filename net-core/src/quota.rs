@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_free_again_when_it_is_given_back() {
+    fn a_released_share_is_available_again() {
         let quota = Quota::new(2, 1);
         let [a, b, c] = [1, 2, 3].map(|last| Some(IpAddr::from([192, 0, 2, last])));
         let first = quota.take(a).unwrap();

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn one_vectored_read_hands_out_all_pieces_of_a_slice() {
+    fn one_vectored_read_returns_all_pieces_of_a_slice() {
         let slice = rope().slice(2, 6);
         let mut slices = [IoSlice::new(&[]); 8];
         let count = slice.chunks_vectored(&mut slices);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_pieces_are_passed_over_wherever_they_stand() {
+    fn empty_pieces_are_skipped() {
         let rope = Rope::new([Bytes::new(), Bytes::from_static(b"one"), Bytes::new()]);
         assert_eq!((rope.chunk(), rope.pieces().count()), (&b"one"[..], 1));
         assert!(Rope::new([Bytes::new()]).is_empty());
@@ -185,7 +185,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_slice_read_in_any_steps_is_that_slice(
+        fn a_slice_read_in_steps_of_any_size_has_its_bytes(
             start in 0usize..14, len in 0usize..14, step in 1usize..5,
         ) {
             let all = b"onetwothree";

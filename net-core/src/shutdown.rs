@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_future_runs_until_it_ends_or_the_flag_is_set() {
+    async fn a_future_runs_until_it_ends_or_shutdown_is_triggered() {
         let (shutdown, second) = (Shutdown::default(), Duration::from_secs(1));
         shutdown.run_until_triggered(sleep(second)).await;
         assert!(!shutdown.is_triggered());

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_viewer_counts_once_and_until_three_target_durations_after() {
+    fn a_viewer_counts_once_until_three_target_durations_after_its_last_request() {
         let audience = Audience::default();
         for now in 0..10 {
             audience.saw_at(&name("one"), 4, 1 << 32, now);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_with_two_agents_is_two_viewers() {
+    fn one_address_with_two_user_agents_counts_as_two_viewers() {
         let audience = Audience::default();
         let address = IpAddr::from([192, 0, 2, 1]);
         let mut headers = HeaderMap::new();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_by_viewers_and_by_channels_that_are_watched() {
+    fn viewers_are_bounded_and_channels_without_viewers_are_dropped() {
         let audience = Audience::default();
         for viewer in 0..2 * MAX_VIEWERS as u64 {
             audience.saw_at(&name("one"), 4, viewer << 32 | viewer, 0);

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn if_match_takes_the_tag_by_the_strong_comparison() {
+    fn if_match_uses_the_strong_comparison() {
         let etag = HeaderValue::from_static("\"7\"");
         for (lists, excluded) in [
             (&["\"7\""][..], false),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn if_unmodified_since_is_asked_in_whole_seconds_and_only_without_if_match() {
+    fn if_unmodified_since_is_evaluated_in_whole_seconds_and_only_without_if_match() {
         let since = ("if-unmodified-since", "Sun, 06 Nov 1994 08:49:37 GMT");
         let half = Duration::from_millis(500);
         assert!(!conditions(&[since]).is_modified(|| at(DATE) + half));
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_knows_the_tag_alone() {
+    fn a_cache_evaluates_if_match_but_not_if_unmodified_since() {
         let mut headers = HeaderMap::new();
         headers
             .insert(IF_UNMODIFIED_SINCE, HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"));

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_listen_turns_it_off_and_an_unknown_key_is_refused() {
+    fn an_empty_listen_key_disables_the_listener_and_unknown_keys_are_refused() {
         assert_eq!(read("").unwrap(), Config::default());
         assert_eq!(read("listen = ''").unwrap().listen, []);
         assert_eq!(read("listen = []").unwrap().listen, []);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn values_out_of_range_are_named() {
+    fn values_out_of_range_are_refused_by_name() {
         assert_eq!(Config::default().check(), Ok(()));
         let bad = Config { idle_ms: 5, ..Config::default() };
         assert_eq!(

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn directives_are_read_and_the_rest_of_the_query_passes() {
+    fn directives_are_parsed_and_other_query_parameters_are_ignored() {
         let all = Directives { msn: Some(7), part: Some(3), skip: Skip::Yes };
         assert_eq!(parse("_HLS_msn=7&_HLS_part=3&_HLS_skip=YES"), Ok(all));
         assert_eq!(
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blocking_request_is_one_that_names_what_it_waits_for() {
+    fn a_request_with_an_msn_or_part_directive_is_blocking() {
         for (query, blocking) in [
             ("_HLS_msn=7", true),
             ("a=b&_HLS_part=x", true),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_parse_is_refused() {
+    fn invalid_directives_are_refused() {
         for (query, bad) in [
             ("_HLS_part=1", Bad::PartAlone),
             ("_HLS_msn=", Bad::Number),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_waits_for_what_comes_next_and_no_further() {
+    fn a_reload_waits_for_upcoming_media_and_is_refused_when_too_far_ahead() {
         // Given segments 100 to 102 of 5 parts each and segment 103 with 2 parts, of 234 ms: twelve
         // parts fill three seconds.
         let track = sample::track("v0", 100, 3, 5, Some(2));
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_does_not_know_that_a_segment_is_complete_waits_for_the_first_part_after_it() {
+    fn a_part_past_the_end_of_a_segment_waits_for_the_first_part_of_the_next() {
         let track = sample::track("v0", 100, 3, 20, Some(0));
         let reload = |part| {
             let msn = Some(102);
@@ -251,7 +251,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_query_makes_it_panic(
+        fn arbitrary_queries_never_panic(
             query in "\\PC*", tail in "[_HLSmsnpartki=&0-9]{0,40}", msn: u64, part: usize,
         ) {
             let _ = parse(&query);

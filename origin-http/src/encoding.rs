@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_taken_where_it_or_a_star_has_weight() {
+    fn gzip_is_accepted_if_it_or_the_wildcard_has_a_nonzero_weight() {
         for value in [
             "gzip",
             "GZIP",
@@ -80,7 +80,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_value_makes_it_panic(value in "[ -~]*") {
+        fn arbitrary_field_values_never_panic(value in "[ -~]*") {
             let _ = accepts(&[value.as_bytes()]);
         }
     }

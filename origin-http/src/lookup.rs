@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn each_address_gets_what_there_is_at_the_edge() {
+    fn objects_near_the_live_edge_are_classified_before_and_after_the_end() {
         // Given segments 100 to 102 of 5 parts each, and segment 103 with 2 parts:
         let track = sample::track("v0", 100, 3, 5, Some(2));
         for (object, expected, after_the_end) in [
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_segment_is_whole_without_media_and_a_gap_part_is_not_there() {
+    fn a_gap_segment_has_placeholder_bytes_and_a_gap_part_is_gone() {
         let mut track = sample::track("v0", 100, 3, 5, None);
         let mut segments: Vec<_> = track.segments.iter().cloned().collect();
         let gap = Arc::make_mut(&mut segments[1]);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_that_was_interrupted_is_what_there_is_of_it() {
+    fn an_interrupted_segment_consists_of_its_parts_before_the_gap() {
         let mut track = sample::track("v0", 100, 3, 5, None);
         let mut segments: Vec<_> = track.segments.iter().cloned().collect();
         let cut = Arc::make_mut(&mut segments[1]);
@@ -213,7 +213,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_part_and_segment_held_is_found_and_no_address_makes_it_panic(
+        fn every_held_part_and_segment_is_found_and_arbitrary_objects_never_panic(
             first in 0u64..3, segments in 0usize..4, parts in 1usize..4,
             open in proptest::option::of(0usize..4),
             msn: u64, index: usize, number: u32,

@@ -101,7 +101,7 @@ mod tests {
     use crate::resource::{Resource, UNKNOWN};
 
     #[test]
-    fn requests_are_counted_under_their_kind_and_class() {
+    fn requests_are_counted_by_kind_and_status_class() {
         let metrics = Metrics::default();
         let mut registry = Registry::with_prefix("streamforge");
         metrics.register(&mut registry);

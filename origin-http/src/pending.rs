@@ -313,7 +313,7 @@ impl Media {
     /// Waits until segment `next`, the one after the open one, has begun, or cannot begin. Returns
     /// the snapshot in which the object was found. Each wait takes at most [`hold`]; the caller
     /// limits the total.
-    pub(crate) async fn come_to(
+    pub(crate) async fn wait_until_begun(
         &self,
         mut next: u64,
         mut presentation: Arc<Presentation>,

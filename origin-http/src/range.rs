@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_range_is_cut_to_what_there_is() {
+    fn a_single_range_is_clamped_to_the_length_or_unsatisfiable() {
         let slice = |start, len| Range::Slice { start, len };
         for (value, range) in [
             ("bytes=0-", slice(0, 10)),
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_range_of_bytes_is_ignored() {
+    fn values_other_than_a_single_byte_range_are_ignored() {
         for value in [
             "",
             "bytes",
@@ -113,7 +113,7 @@ mod tests {
         }
 
         #[test]
-        fn no_value_makes_it_panic(value: Vec<u8>, size: usize) {
+        fn arbitrary_field_values_never_panic(value: Vec<u8>, size: usize) {
             let _ = Range::parse(&value, size);
         }
     }

@@ -262,7 +262,7 @@ mod tests {
     const ID: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
 
     #[test]
-    fn each_address_names_its_resource() {
+    fn each_path_is_parsed_as_its_resource() {
         let track = |name: &str| name.parse::<TrackName>().unwrap();
         let demo = || "demo".parse::<ChannelName>().unwrap();
         let id = || ID.parse::<BroadcastId>().unwrap();
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_has_its_name_its_urgency_and_its_way_through_an_edge() {
+    fn each_kind_has_its_name_urgency_and_edge_policy() {
         let text = |fetch| Some((fetch, Claim::Text, true));
         let bytes = |fetch, claim| Some((fetch, claim, false));
         let media = |file| format!("/media/{ID}/v0/{file}");
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn another_way_of_writing_an_address_names_nothing() {
+    fn noncanonical_and_unknown_paths_name_no_resource() {
         let upper = format!("/media/{}/v0/1.m4s", ID.to_uppercase());
         let simple = format!("/media/{}/v0/1.m4s", ID.replace('-', ""));
         let files = [
@@ -367,7 +367,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_path_makes_it_panic(path in "\\PC*", tail in "[0-9a-z./%-]{0,60}") {
+        fn arbitrary_paths_never_panic(path in "\\PC*", tail in "[0-9a-z./%-]{0,60}") {
             let _ = Resource::parse(&path);
             let _ = Resource::parse(&format!("/media/{ID}/v0/{tail}"));
             let _ = Resource::parse(&format!("/live/{tail}"));
@@ -375,7 +375,7 @@ mod tests {
         }
 
         #[test]
-        fn numbers_read_back_from_their_text(msn: u64, part: usize, number: u32) {
+        fn object_numbers_are_parsed_from_file_names(msn: u64, part: usize, number: u32) {
             for (name, object) in [
                 (format!("{msn}.m4s"), Object::Segment(msn)),
                 (format!("{msn}.{part}.m4s"), Object::Part(msn, part)),

@@ -455,7 +455,7 @@ impl Router {
                 Step::Hold(Hold::new(&self.shared, changed, target, Then::Media(media)))
             }
             Found::Next(next) => Step::Later(Box::pin(async move {
-                let come = media.come_to(next, Arc::clone(&presentation), target);
+                let come = media.wait_until_begun(next, Arc::clone(&presentation), target);
                 let (come, held) = self.held(Duration::from_secs(target), come).await;
                 let (now, found) = come.unwrap_or((presentation, Found::Future));
                 (media.respond(&now, found, Lifetime::Unchanging(6 * target)), held)

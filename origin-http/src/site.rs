@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_scheme_and_authority_of_the_request() {
+    fn the_site_is_the_scheme_and_authority_of_the_request() {
         let plain = |host| site("/live/demo/manifest.mpd", &[("host", host)], false);
         assert_eq!(plain("example.org").as_deref(), Some("http://example.org"));
         assert_eq!(plain("[2001:db8::1]:8080").as_deref(), Some("http://[2001:db8::1]:8080"));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_stand_in_a_manifest_and_what_an_edge_asks_by_is_none() {
+    fn invalid_hosts_and_requests_through_an_edge_have_no_site() {
         let long = "a".repeat(256);
         for host in ["", "a\"b", "user@a.example", "a.example/x", "a<b", "a&b", "a b", &long] {
             assert_eq!(site("/x", &[("host", host)], false), None, "{host}");
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_public_url_has_a_scheme_and_a_host_and_no_slash_at_its_end() {
+    fn a_public_url_needs_a_scheme_and_host_and_loses_its_trailing_slash() {
         let read = |text: &str| {
             PublicUrl::try_from(text.to_owned()).map(|url| url.site().map(|site| site.to_string()))
         };

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_long_text_is_made_on_a_thread_for_that_once_and_a_short_one_at_once() {
+    async fn a_long_text_is_rendered_once_on_another_thread_and_a_short_one_inline() {
         let renders = Renders::default();
         let short = playlist(&listing(30), true);
         assert!(matches!(Step::text(short, &renders, Duration::ZERO), Step::Ready(..)));

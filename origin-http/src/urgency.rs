@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_says_its_urgency_and_keeps_what_an_origin_has_said() {
+    fn a_response_has_a_priority_field_unless_an_origin_has_set_one() {
         let playlist = Resource::parse("/live/demo/v0.m3u8").unwrap();
         let mut response = Response::new(Body::from("text"));
         settle(Priority::default(), playlist.kind(), &mut response);

@@ -234,7 +234,7 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_queue_and_a_clone_stays_as_it_was(
+        fn a_segment_list_is_a_queue_whose_clones_do_not_change(
             steps in prop::collection::vec((0u8..4, 1usize..400), 1..40),
         ) {
             let (mut segments, mut model, mut next) = (Segments::default(), VecDeque::new(), 0);
@@ -272,7 +272,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_change_copies_one_chunk_and_no_more() {
+    fn a_change_at_either_end_copies_one_chunk() {
         let segments: Segments = (0..10_000).map(segment).collect();
         let shared = |chunk: &Arc<Vec<Arc<Segment>>>| {
             segments.chunks.iter().any(|old| Arc::ptr_eq(old, chunk))

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn parameter_sets_stand_before_a_key_frame_and_behind_its_delimiter() {
+    fn parameter_sets_are_inserted_before_a_key_frame_and_after_its_delimiter() {
         let avc = Config::Avc(avc::Config::parse(&RECORD).unwrap());
         let sets = hex!(
             "00000019 6764001eacd940a02ff9701100000303e90000ea600f162d96 00000006 68ebe3cb22c0"
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_stands_before_what_has_no_sets_or_no_room_for_their_lengths() {
+    fn no_sets_are_inserted_into_audio_or_when_their_length_overflows_the_length_field() {
         let untouched = (Bytes::new(), Bytes::from_static(&[0, 2, 9, 0xf0]));
         let aac = Config::Aac(aac::Config::parse(&hex!("1190")).unwrap());
         assert_eq!(led(&aac, true, &[0, 2, 9, 0xf0]), untouched);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_cut_short_is_no_delimiter() {
+    fn a_truncated_frame_has_no_delimiter() {
         for payload in [&[][..], &[0, 0, 0], &[0, 0, 0, 2, 9], &[0, 0, 0, 0], &[0xff; 5]] {
             assert_eq!(nal::delimiter_len(payload, 4), 0, "{payload:?}");
         }

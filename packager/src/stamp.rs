@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_written_as_the_calendar_has_them() {
+    fn timestamps_are_written_as_utc_calendar_dates() {
         // By `date -u -d @N`.
         assert_eq!(utc(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(utc(951_782_400_001), "2000-02-29T00:00:00.001Z");
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_between_places_sum_to_the_whole() {
+    fn rounded_durations_sum_to_the_total_duration() {
         let cd = Timescale::new(44_100).unwrap();
         let places: Vec<_> = (0..200).map(|n| Seconds::at(Ticks::new(1024) * n, cd)).collect();
         let sum: i64 = places.windows(2).map(|pair| pair[1].since(pair[0]).0).sum();

@@ -180,7 +180,7 @@ impl Track {
     pub(crate) fn configure(&mut self, config: Arc<Config>) {
         self.output.config = config;
         if let Kind::Follower(follower) = &mut self.kind {
-            follower.come_back(&mut self.output);
+            follower.recover_rendition(&mut self.output);
         }
     }
 

@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn each_is_woken_once_by_what_it_waits_for_and_by_nothing_before() {
+    fn each_waiter_is_woken_once_when_its_part_exists() {
         let (waiters, now) = (Waiters::default(), Instant::now());
         let counts: Vec<Arc<Count>> = (0..4).map(|_| Arc::default()).collect();
         for (index, count) in counts.iter().enumerate() {
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_left_or_been_woken_does_not_lose_its_place_to_another() {
+    fn a_stale_ticket_does_not_affect_the_waiter_that_reuses_its_slot() {
         let (waiters, now) = (Waiters::default(), Instant::now());
         let [first, second, third]: [Arc<Count>; 3] = Default::default();
         let gone = waiters.join(part(0), None, Arc::clone(&first).into());
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_waited_long_enough_is_woken_at_the_first_look_after() {
+    fn a_waiter_is_woken_at_the_first_check_after_its_deadline() {
         let (waiters, start) = (Waiters::default(), Instant::now());
         let [soon, late]: [Arc<Count>; 2] = Default::default();
         let second = Duration::from_secs(1);
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_crowd_is_woken_whole_some_at_a_time() {
+    async fn a_crowd_of_waiters_is_woken_in_batches_and_in_order() {
         let (waiters, crowd, now) = (Waiters::default(), Crowd::default(), Instant::now());
         let count = Arc::<Count>::default();
         let join = |of: usize| {
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_used_again() {
+    fn slots_of_waiters_are_reused() {
         let waiters = Waiters::default();
         let _one = waiters.join(part(9), None, Arc::<Count>::default().into());
         for _ in 0..1_000 {

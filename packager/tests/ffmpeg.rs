@@ -110,7 +110,7 @@ fn frames(file: &Bytes, stream: &str) -> Vec<String> {
 }
 
 #[test]
-fn video_with_reordered_frames_keeps_every_time_and_picture() {
+fn packaged_video_with_reordered_frames_keeps_all_times_and_pictures() {
     let source = source();
     let tags: Vec<_> = tags(source.clone()).into_iter().filter(|tag| tag.kind == 9).collect();
     let record = tags.iter().find(|tag| tag.data[1] == 0).unwrap().data.slice(5..);
@@ -156,7 +156,7 @@ fn video_with_reordered_frames_keeps_every_time_and_picture() {
 }
 
 #[test]
-fn audio_continues_to_the_tick_and_decodes_to_the_same_samples() {
+fn packaged_audio_is_contiguous_and_decodes_to_the_same_samples() {
     let source = source();
     let tags: Vec<_> = tags(source.clone()).into_iter().filter(|tag| tag.kind == 8).collect();
     let record = tags.iter().find(|tag| tag.data[1] == 0).unwrap().data.slice(2..);

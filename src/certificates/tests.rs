@@ -61,7 +61,7 @@ fn names_and_dates_are_read() {
 }
 
 #[test]
-fn what_is_wrong_is_said_by_file() {
+fn certificate_errors_name_the_file_and_the_cause() {
     let folder = Folder::new("wrong");
     let files = folder.files();
     let said = || files.load().unwrap_err().to_string();
@@ -78,7 +78,7 @@ fn what_is_wrong_is_said_by_file() {
 }
 
 #[test]
-fn a_changed_pair_is_taken_and_a_broken_one_is_not() {
+fn a_changed_certificate_pair_is_loaded_and_a_broken_one_is_not() {
     let folder = Folder::new("changed");
     let files = folder.files();
     let (one, two) = (make("one.example", 2198), make("two.example", 2199));
@@ -111,7 +111,7 @@ fn a_changed_pair_is_taken_and_a_broken_one_is_not() {
 }
 
 #[test]
-fn at_a_reload_other_files_may_be_named_and_wrong_ones_change_nothing() {
+fn a_reload_may_name_other_files_and_invalid_ones_change_nothing() {
     let (first, second) = (Folder::new("first"), Folder::new("second"));
     write(&first.files(), &make("one.example", 2199));
     let certificates = Certificates::load(first.files()).unwrap();
@@ -123,7 +123,7 @@ fn at_a_reload_other_files_may_be_named_and_wrong_ones_change_nothing() {
 }
 
 #[test]
-fn a_self_signed_certificate_is_made_once_and_kept_where_nobody_else_reads_it() {
+fn a_self_signed_certificate_is_made_once_and_readable_only_by_its_owner() {
     let folder = Folder::new("self-signed");
     let data_dir = folder.0.join("data");
     let files = keep_self_signed(&data_dir).unwrap();

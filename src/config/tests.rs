@@ -36,7 +36,7 @@ fn shipped(name: &str) -> String {
 }
 
 #[test]
-fn every_shipped_file_is_right() {
+fn every_shipped_configuration_file_is_valid() {
     let files = fs::read_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("conf")).unwrap();
     let mut count = 0;
     for file in files.map(|file| file.unwrap().path()).filter(|path| path.is_file()) {
@@ -47,7 +47,7 @@ fn every_shipped_file_is_right() {
 }
 
 #[test]
-fn the_built_in_values_are_those_of_the_shipped_file() {
+fn the_defaults_equal_the_shipped_configuration_file() {
     assert_eq!(read(&shipped("streamforge.toml")).unwrap(), Config::default());
     assert_eq!(read("").unwrap(), Config::default());
     assert_eq!(Config::default().publish.policy, Policy::Keys);
@@ -55,7 +55,7 @@ fn the_built_in_values_are_those_of_the_shipped_file() {
 
 /// The file is also valid with its commented keys.
 #[test]
-fn what_the_shipped_file_shows_in_comments_can_be_used() {
+fn the_commented_keys_of_the_shipped_file_are_valid() {
     let text: String = shipped("streamforge.toml")
         .lines()
         .map(|line| match line.strip_prefix("#") {
@@ -79,7 +79,7 @@ fn an_unknown_key_or_section_is_refused_by_name_and_line() {
 }
 
 #[test]
-fn what_is_no_toml_is_refused_by_line() {
+fn invalid_toml_is_refused_with_its_line() {
     assert!(refusal("[live]\npart_ms = = 1\n").starts_with("test.toml:2: "));
 }
 
@@ -104,7 +104,7 @@ fn text_of_several_bytes_before_an_error_does_not_move_its_line() {
 }
 
 #[test]
-fn values_that_do_not_go_together_are_refused() {
+fn inconsistent_values_are_refused() {
     assert!(
         refusal("[live]\npart_ms = 600\nsegment_ms = 1000\n")
             .contains("at most half of live.segment_ms, 500")
@@ -140,7 +140,7 @@ fn an_edge_is_not_its_own_origin() {
 }
 
 #[test]
-fn without_a_certificate_nothing_is_listened_on_that_needs_one() {
+fn without_a_certificate_no_tls_listener_is_opened() {
     let purposes = |text: &str| {
         let wanted = read(text).unwrap().listeners();
         wanted.iter().map(|wanted| wanted.purpose.name()).collect::<Vec<_>>()
@@ -177,7 +177,7 @@ fn two_configurations_are_compared_by_value_key_by_key() {
 }
 
 #[test]
-fn a_ladder_that_cannot_be_is_refused() {
+fn an_invalid_ladder_is_refused() {
     let rungs = |rungs: &str| refusal(&format!("[ladder]\nrungs = [{rungs}]\n"));
     let rung = |height| format!("{{ height = {height}, video_kbps = 500 }}, ");
     assert!(rungs(&rung(720).repeat(2)).contains("two entries with a height of 720"));
@@ -201,7 +201,7 @@ fn a_ladder_that_cannot_be_is_refused() {
 }
 
 #[test]
-fn the_environment_beats_the_file() {
+fn environment_variables_override_the_file() {
     let text = "[live]\npart_ms = 100\nsegment_ms = 3000\n[publish]\npolicy = \"keys\"\n";
     let variables = [
         ("STREAMFORGE_LIVE_PART_MS", "300"),
@@ -223,13 +223,13 @@ fn the_environment_beats_the_file() {
 }
 
 #[test]
-fn a_value_that_looks_like_a_number_is_text_where_text_is_wanted() {
+fn a_numeric_environment_value_is_a_string_for_a_string_key() {
     let config = with_env("", &[("STREAMFORGE_API_ADMIN_TOKEN", "1234567890")]).unwrap();
     assert!(config.api.administrator().unwrap().matches("1234567890"));
 }
 
 #[test]
-fn a_variable_that_is_no_setting_is_refused_by_name() {
+fn an_unknown_or_invalid_environment_variable_is_refused_by_name() {
     let refusal = refused_variable("STREAMFORGE_LIVE_PARTS", "1");
     assert!(
         refusal.starts_with("environment variable STREAMFORGE_LIVE_PARTS: unknown field `parts`"),
@@ -241,7 +241,7 @@ fn a_variable_that_is_no_setting_is_refused_by_name() {
 }
 
 #[test]
-fn keys_are_for_a_channel_and_never_shown() {
+fn publish_keys_are_validated_and_never_shown() {
     let text = "[[publish.keys]]\nchannel = \"a\"\nkey = \"s3cret-s3cret\"\n";
     let config = read(text).unwrap();
     assert!(!format!("{config:?}").contains("s3cret"));

@@ -122,16 +122,16 @@ impl Predecessor {
 
     /// Asks it to stop. [`Predecessor::gone`] waits for its end.
     pub(crate) async fn stop(&self) {
-        self.tell(&Message::Stop).await;
+        self.notify(&Message::Stop).await;
     }
 
     /// Asks it to reload the configuration, as far as a draining process does.
     pub(crate) async fn reload(&self) {
-        self.tell(&Message::Reload).await;
+        self.notify(&Message::Reload).await;
     }
 
     /// Sends a message. A failure means that the old process has ended, which needs no action.
-    async fn tell(&self, message: &Message) {
+    async fn notify(&self, message: &Message) {
         if let Err(err) = self.channel.send(message, &[]).await {
             debug!(%err, "the old process cannot be notified");
         }

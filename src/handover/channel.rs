@@ -122,7 +122,7 @@ mod tests {
     use crate::sockets::Purpose;
 
     #[tokio::test]
-    async fn messages_and_descriptors_cross_in_order_and_the_end_is_seen() {
+    async fn messages_and_descriptors_arrive_in_order_and_the_end_is_detected() {
         let (old, end) = Channel::pair().unwrap();
         let new = Channel::new(end).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -123,14 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn a_message_byte_for_byte() {
+    fn a_hand_over_message_has_the_expected_bytes() {
         let packet =
             b"\x01{\"message\":\"socket\",\"purpose\":\"https\",\"address\":\"[::1]:8443\"}";
         assert_eq!(socket().write().unwrap(), packet);
     }
 
     #[test]
-    fn what_is_written_reads_back() {
+    fn written_values_are_parsed_back() {
         let local = "/var/lib/streamforge/handover/1.sock".into();
         let quic =
             Message::Quic { address: "0.0.0.0:8443".parse().unwrap(), note: Note(vec![0, 255]) };
@@ -149,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn a_start_without_a_media_sequence_number_is_of_an_older_process() {
+    fn a_start_message_without_msn_is_accepted_with_msn_0() {
         let packet = b"\x01{\"message\":\"start\",\"local\":\"/a\",\"discontinuities\":7}";
         let start = Message::Start { local: "/a".into(), discontinuities: 7, msn: 0 };
         assert_eq!(Message::parse(packet), Ok(start));
     }
 
     #[test]
-    fn another_version_is_refused_by_its_number_whatever_follows() {
+    fn another_version_is_refused_by_its_number() {
         let mut packet = Message::Ready.write().unwrap();
         packet[0] = 2;
         let refusal = Message::parse(&packet).unwrap_err();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_refused() {
+    fn invalid_and_too_long_messages_are_refused() {
         for packet in
             [&b""[..], b"\x01", b"\x01{}", b"\x01{\"message\":\"else\"}", b"\x01[", b"\x01\xff"]
         {

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_and_its_answer_cross_the_socket_and_who_is_gone_has_none() {
+    async fn a_request_gets_its_response_over_the_socket_and_none_without_a_listener() {
         let path = env::temp_dir().join(format!("streamforge-older-{}.sock", process::id()));
         let _ = fs::remove_file(&path);
         let older = Older::at(&path);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_closes_without_a_response_is_not_said_to_be_gone() {
+    async fn a_process_that_closes_without_a_response_is_faulty_and_not_gone() {
         let path = env::temp_dir().join(format!("streamforge-closing-{}.sock", process::id()));
         let _ = fs::remove_file(&path);
         let older = Older::at(&path);

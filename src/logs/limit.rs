@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn every_crate_of_the_daemon_is_ours() {
+    fn every_crate_of_the_daemon_is_listed_as_ours() {
         let workspace: toml::Table = include_str!("../../Cargo.toml").parse().unwrap();
         let members = workspace["workspace"]["members"].as_array().unwrap().iter();
         let members = members.map(|member| member.as_str().unwrap().replace('-', "_"));
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_library_says_the_same_a_few_times_and_is_then_counted() {
+    fn repeated_messages_of_a_library_are_limited_and_then_counted() {
         let (limit, written) = under_limit(|| {
             for _ in 0..20_000 {
                 tracing::warn!(target: "h2::proto::ping_pong", "recv PING ack that we never sent");
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_are_written_far_longer_and_debug_always() {
+    fn our_messages_have_a_higher_limit_and_debug_messages_none() {
         let (_, written) = under_limit(|| {
             for _ in 0..OF_OURS + 10 {
                 tracing::info!(target: "ingest_rtmp::publisher", "broadcast is live");
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn each_window_begins_anew_and_silent_places_are_forgotten() {
+    fn the_count_restarts_with_each_window_and_silent_callsites_are_forgotten() {
         let (limit, begin) = (Limit::default(), Instant::now());
         let say = |after: Duration| {
             (0..10).filter(|_| limit.permits(&METADATA, begin + after)).count() as u64

@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_part_that_was_told_may_be_waited_for_again() {
+    async fn waiting_for_a_stopped_part_can_be_repeated() {
         let mut parts = Parts::default();
         let gate = CancellationToken::new();
         let opened = gate.clone();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_that_panics_is_noticed_and_named() {
+    async fn a_part_that_panics_is_detected_and_named() {
         let mut parts = Parts::default();
         parts.start(Part::Http, |stop| stop.cancelled_owned());
         parts.start(Part::Clock, |_| async { panic!("on purpose") });
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_end_is_not_missed_when_it_does() {
+    async fn a_part_that_may_end_is_not_reported_as_ended() {
         let mut parts = Parts::default();
         parts.start(Part::Clock, |stop| stop.cancelled_owned());
         parts.start(Part::Rtmp, |_| async {});

@@ -69,7 +69,7 @@ fn follow_past_a_hole(daemon: &Daemon) -> [Followed; 2] {
 }
 
 #[test]
-fn a_publisher_killed_and_back_after_5_s_continues_the_broadcast_and_the_hole_is_declared() {
+fn a_publisher_killed_and_back_after_5_s_continues_the_broadcast_with_gaps() {
     let daemon = Daemon::start(&Settings::default());
     let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("away"));
     daemon.wait_until_live("away");
@@ -129,17 +129,17 @@ fn plays_across_a_hole(player: &str, name: &str) -> Report {
 }
 
 #[test]
-fn hls_js_goes_on_when_the_publisher_is_back_after_5_s() {
+fn hls_js_resumes_when_the_publisher_is_back_after_5_s() {
     plays_across_a_hole("hls", "master.m3u8");
 }
 
 #[test]
-fn dash_js_goes_on_when_the_publisher_is_back_after_5_s() {
+fn dash_js_resumes_when_the_publisher_is_back_after_5_s() {
     plays_across_a_hole("dash", "manifest.mpd");
 }
 
 #[test]
-fn shaka_goes_on_in_hls_when_the_publisher_is_back_after_5_s() {
+fn shaka_resumes_hls_when_the_publisher_is_back_after_5_s() {
     plays_across_a_hole("shaka", "master.m3u8");
 }
 
@@ -182,7 +182,7 @@ fn shaka_opened_while_the_publisher_is_away_plays_dash_when_it_is_back() {
 }
 
 #[test]
-fn a_publisher_away_for_15_s_ends_the_broadcast_and_begins_another() {
+fn a_publisher_back_after_15_s_starts_a_new_broadcast() {
     let daemon = Daemon::start(&Settings::default());
     let mut first = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("away"));
     daemon.wait_until_live("away");
@@ -336,7 +336,7 @@ fn shaka_plays_dash_to_the_end_when_the_daemon_stops() {
 }
 
 #[test]
-fn an_ended_broadcast_is_kept_for_the_window_and_then_not_found() {
+fn an_ended_broadcast_is_served_for_the_window_and_then_not_found() {
     let daemon = Daemon::start(&Settings { window_s: 12, reconnect_s: 2, ..Settings::default() });
     let mut publisher = publisher::ffmpeg_for(&PLAIN, 8, &daemon.rtmp_url("away"));
     daemon.wait_until_live("away");
@@ -352,7 +352,7 @@ fn an_ended_broadcast_is_kept_for_the_window_and_then_not_found() {
 }
 
 #[test]
-fn a_connection_reset_and_a_return_within_a_second_continue_the_broadcast() {
+fn a_return_within_a_second_of_a_connection_reset_continues_the_broadcast() {
     let daemon = Daemon::start(&Settings::default());
     let tags = rtmp::tags(&PLAIN.flv());
     let push = |seconds: u32| {

@@ -21,7 +21,7 @@ fn sample(daemon: &Daemon, name: &str) -> f64 {
 }
 
 #[test]
-fn a_publisher_in_tls_goes_on_while_the_certificate_is_changed_and_broken() {
+fn a_publisher_over_tls_continues_while_the_certificate_changes_or_is_invalid() {
     let workdir = Workdir::new("certificates");
     let shown = Certificate::make(workdir.path(), "shown");
     let first = Certificate { cert: workdir.path().join("first.pem"), ..shown.clone() };
@@ -60,7 +60,7 @@ fn a_publisher_in_tls_goes_on_while_the_certificate_is_changed_and_broken() {
 }
 
 #[test]
-fn check_says_what_the_certificate_is_and_what_is_wrong_with_it() {
+fn check_reports_the_certificate_and_a_key_that_does_not_match() {
     let workdir = Workdir::new("check");
     let config = workdir.path().join("streamforge.toml");
     let data_dir = workdir.path().to_str().expect("a UTF-8 path").to_owned();

@@ -47,7 +47,7 @@ fn status(mut socket: &TcpStream) -> String {
 }
 
 #[test]
-fn idle_connections_of_a_few_addresses_keep_nobody_out() {
+fn idle_connections_of_a_few_addresses_do_not_block_new_connections() {
     let limit = |key: &str, value: usize| (format!("STREAMFORGE_HTTP_{key}"), value.to_string());
     let daemon = Daemon::start(&Settings {
         env: vec![

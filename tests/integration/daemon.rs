@@ -38,7 +38,7 @@ fn check(config: &str) -> Output {
 /// Its output: `check` prints its findings to stdout, and both commands print one line with the
 /// remedy to stderr.
 #[track_caller]
-fn said(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(
         stderr.lines().count(),
@@ -55,11 +55,11 @@ fn check_accepts_a_good_configuration() {
     let workdir = Workdir::new("data");
     let output =
         check(&Settings::default().to_toml(workdir.path().to_str().expect("a UTF-8 path")));
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", output_text(&output));
 }
 
 #[test]
-fn the_shipped_configurations_are_parsed() {
+fn check_accepts_the_shipped_configurations() {
     for name in ["dev.toml", "streamforge.toml"] {
         let workdir = Workdir::new("shipped");
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(name);
@@ -71,7 +71,7 @@ fn the_shipped_configurations_are_parsed() {
         }
         command.env("STREAMFORGE_RTMPS_LISTEN", "").env("STREAMFORGE_HTTPS_LISTEN", "");
         let output = run(command.env("STREAMFORGE_DATA_DIR", workdir.path()));
-        assert!(output.status.success(), "{name}: {}", said(&output));
+        assert!(output.status.success(), "{name}: {}", output_text(&output));
     }
 }
 
@@ -83,7 +83,7 @@ fn an_unknown_key_is_refused_by_name_and_line() {
     fs::write(&file, config).expect("a configuration file");
     for command in ["check", "serve"] {
         let output = run(daemon::command().arg(command).arg("--config").arg(&file));
-        let said = said(&output);
+        let said = output_text(&output);
         assert!(!output.status.success(), "{command} takes it");
         assert!(said.contains("segmnet_ms"), "the key: {said}");
         assert!(said.contains("line 3") || said.contains(":3"), "the line: {said}");
@@ -92,18 +92,18 @@ fn an_unknown_key_is_refused_by_name_and_line() {
 }
 
 #[test]
-fn a_value_out_of_range_is_refused_with_words() {
+fn a_value_out_of_range_is_refused_by_its_key() {
     for (section, key, value) in
         [("live", "segment_ms", "10"), ("live", "part_ms", "0"), ("http", "listen", "\"nowhere\"")]
     {
         let output = check(&format!("[{section}]\n{key} = {value}\n"));
         assert!(!output.status.success(), "{section}.{key} = {value} is taken");
-        assert!(said(&output).contains(key), "{}", said(&output));
+        assert!(output_text(&output).contains(key), "{}", output_text(&output));
     }
 }
 
 #[test]
-fn check_says_when_a_port_is_taken() {
+fn check_reports_a_port_in_use() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = taken.local_addr().expect("an address").to_string();
     let workdir = Workdir::new("data");
@@ -111,7 +111,7 @@ fn check_says_when_a_port_is_taken() {
     let config = config.replacen("127.0.0.1:0", &addr, 1);
     let output = check(&config);
     assert!(!output.status.success());
-    assert!(said(&output).contains(&addr), "{}", said(&output));
+    assert!(output_text(&output).contains(&addr), "{}", output_text(&output));
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn check_shows_the_configured_limits_of_workers() {
     let config = Settings::default().to_toml(workdir.path().to_str().expect("a UTF-8 path"));
     // The highest niceness: a worker keeps that of its parent if it is higher.
     let config = config.replace("nice = 0", "nice = 19\nworker_memory_mb = 300");
-    let said = said(&check(&config));
+    let said = output_text(&check(&config));
     assert!(said.contains("300 MiB of memory, nice 19"), "{said}");
 }
 
@@ -134,7 +134,7 @@ fn the_environment_overrides_the_file() {
 }
 
 #[test]
-fn with_the_built_in_policy_a_publisher_is_refused_and_told_how_to_get_a_key() {
+fn a_publisher_without_a_key_is_refused_with_a_description_under_the_keys_policy() {
     let env = vec![("STREAMFORGE_PUBLISH_POLICY".to_owned(), "keys".to_owned())];
     let daemon = Daemon::start(&Settings { env, ..Settings::default() });
     let refusal = crate::support::rtmp::Client::publish(daemon.rtmp, "live", "anything")
@@ -154,7 +154,7 @@ fn samples(text: &str) -> Vec<(&str, f64)> {
 }
 
 #[test]
-fn it_says_that_it_is_healthy_and_ready() {
+fn health_and_readiness_are_served_only_by_the_admin_listener() {
     let daemon = Daemon::start(&Settings::default());
     for path in ["/healthz", "/readyz"] {
         assert_eq!(http::get(daemon.admin, path).status, 200, "{path}");
@@ -164,7 +164,7 @@ fn it_says_that_it_is_healthy_and_ready() {
 }
 
 #[test]
-fn metrics_count_what_is_pushed_and_served() {
+fn metrics_count_published_and_served_media() {
     let daemon = Daemon::start(&Settings::default());
     let _publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("counted"));
     daemon.wait_until_live("counted");
@@ -194,7 +194,7 @@ fn stream(daemon: &Daemon, channel: &str) -> Option<Value> {
 }
 
 #[test]
-fn the_streams_that_are_live_are_listed_with_their_tracks() {
+fn live_streams_are_listed_with_their_tracks() {
     let daemon = Daemon::start(&Settings::default());
     assert_eq!(stream(&daemon, "listed"), None);
     let _publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("listed"));
@@ -214,7 +214,7 @@ fn the_streams_that_are_live_are_listed_with_their_tracks() {
 }
 
 #[test]
-fn a_stream_is_ended_by_an_administrator_and_by_nobody_else() {
+fn a_stream_is_ended_only_with_the_administrator_token() {
     let extra = format!("[api]\nadmin_token = {TOKEN:?}\n");
     let daemon = Daemon::start(&Settings { extra, ..Settings::default() });
     let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("doomed"));
@@ -250,7 +250,7 @@ fn a_stream_is_ended_by_an_administrator_and_by_nobody_else() {
 }
 
 #[test]
-fn without_a_token_in_the_configuration_nobody_is_an_administrator() {
+fn without_a_configured_token_every_delete_request_is_refused() {
     let daemon = Daemon::start(&Settings::default());
     for authorization in
         [&[][..], &[("Authorization", "Bearer ")], &[("Authorization", "Bearer x")]]
@@ -307,7 +307,7 @@ impl Manager {
 }
 
 #[test]
-fn the_service_manager_is_told_how_the_daemon_is() {
+fn the_service_manager_is_notified_of_each_state_of_the_daemon() {
     let workdir = Workdir::new("manager");
     let mut manager = Manager::new(&workdir);
     let mut daemon = Daemon::start(&manager.settings());
@@ -354,7 +354,7 @@ fn activated(config: &Path, listen: &str) -> Command {
 }
 
 #[test]
-fn sockets_of_the_service_manager_are_taken_and_those_that_nobody_wants_refused() {
+fn sockets_of_the_service_manager_are_used_and_unneeded_ones_are_refused() {
     let workdir = Workdir::new("activated");
     let config = workdir.path().join("streamforge.toml");
     let data_dir = workdir.path().to_str().expect("a UTF-8 path").to_owned();
@@ -388,7 +388,7 @@ fn sockets_of_the_service_manager_are_taken_and_those_that_nobody_wants_refused(
 // Listeners.
 
 #[test]
-fn each_listener_may_be_off_and_all_but_one() {
+fn the_daemon_runs_with_any_one_or_two_of_three_listeners() {
     const LISTENERS: [&str; 3] = ["rtmp", "http", "admin"];
     for off in [
         &["rtmp"][..],
@@ -442,7 +442,7 @@ fn each_listener_may_be_off_and_all_but_one() {
 // The end.
 
 #[test]
-fn sigterm_tells_publishers_finishes_requests_and_ends_in_time() {
+fn sigterm_closes_publishers_completes_requests_and_ends_within_12_s() {
     let mut daemon = Daemon::start(&Settings::default());
     let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("last"));
     daemon.wait_until_live("last");
@@ -460,7 +460,7 @@ fn sigterm_tells_publishers_finishes_requests_and_ends_in_time() {
 }
 
 #[test]
-fn sigterm_with_nothing_to_do_ends_at_once() {
+fn sigterm_ends_an_idle_daemon_successfully() {
     let mut daemon = Daemon::start(&Settings::default());
     daemon.process.terminate();
     let status = daemon.process.wait(Duration::from_secs(12));

@@ -19,7 +19,7 @@ fn live() -> Arc<Live> {
 }
 
 #[test]
-fn every_kind_of_answer_has_its_exact_type() {
+fn every_kind_of_response_has_its_exact_content_type() {
     let live = live();
     let [segment, part, init] = live.newest();
     let video = ["video/mp4", "video/iso.segment"];
@@ -43,7 +43,7 @@ fn every_kind_of_answer_has_its_exact_type() {
 }
 
 #[test]
-fn pages_of_other_origins_may_read_everything() {
+fn cors_permits_pages_of_other_origins_to_read_all_media() {
     let live = live();
     let [segment, part, init] = live.newest();
     for path in [
@@ -87,7 +87,7 @@ fn pages_of_other_origins_may_read_everything() {
 }
 
 #[test]
-fn what_never_changes_has_a_tag_and_is_not_sent_twice() {
+fn immutable_media_has_an_etag_and_is_not_sent_again() {
     let live = live();
     for path in live.newest() {
         let first = live.get(&path);
@@ -103,7 +103,7 @@ fn what_never_changes_has_a_tag_and_is_not_sent_twice() {
 }
 
 #[test]
-fn what_never_changes_may_be_kept_for_ever() {
+fn immutable_media_is_cacheable_for_at_least_an_hour() {
     let live = live();
     for path in live.newest() {
         let response = live.get(&path);
@@ -113,7 +113,7 @@ fn what_never_changes_may_be_kept_for_ever() {
 }
 
 #[test]
-fn live_playlists_may_be_kept_for_less_than_a_target_duration_and_blocking_ones_for_six() {
+fn live_playlists_are_cacheable_for_1_s_and_blocking_ones_for_six_target_durations() {
     let live = live();
     // TARGETDURATION is 2 s here (RFC 8216bis, appendix B.1).
     for path in [VIDEO, AUDIO, MASTER, MANIFEST, PLAIN_MANIFEST] {
@@ -130,7 +130,7 @@ fn live_playlists_may_be_kept_for_less_than_a_target_duration_and_blocking_ones_
 }
 
 #[test]
-fn media_that_were_waited_for_may_be_kept_for_six_target_durations() {
+fn media_that_was_held_is_cacheable_for_six_target_durations() {
     let live = live();
     let (hinted, part) = wait_for("part that was waited for", Duration::from_secs(10), || {
         let hinted = resolve(VIDEO, &live.media(VIDEO).hinted_part.expect("a hint"));
@@ -152,7 +152,7 @@ fn media_that_were_waited_for_may_be_kept_for_six_target_durations() {
 }
 
 #[test]
-fn an_answer_that_was_held_says_for_how_long_and_pages_may_read_it() {
+fn a_held_response_has_its_hold_time_in_server_timing() {
     let live = live();
     let next = follow::next_of(&live.media(VIDEO));
     let held = live.get(&format!("{VIDEO}?{next}"));
@@ -164,7 +164,7 @@ fn an_answer_that_was_held_says_for_how_long_and_pages_may_read_it() {
 }
 
 #[test]
-fn every_answer_has_its_date_and_none_a_cookie_or_another_address() {
+fn every_response_has_a_date_and_none_a_cookie_or_a_redirect() {
     let live = live();
     let [segment, part, init] = live.newest();
     let mut paths = vec![MASTER, VIDEO, MANIFEST, PLAIN_MANIFEST, &segment, &part, &init];
@@ -198,7 +198,7 @@ fn every_answer_has_its_date_and_none_a_cookie_or_another_address() {
 /// A manifest may be cached for its lifetime: it must not contain its own time, with which a player
 /// would set its clock.
 #[test]
-fn clocks_are_asked_for_beside_the_manifest_and_never_kept() {
+fn clocks_are_separate_resources_that_are_never_cached() {
     let live = live();
     for path in [MANIFEST, PLAIN_MANIFEST] {
         let text = live.get(path).text();
@@ -232,7 +232,7 @@ fn clocks_are_asked_for_beside_the_manifest_and_never_kept() {
 }
 
 #[test]
-fn ranges_of_a_complete_segment_are_its_bytes() {
+fn range_requests_return_the_bytes_of_complete_media() {
     let live = live();
     let [segment, part, init] = live.newest();
     for path in [segment, part, init] {
@@ -277,7 +277,7 @@ fn ranges_of_a_complete_segment_are_its_bytes() {
 }
 
 #[test]
-fn a_live_playlist_is_answered_whole_whatever_range_is_asked() {
+fn a_range_request_for_a_live_playlist_returns_all_of_it() {
     let live = live();
     for path in [MASTER, VIDEO, MANIFEST] {
         let headers = [("Range", "bytes=0-"), ("Accept-Encoding", "gzip")];
@@ -288,7 +288,7 @@ fn a_live_playlist_is_answered_whole_whatever_range_is_asked() {
 }
 
 #[test]
-fn head_says_what_get_would_and_sends_nothing() {
+fn head_responses_have_the_headers_of_get_and_no_body() {
     let live = live();
     let [segment, part, init] = live.newest();
     for path in [&segment, &part, &init, MASTER, "/live/nobody/v0.m3u8"] {
@@ -316,7 +316,7 @@ fn head_says_what_get_would_and_sends_nothing() {
 }
 
 #[test]
-fn playlists_and_manifests_are_compressed_for_those_who_ask() {
+fn playlists_and_manifests_are_compressed_if_the_client_accepts_gzip() {
     let live = live();
     for path in [MASTER, VIDEO, MANIFEST, PLAIN_MANIFEST] {
         let ask =
@@ -341,7 +341,7 @@ fn playlists_and_manifests_are_compressed_for_those_who_ask() {
 }
 
 #[test]
-fn only_reading_is_allowed() {
+fn methods_other_than_get_and_head_are_refused_for_media() {
     let live = live();
     let [segment, _, _] = live.newest();
     for method in ["POST", "PUT", "DELETE"] {
@@ -357,7 +357,7 @@ fn only_reading_is_allowed() {
 }
 
 #[test]
-fn names_that_are_no_names_are_refused() {
+fn invalid_channel_names_and_paths_are_refused() {
     let live = live();
     let long = "a".repeat(65);
     for path in [

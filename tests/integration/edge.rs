@@ -48,7 +48,7 @@ fn requests(daemon: &Daemon, kind: &str) -> u64 {
 }
 
 #[test]
-fn all_that_an_origin_has_comes_through_to_the_byte() {
+fn an_edge_serves_every_resource_of_its_origin_byte_for_byte() {
     let origin = Daemon::start(&Settings { reconnect_s: 0, ..Settings::default() });
     let edge = edge_of(&[origin.http], "");
     let mut publisher = publisher::ffmpeg_for(&PLAIN, 9, &origin.rtmp_url("show"));
@@ -109,7 +109,7 @@ fn all_that_an_origin_has_comes_through_to_the_byte() {
 }
 
 #[test]
-fn fifty_viewers_of_what_is_yet_to_come_are_one_request_at_the_origin() {
+fn fifty_viewers_that_wait_for_the_same_part_make_one_request_to_the_origin() {
     let (origin, _publisher) = origin();
     let edge = edge_of(&[origin.http], "");
     for _ in 0..3 {
@@ -139,7 +139,7 @@ fn fifty_viewers_of_what_is_yet_to_come_are_one_request_at_the_origin() {
 }
 
 #[test]
-fn parts_come_through_while_their_segment_is_open() {
+fn an_edge_forwards_parts_while_their_segment_is_open() {
     let (origin, _publisher) = origin();
     let edge = edge_of(&[origin.http], "");
     // At the start of a segment, which then continues for 2 s.
@@ -180,7 +180,7 @@ fn parts_come_through_while_their_segment_is_open() {
 }
 
 #[test]
-fn an_origin_that_dies_is_an_error_at_once_and_plays_on_when_it_is_back() {
+fn a_dead_origin_is_an_immediate_502_and_its_return_resumes_playback() {
     let (mut origin, publisher) = origin();
     let edge = edge_of(&[origin.http], "");
     let before = follow::read(edge.http, VIDEO);
@@ -227,7 +227,7 @@ fn an_origin_that_dies_is_an_error_at_once_and_plays_on_when_it_is_back() {
 }
 
 #[test]
-fn the_second_origin_serves_when_the_first_dies_and_what_is_on_one_alone_is_found() {
+fn an_edge_uses_the_second_origin_for_a_dead_first_one_and_for_its_own_channels() {
     let (mut first, first_publisher) = origin();
     let (second, _second_publisher) = origin();
     let _alone = publisher::ffmpeg(&PLAIN, &second.rtmp_url("alone"));
@@ -254,7 +254,7 @@ fn the_second_origin_serves_when_the_first_dies_and_what_is_on_one_alone_is_foun
 }
 
 #[test]
-fn memory_keeps_within_its_bound_whatever_viewers_ask_for() {
+fn the_cache_of_an_edge_stays_within_its_memory_limit() {
     let (origin, _publisher) = origin();
     let edge = edge_of(&[origin.http], "memory_mb = 16\nobject_mb = 8\n");
     let bound = 16 << 20;
@@ -280,7 +280,7 @@ fn memory_keeps_within_its_bound_whatever_viewers_ask_for() {
 }
 
 #[test]
-fn an_https_origin_is_asked_over_one_connection_and_believed_only_if_its_authority_is_trusted() {
+fn an_https_origin_is_read_over_one_connection_and_only_with_a_trusted_certificate() {
     let workdir = Workdir::new("edge");
     let certificate = Certificate::make(workdir.path(), "origin");
     let mut origin = Daemon::start(&Settings {

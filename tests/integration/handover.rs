@@ -205,17 +205,17 @@ fn plays_by(protocol: &str, options: &[&str]) {
 }
 
 #[test]
-fn a_player_over_http2_notices_nothing_of_two_upgrades() {
+fn two_upgrades_do_not_interrupt_a_player_over_http2() {
     plays_by("h2", &[]);
 }
 
 #[test]
-fn a_player_over_http3_notices_nothing_of_two_upgrades() {
+fn two_upgrades_do_not_interrupt_a_player_over_http3() {
     plays_by("h3", &["--http3"]);
 }
 
 #[test]
-fn two_upgrades_interrupt_nobody_and_old_processes_end_with_their_publishers() {
+fn two_upgrades_do_not_interrupt_players_and_old_processes_end_with_their_publishers() {
     let mut daemon = start();
     let url = daemon.url("/live/show/master.m3u8");
     let (pids, mut publisher, _) = plays_through_two_upgrades(&mut daemon, &url, &[]);
@@ -259,7 +259,7 @@ fn publish_and_follow(rtmp: SocketAddr, channel: &str, tags: &[Tag], asked: &Ato
 }
 
 #[test]
-fn a_publisher_that_understands_it_is_asked_to_come_over_and_the_old_process_ends() {
+fn a_capable_publisher_moves_to_the_new_process_and_the_old_one_ends() {
     let mut daemon = start();
     let (old, rtmp, http) = (daemon.main(), daemon.rtmp, daemon.http);
     let tags = rtmp::tags(&PLAIN.flv());
@@ -321,7 +321,7 @@ fn a_new_process_that_does_not_start_leaves_the_old_one_serving() {
 }
 
 #[test]
-fn when_the_service_stops_the_old_process_stops_too() {
+fn a_stop_of_the_service_also_ends_the_old_process() {
     let mut daemon = start();
     let old = daemon.main();
     let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"));
@@ -335,7 +335,7 @@ fn when_the_service_stops_the_old_process_stops_too() {
 }
 
 #[test]
-fn an_administrator_s_word_reaches_what_the_old_process_has() {
+fn administrator_requests_and_reloads_reach_broadcasts_of_the_old_process() {
     let mut daemon = Daemon::start(&Settings {
         extra: "[api]\nadmin_token = \"a-token-0123456789\"\n".into(),
         ..settings()
@@ -373,7 +373,7 @@ fn an_administrator_s_word_reaches_what_the_old_process_has() {
 }
 
 #[test]
-fn a_publisher_that_loses_the_old_process_comes_back_to_the_new_one_and_hls_js_goes_on() {
+fn a_publisher_of_the_old_process_returns_to_the_new_one_and_hls_js_keeps_playing() {
     let mut daemon = start();
     let browser = Browser::with_daemons();
     let mut before = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"));

@@ -62,7 +62,7 @@ fn closes(socket: &mut TcpStream) -> bool {
 // Before a publish.
 
 #[test]
-fn a_garbage_handshake_costs_its_own_connection() {
+fn a_garbage_handshake_closes_only_its_own_connection() {
     let live = live();
     for seed in [0x47_u8, 0x16, 0x00, 0xff] {
         let mut socket = TcpStream::connect(live.rtmp).expect("the listener accepts");
@@ -76,7 +76,7 @@ fn a_garbage_handshake_costs_its_own_connection() {
 }
 
 #[test]
-fn a_half_open_handshake_is_closed_after_a_while() {
+fn an_incomplete_rtmp_handshake_is_closed_after_the_time_limit() {
     let live = live();
     let mut silent = TcpStream::connect(live.rtmp).expect("the listener accepts");
     let mut half = TcpStream::connect(live.rtmp).expect("the listener accepts");
@@ -87,7 +87,7 @@ fn a_half_open_handshake_is_closed_after_a_while() {
 }
 
 #[test]
-fn a_publisher_that_only_shook_hands_is_closed_after_a_while() {
+fn a_peer_without_a_command_after_the_handshake_is_closed_after_the_time_limit() {
     let live = live();
     let mut client = Client::connect(live.rtmp);
     assert!(client.is_closed_within(PATIENCE));
@@ -95,7 +95,7 @@ fn a_publisher_that_only_shook_hands_is_closed_after_a_while() {
 }
 
 #[test]
-fn a_message_said_to_be_2_gib_long_costs_no_memory() {
+fn a_declared_message_length_allocates_no_memory() {
     let live = live();
     let before = memory(&live);
     let mut clients = Vec::new();
@@ -116,7 +116,7 @@ fn a_message_said_to_be_2_gib_long_costs_no_memory() {
 }
 
 #[test]
-fn a_long_message_of_a_publisher_costs_no_memory_before_it_comes() {
+fn a_long_message_of_a_publisher_allocates_no_memory_before_its_bytes_arrive() {
     let live = live();
     let before = memory(&live);
     let mut clients = Vec::new();
@@ -135,7 +135,7 @@ fn a_long_message_of_a_publisher_costs_no_memory_before_it_comes() {
 }
 
 #[test]
-fn nested_amf0_of_80_kb_does_not_bring_the_daemon_down() {
+fn nested_amf0_of_80_kb_closes_only_its_own_connection() {
     let live = live();
     let mut nested = rtmp::amf(&[Amf::string("connect"), Amf::Number(1.0)]);
     // Strict arrays of one element, each inside the other.
@@ -187,7 +187,7 @@ fn tags_of(seconds: u32) -> Vec<Tag> {
 }
 
 #[test]
-fn interleaved_chunks_of_sound_and_picture_are_put_together_again() {
+fn interleaved_chunks_of_audio_and_video_are_reassembled() {
     let live = live();
     let file = live.workdir.path().join("interleaved.mp4");
     let tags = tags_of(12);
@@ -241,7 +241,7 @@ fn interleaved_chunks_of_sound_and_picture_are_put_together_again() {
 }
 
 #[test]
-fn a_stamp_that_wraps_at_32_bits_goes_on_without_a_seam() {
+fn a_timestamp_that_wraps_at_32_bits_causes_no_gap_or_discontinuity() {
     let live = live();
     let tags = tags_of(12);
     let seen = thread::scope(|scope| {
@@ -270,7 +270,7 @@ fn a_stamp_that_wraps_at_32_bits_goes_on_without_a_seam() {
 
 /// Publishes 16 s, with timestamps shifted by `by` ms from the sixth second on; segments must still
 /// follow.
-fn goes_on_after_a_jump(name: &str, by: i32) {
+fn continues_after_a_jump(name: &str, by: i32) {
     let live = live();
     let path = format!("/live/{name}/v0.m3u8");
     let tags = tags_of(16);
@@ -295,17 +295,17 @@ fn goes_on_after_a_jump(name: &str, by: i32) {
 }
 
 #[test]
-fn a_stamp_that_jumps_an_hour_ahead_costs_no_more_than_a_seam() {
-    goes_on_after_a_jump("ahead", 3_600_000);
+fn a_publisher_continues_after_a_timestamp_jump_of_an_hour_forward() {
+    continues_after_a_jump("ahead", 3_600_000);
 }
 
 #[test]
-fn a_stamp_that_falls_back_five_minutes_costs_no_more_than_a_seam() {
-    goes_on_after_a_jump("back", -300_000);
+fn a_publisher_continues_after_a_timestamp_jump_of_five_minutes_backward() {
+    continues_after_a_jump("back", -300_000);
 }
 
 #[test]
-fn pictures_of_garbage_harm_only_their_own_broadcast() {
+fn garbage_pictures_do_not_harm_other_broadcasts() {
     let live = live();
     let mut client = Client::publish(live.rtmp, "live", "garbage").expect("the name is free");
     let mut tags = tags_of(4);
@@ -325,7 +325,7 @@ fn pictures_of_garbage_harm_only_their_own_broadcast() {
 }
 
 #[test]
-fn publishers_that_break_every_rule_of_time_at_once_harm_only_themselves() {
+fn publishers_with_invalid_timestamps_do_not_harm_other_broadcasts() {
     let limits = [("STREAMFORGE_LIVE_WINDOW_MB", "16"), ("STREAMFORGE_LIVE_BACKLOG_MB", "8")];
     let mut daemon = Daemon::start(&Settings {
         env: limits.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
@@ -353,7 +353,7 @@ fn publishers_that_break_every_rule_of_time_at_once_harm_only_themselves() {
 // Players.
 
 #[test]
-fn a_player_killed_in_the_middle_harms_nobody() {
+fn killed_players_do_not_harm_the_broadcast() {
     let live = live();
     let hls = live.url("/live/beside/master.m3u8");
     let rtmp = live.rtmp_url("beside");
@@ -391,7 +391,7 @@ fn a_player_killed_in_the_middle_harms_nobody() {
 }
 
 #[test]
-fn a_player_that_reads_nothing_does_not_hold_the_publisher_up() {
+fn an_rtmp_player_that_reads_nothing_does_not_harm_the_broadcast() {
     // A daemon of its own, whose log has no other failed connection.
     let live = Live::with_short_segments(&Mutex::new(Weak::new()));
     let mut client = Client::connect_with_small_buffers(live.rtmp);
@@ -411,7 +411,7 @@ fn a_player_that_reads_nothing_does_not_hold_the_publisher_up() {
 }
 
 #[test]
-fn http_that_is_no_http_is_refused() {
+fn invalid_http_requests_are_refused() {
     let live = live();
     let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(100_000));
     let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-A: b\r\n".repeat(10_000));
@@ -435,7 +435,7 @@ fn http_that_is_no_http_is_refused() {
 }
 
 #[test]
-fn what_makes_a_library_complain_does_not_fill_the_log() {
+fn warnings_of_libraries_do_not_fill_the_log() {
     let live = live();
     let frame = |kind: u8, flags: u8, payload: &[u8]| {
         let len = u8::try_from(payload.len()).expect("a short frame");
@@ -466,7 +466,7 @@ fn what_makes_a_library_complain_does_not_fill_the_log() {
 }
 
 #[test]
-fn a_request_that_never_ends_is_closed_after_a_while() {
+fn an_incomplete_http_request_is_closed_after_the_time_limit() {
     let live = live();
     let mut silent = TcpStream::connect(live.http).expect("the listener accepts");
     let mut half = TcpStream::connect(live.http).expect("the listener accepts");
@@ -478,7 +478,7 @@ fn a_request_that_never_ends_is_closed_after_a_while() {
 }
 
 #[test]
-fn a_broadcast_of_another_shape_on_the_same_name_is_its_own_affair() {
+fn a_name_is_live_again_after_a_publisher_with_another_encoding_returns() {
     let live = live();
     let path = "/live/shape/v0.m3u8";
     // The same name, first with pictures of one size, then of another: both must play.

@@ -172,7 +172,7 @@ fn base64(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_same_bytes_and_headers_come_by_every_protocol() {
+fn every_protocol_returns_the_same_bytes_and_headers() {
     let secure = ended();
     let paths = everything(&secure.daemon);
     for (method, headers) in [
@@ -228,7 +228,7 @@ fn the_same_bytes_and_headers_come_by_every_protocol() {
 }
 
 #[test]
-fn the_access_log_has_a_line_for_each_answer_by_any_protocol() {
+fn the_access_log_has_a_line_for_each_response_of_any_protocol() {
     let workdir = Workdir::new("access-log");
     let [file, moved] = ["access.log", "access.log.1"].map(|name| workdir.path().join(name));
     let env = [
@@ -294,14 +294,14 @@ fn the_access_log_has_a_line_for_each_answer_by_any_protocol() {
 }
 
 #[test]
-fn answers_over_tls_tell_of_http3_and_plain_ones_do_not() {
+fn responses_over_tls_advertise_http3_and_plain_ones_do_not() {
     let secure = Secure::start(Settings::default());
     let port = secure.quic[0].port();
     assert_eq!(port, secure.https[0].port());
     let header = |option: &str| {
         let options = [option, "-D", "-"];
         let url = secure.url("/time");
-        tls::curl_says(&secure.certificate, &url, &options, "stdout")
+        tls::curl_variable(&secure.certificate, &url, &options, "stdout")
     };
     for option in ["--http1.1", "--http2"] {
         let head = header(option).to_ascii_lowercase();
@@ -311,7 +311,7 @@ fn answers_over_tls_tell_of_http3_and_plain_ones_do_not() {
 }
 
 #[test]
-fn each_client_gets_the_best_protocol_that_both_speak() {
+fn each_client_negotiates_the_best_common_protocol() {
     let secure = Secure::start(Settings::default());
     for (options, version) in [
         (&["--http2"][..], "2"),
@@ -322,13 +322,13 @@ fn each_client_gets_the_best_protocol_that_both_speak() {
     ] {
         for address in &secure.https {
             let url = format!("https://{address}/time");
-            let said = tls::curl_says(&secure.certificate, &url, options, "http_version");
+            let said = tls::curl_variable(&secure.certificate, &url, options, "http_version");
             assert_eq!(said, version, "{options:?} to {address}");
         }
     }
     // Obsolete protocol versions, and an unknown protocol (RFC 7301 3.2).
     let old = ["--tls-max", "1.1", "--ciphers", "DEFAULT@SECLEVEL=0"];
-    let said = tls::curl_says(&secure.certificate, &secure.url("/time"), &old, "http_version");
+    let said = tls::curl_variable(&secure.certificate, &secure.url("/time"), &old, "http_version");
     assert_eq!(said, "0", "TLS 1.1");
     let refused = secure.certificate.connect(secure.https[0], &["smtp"]);
     assert!(
@@ -343,7 +343,7 @@ fn each_client_gets_the_best_protocol_that_both_speak() {
 }
 
 #[test]
-fn http_on_the_port_of_tls_is_told_so_or_closed() {
+fn plain_http_on_a_tls_port_is_refused_or_closed() {
     let mut secure = Secure::start(Settings::default());
     for request in
         ["GET / HTTP/1.1\r\nHost: x\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\0\0\0\0", "x"]
@@ -360,7 +360,7 @@ fn http_on_the_port_of_tls_is_told_so_or_closed() {
 }
 
 #[test]
-fn h2load_gets_every_answer_it_asks_for() {
+fn h2load_receives_a_response_to_every_request() {
     let secure = ended();
     let media = follow::read(secure.daemon.http, VIDEO);
     let segment = resolve(VIDEO, &media.segments[1].uri);
@@ -397,7 +397,7 @@ fn h2load(options: &[&str], urls: &[String]) -> Load {
 }
 
 #[test]
-fn who_dawdles_in_a_handshake_or_a_request_is_closed_and_costs_little() {
+fn slow_handshakes_and_requests_are_closed_and_use_little_memory() {
     let settings = Settings {
         env: ["FIRST_BYTE", "HEADER"]
             .map(|limit| (format!("STREAMFORGE_HTTP_{limit}_MS"), "2000".to_owned()))
@@ -426,7 +426,7 @@ fn who_dawdles_in_a_handshake_or_a_request_is_closed_and_costs_little() {
     let grown = proc::resident_kib(secure.daemon.process.id()).saturating_sub(before);
     assert!(grown < 450 * 100, "{grown} KiB for 450 connections");
     assert_eq!(
-        tls::curl_says(&secure.certificate, &secure.url("/time"), &[], "http_code"),
+        tls::curl_variable(&secure.certificate, &secure.url("/time"), &[], "http_code"),
         "200",
         "others are served"
     );
@@ -443,7 +443,7 @@ fn who_dawdles_in_a_handshake_or_a_request_is_closed_and_costs_little() {
 }
 
 #[test]
-fn ten_thousand_idle_connections_cost_a_bounded_memory_each() {
+fn ten_thousand_idle_connections_use_at_most_64_kib_each() {
     const CONNECTIONS: usize = 10_000;
     // A generous limit: a connection with a request that waits is a task, a socket and a small
     // buffer.

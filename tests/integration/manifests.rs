@@ -27,7 +27,7 @@ fn both_manifests_are_valid() {
 }
 
 #[test]
-fn the_low_latency_manifest_says_what_players_look_for() {
+fn the_low_latency_manifest_has_the_attributes_that_players_need() {
     let live = live();
     let text = live.get(MANIFEST).text();
     let document = dash::parse(&text);
@@ -74,7 +74,7 @@ fn the_low_latency_manifest_says_what_players_look_for() {
 }
 
 #[test]
-fn the_clock_that_a_manifest_names_is_there_for_players_of_other_origins() {
+fn the_clock_of_a_manifest_is_readable_for_pages_of_other_origins() {
     let live = live();
     for path in [MANIFEST, PLAIN_MANIFEST] {
         let text = live.get(path).text();
@@ -106,7 +106,7 @@ fn the_clock_that_a_manifest_names_is_there_for_players_of_other_origins() {
 }
 
 #[test]
-fn the_timeline_says_of_each_segment_what_is_in_it() {
+fn the_timeline_gives_the_start_and_duration_of_each_segment() {
     let live = live();
     let text = live.get(PLAIN_MANIFEST).text();
     let representations = dash::timeline(PLAIN_MANIFEST, &text);
@@ -133,7 +133,7 @@ fn the_timeline_says_of_each_segment_what_is_in_it() {
 }
 
 #[test]
-fn both_manifests_and_the_playlists_name_the_same_segments() {
+fn both_manifests_and_the_playlists_list_the_same_segments() {
     let live = live();
     let paths = |representations: Vec<dash::Representation>| -> BTreeSet<String> {
         representations.into_iter().flat_map(|r| r.segments).map(|segment| segment.path).collect()
@@ -155,7 +155,7 @@ fn both_manifests_and_the_playlists_name_the_same_segments() {
 }
 
 #[test]
-fn the_segment_that_grows_is_sent_chunk_by_chunk() {
+fn an_open_segment_is_sent_chunk_by_chunk() {
     let live = live();
     let before = live.media(VIDEO);
     let (directory, _) = before.segments[0].uri.rsplit_once('/').expect("a directory");

@@ -187,7 +187,7 @@ impl Track {
 static MINUTE: LazyLock<Push> = LazyLock::new(|| Push::of(PLAIN, 60));
 
 #[test]
-fn each_access_unit_comes_once_and_in_order_by_hls_segments() {
+fn each_access_unit_is_in_the_hls_segments_once_and_in_order() {
     for track in MINUTE.tracks() {
         let pieces = track.hls.segments.iter().map(|(_, bytes)| bytes);
         MINUTE.assert_all_of(track, "segments", &MINUTE.received(track, "segments", pieces));
@@ -195,7 +195,7 @@ fn each_access_unit_comes_once_and_in_order_by_hls_segments() {
 }
 
 #[test]
-fn each_access_unit_comes_once_and_in_order_by_hls_parts() {
+fn each_access_unit_is_in_the_hls_parts_once_and_in_order() {
     for track in MINUTE.tracks() {
         let pieces = track.hls.parts.iter().map(|part| &part.bytes);
         MINUTE.assert_all_of(track, "parts", &MINUTE.received(track, "parts", pieces));
@@ -203,7 +203,7 @@ fn each_access_unit_comes_once_and_in_order_by_hls_parts() {
 }
 
 #[test]
-fn each_access_unit_comes_once_and_in_order_by_the_dash_timeline() {
+fn each_access_unit_is_in_the_dash_timeline_once_and_in_order() {
     for track in MINUTE.tracks() {
         MINUTE.assert_all_of(
             track,
@@ -214,7 +214,7 @@ fn each_access_unit_comes_once_and_in_order_by_the_dash_timeline() {
 }
 
 #[test]
-fn each_access_unit_comes_once_and_in_order_by_numbered_dash_segments() {
+fn each_access_unit_is_in_the_numbered_dash_segments_once_and_in_order() {
     for track in MINUTE.tracks() {
         MINUTE.assert_all_of(
             track,
@@ -236,7 +236,7 @@ fn each_picture_is_decoded_once_and_in_order() {
 }
 
 #[test]
-fn decode_times_continue_to_the_tick() {
+fn decode_times_are_contiguous() {
     for track in MINUTE.tracks() {
         for pair in track.chunks().windows(2) {
             assert_eq!(
@@ -271,7 +271,7 @@ fn parts_and_their_segment_hold_the_same_samples() {
 }
 
 #[test]
-fn sound_and_picture_start_as_far_apart_as_they_were_sent() {
+fn the_start_offset_between_audio_and_video_is_preserved() {
     let start =
         |kind| MINUTE.sent(kind).iter().map(|packet| packet.pts).fold(f64::INFINITY, f64::min);
     let sent = start(Kind::Video) - start(Kind::Audio);
@@ -281,7 +281,7 @@ fn sound_and_picture_start_as_far_apart_as_they_were_sent() {
 }
 
 #[test]
-fn b_frames_at_29_97_with_44_1_khz_lose_nothing() {
+fn b_frames_at_29_97_hz_with_44_1_khz_audio_lose_no_access_unit() {
     let push = Push::of(
         Recipe {
             fps: Some((30_000, 1001)),
@@ -312,7 +312,7 @@ fn b_frames_at_29_97_with_44_1_khz_lose_nothing() {
 }
 
 #[test]
-fn at_60_frames_a_second_nothing_is_lost() {
+fn at_60_frames_a_second_no_access_unit_is_lost() {
     let push = Push::of(Recipe { fps: Some((60, 1)), seconds: 20, ..PLAIN }, 20);
     for track in push.tracks() {
         let pieces = track.hls.parts.iter().map(|part| &part.bytes);

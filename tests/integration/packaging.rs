@@ -64,23 +64,23 @@ fn analyze(units: &Workdir, args: &[&str]) -> Output {
     output.expect("systemd-analyze, of Debian's systemd")
 }
 
-fn said(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 const DROP_INS: [&[&str]; 4] = [&[], &["gpu.conf"], &["low-ports.conf"], &["no-runtime-code.conf"]];
 
 #[test]
-fn systemd_finds_nothing_wrong_with_the_units() {
+fn systemd_analyze_verifies_the_units() {
     for drop_ins in DROP_INS {
         let output = analyze(&units(drop_ins), &["verify"]);
-        assert!(output.status.success(), "{drop_ins:?}: {}", said(&output));
-        assert_eq!(said(&output), "", "{drop_ins:?}");
+        assert!(output.status.success(), "{drop_ins:?}: {}", output_text(&output));
+        assert_eq!(output_text(&output), "", "{drop_ins:?}");
     }
 }
 
 #[test]
-fn the_service_is_well_confined_with_each_drop_in_too() {
+fn the_exposure_of_the_service_is_low_with_each_drop_in() {
     for drop_ins in DROP_INS {
         let units = units(drop_ins);
         let output = Command::new("systemd-analyze")
@@ -88,8 +88,12 @@ fn the_service_is_well_confined_with_each_drop_in_too() {
             .arg(units.path().join("streamforge.service"))
             .output()
             .expect("systemd-analyze, of Debian's systemd");
-        assert!(output.status.success(), "{drop_ins:?}: {}", said(&output));
-        assert!(said(&output).contains("Overall exposure level"), "{}", said(&output));
+        assert!(output.status.success(), "{drop_ins:?}: {}", output_text(&output));
+        assert!(
+            output_text(&output).contains("Overall exposure level"),
+            "{}",
+            output_text(&output)
+        );
     }
 }
 
@@ -100,7 +104,7 @@ fn values<'a>(unit: &'a str, key: &'a str) -> impl Iterator<Item = &'a str> {
 }
 
 #[test]
-fn the_user_of_the_service_is_the_one_that_is_made_and_may_read_the_configuration() {
+fn the_package_creates_the_service_user_with_access_to_the_configuration() {
     let unit = read("systemd/streamforge.service");
     let user = values(&unit, "User").next().expect("a user");
     assert!(read("packaging/sysusers.conf").contains(&format!("\nu {user} ")));
@@ -114,7 +118,7 @@ fn the_user_of_the_service_is_the_one_that_is_made_and_may_read_the_configuratio
 }
 
 #[test]
-fn the_socket_units_open_what_the_configuration_listens_on() {
+fn the_socket_units_open_the_addresses_of_the_configuration() {
     let config: toml::Table = read("conf/streamforge.toml").parse().expect("TOML");
     let listen =
         |section: &str| config[section]["listen"].as_str().expect("one address").to_owned();
@@ -131,7 +135,7 @@ fn package() -> toml::Table {
 }
 
 #[test]
-fn the_package_has_all_that_there_is_to_install() {
+fn the_package_contains_every_file_to_install() {
     let package = package();
     let assets = package["assets"]
         .as_array()
@@ -161,7 +165,7 @@ fn the_package_has_all_that_there_is_to_install() {
 }
 
 #[test]
-fn the_package_depends_on_the_plugins_that_the_daemon_asks_for() {
+fn the_package_depends_on_the_required_gstreamer_plugins() {
     let package = package();
     let depends = package["depends"].as_str().expect("depends");
     let makefile = read("Makefile");
@@ -172,26 +176,26 @@ fn the_package_depends_on_the_plugins_that_the_daemon_asks_for() {
 }
 
 #[test]
-fn maintainer_scripts_and_examples_are_shell() {
+fn maintainer_scripts_and_the_deploy_hook_have_valid_shell_syntax() {
     let scripts = ["preinst", "postinst", "prerm", "postrm"]
         .map(|script| format!("packaging/debian/{script}"));
     let scripts = scripts.into_iter().chain(["packaging/certbot-deploy-hook".into()]);
     let mut count = 0;
     for script in scripts.map(|script| root().join(script)).filter(|script| script.exists()) {
         let output = Command::new("sh").arg("-n").arg(&script).output().expect("a shell");
-        assert!(output.status.success(), "{}: {}", script.display(), said(&output));
+        assert!(output.status.success(), "{}: {}", script.display(), output_text(&output));
         count += 1;
     }
     assert_eq!(count, 4);
 }
 
 #[test]
-fn the_manual_page_names_each_command_and_option() {
+fn the_manual_page_documents_each_command_and_option() {
     let page = read("packaging/streamforge.1").replace("\\-", "-");
     for command in [&[][..], &["serve"], &["check"]] {
         let output =
             Command::new(env!("CARGO_BIN_EXE_streamforge")).args(command).arg("--help").output();
-        let help = said(&output.expect("the program runs"));
+        let help = output_text(&output.expect("the program runs"));
         let words = help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
         let options: Vec<_> =
             words.filter(|word| word.starts_with("--") && word.len() > 2).collect();

@@ -114,14 +114,14 @@ fn publish_with_another_level(daemon: &Daemon, now: &Arc<AtomicBool>) -> Push {
 }
 
 #[test]
-fn the_page_says_that_a_broadcast_has_ended_and_plays_the_next() {
+fn the_page_shows_the_end_of_a_broadcast_and_plays_the_next() {
     let browser = Browser::take();
     let origin = origin();
     ends_and_begins_again(&browser, &origin, &origin);
 }
 
 #[test]
-fn the_page_of_an_edge_plays_says_the_end_and_plays_the_next() {
+fn the_page_of_an_edge_shows_the_end_of_a_broadcast_and_plays_the_next() {
     let browser = Browser::take();
     let origin = origin();
     let edge = Daemon::start(&Settings {
@@ -132,7 +132,7 @@ fn the_page_of_an_edge_plays_says_the_end_and_plays_the_next() {
 }
 
 #[test]
-fn the_page_waits_for_a_publisher_that_is_away_and_plays_on_when_it_is_back() {
+fn the_page_waits_for_an_absent_publisher_and_resumes_on_its_return() {
     let browser = Browser::take();
     let daemon =
         Daemon::start(&Settings { segment_ms: 1_000, reconnect_s: 30, ..Settings::default() });
@@ -146,7 +146,7 @@ fn the_page_waits_for_a_publisher_that_is_away_and_plays_on_when_it_is_back() {
 }
 
 #[test]
-fn the_page_opened_before_a_broadcast_begins_plays_it() {
+fn a_page_opened_before_a_broadcast_plays_it_from_its_start() {
     let browser = Browser::take();
     let daemon = origin();
     // Encoded before the page is open, because the page waits for media from then on.
@@ -160,7 +160,7 @@ fn the_page_opened_before_a_broadcast_begins_plays_it() {
 }
 
 #[test]
-fn the_page_plays_the_sound_that_comes_late() {
+fn the_page_plays_late_audio() {
     let browser = Browser::take();
     let daemon = origin();
     let sound = Arc::new(AtomicBool::new(false));
@@ -176,7 +176,7 @@ fn the_page_plays_the_sound_that_comes_late() {
 }
 
 #[test]
-fn the_page_plays_on_when_the_level_changes() {
+fn the_page_keeps_playing_when_the_level_changes() {
     let browser = Browser::take();
     let daemon = origin();
     let change = Arc::new(AtomicBool::new(false));
@@ -209,11 +209,11 @@ fn node_test(file: &str) {
 }
 
 #[test]
-fn the_page_reads_the_state_of_a_channel_out_of_its_playlists() {
+fn the_channel_module_of_the_page_passes_its_tests() {
     node_test("channel.test.mjs");
 }
 
 #[test]
-fn the_page_decides_by_the_channel_and_the_progress_of_its_player() {
+fn the_watch_module_of_the_page_passes_its_tests() {
     node_test("watch.test.mjs");
 }

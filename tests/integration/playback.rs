@@ -63,7 +63,7 @@ fn dash_js_plays_the_low_latency_manifest() {
 /// A viewer who goes back in the window stays there. With a maximum latency in the manifest dash.js
 /// would return to the live edge at once.
 #[test]
-fn dash_js_stays_where_a_viewer_seeks_back_to() {
+fn dash_js_stays_at_the_position_of_a_backward_seek() {
     let browser = Browser::take();
     let daemon = Daemon::start(&Settings::default());
     let _publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"));
@@ -112,7 +112,7 @@ fn shaka_plays_hls_in_low_latency_mode() {
 /// It looks for captions in a segment that is still open, and fails, unless the playlist declares
 /// that there are none (CLOSED-CAPTIONS=NONE). It may stop until the second segment is listed.
 #[test]
-fn shaka_plays_hls_from_the_first_seconds_of_a_broadcast_on() {
+fn shaka_plays_hls_in_the_first_seconds_of_a_broadcast() {
     let browser = Browser::take();
     let daemon = Daemon::start(&Settings::default());
     let _publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"));
@@ -137,7 +137,7 @@ fn shaka_plays_at_the_target_latency_when_it_ignores_the_suggested_delay() {
 }
 
 #[test]
-fn chromium_plays_hls_by_itself() {
+fn chromium_plays_hls_natively() {
     plays("native", "/live/show/master.m3u8", SETTLED);
 }
 

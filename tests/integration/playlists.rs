@@ -20,7 +20,7 @@ fn live() -> Arc<Live> {
 // The multivariant playlist.
 
 #[test]
-fn the_multivariant_playlist_says_what_each_rendition_is() {
+fn the_multivariant_playlist_has_the_attributes_of_each_rendition() {
     let live = live();
     let master = Multivariant::parse(&live.get(MASTER).text());
     let [(variant, uri)] = &master.variants[..] else { panic!("one variant: {master:?}") };
@@ -44,7 +44,7 @@ fn the_multivariant_playlist_says_what_each_rendition_is() {
 // Media playlists.
 
 #[test]
-fn playlists_keep_the_rules_over_many_blocking_reloads() {
+fn playlists_obey_rfc_8216bis_over_many_blocking_reloads() {
     let live = live();
     thread::scope(|scope| {
         for path in [VIDEO, AUDIO] {
@@ -73,7 +73,7 @@ fn every_playlist_has_the_same_target_duration_and_server_control() {
 }
 
 #[test]
-fn segments_of_the_same_number_have_the_same_wall_clock_time() {
+fn segments_of_the_same_number_start_within_a_part_target_of_wall_clock_time() {
     let live = live();
     let (video, audio) = (live.media(VIDEO), live.media(AUDIO));
     let mut compared = 0;
@@ -105,7 +105,7 @@ fn a_part_is_independent_exactly_if_it_holds_a_key_frame() {
 }
 
 #[test]
-fn a_part_lasts_as_long_as_its_samples() {
+fn the_duration_of_a_part_is_that_of_its_samples() {
     let live = live();
     for path in [VIDEO, AUDIO] {
         let playlist = live.media(path);
@@ -124,7 +124,7 @@ fn a_part_lasts_as_long_as_its_samples() {
 }
 
 #[test]
-fn parts_joined_are_their_segment_byte_for_byte() {
+fn the_parts_of_a_segment_are_its_bytes() {
     let live = live();
     for path in [VIDEO, AUDIO] {
         for segment in live.media(path).segments.iter().filter(|segment| !segment.parts.is_empty())
@@ -144,7 +144,7 @@ fn parts_joined_are_their_segment_byte_for_byte() {
 }
 
 #[test]
-fn each_playlist_reports_where_the_others_are() {
+fn each_playlist_has_a_rendition_report_of_the_other_one() {
     let live = live();
     for (path, other) in [(VIDEO, AUDIO), (AUDIO, VIDEO)] {
         let playlist = live.media(path);
@@ -164,7 +164,7 @@ fn each_playlist_reports_where_the_others_are() {
 // Directives of delivery (6.2.5).
 
 #[test]
-fn a_request_for_a_part_to_come_is_held_until_it_is_there() {
+fn a_request_for_a_future_part_is_held_until_it_exists() {
     let live = live();
     for path in [VIDEO, AUDIO] {
         let before = live.media(path);
@@ -179,7 +179,7 @@ fn a_request_for_a_part_to_come_is_held_until_it_is_there() {
 }
 
 #[test]
-fn a_request_for_a_segment_to_come_is_held_until_it_is_complete() {
+fn a_request_for_a_future_segment_is_held_until_it_is_complete() {
     let live = live();
     let wanted = live.media(VIDEO).open.msn;
     let after = live.media(&format!("{VIDEO}?_HLS_msn={wanted}"));
@@ -187,7 +187,7 @@ fn a_request_for_a_segment_to_come_is_held_until_it_is_complete() {
 }
 
 #[test]
-fn a_part_past_the_end_of_its_segment_is_the_first_of_the_next() {
+fn a_part_number_past_the_end_of_its_segment_means_the_first_part_of_the_next() {
     let live = live();
     let before = live.media(VIDEO);
     let open = before.open.msn;
@@ -197,7 +197,7 @@ fn a_part_past_the_end_of_its_segment_is_the_first_of_the_next() {
 }
 
 #[test]
-fn a_request_for_what_is_there_already_is_answered_with_the_playlist_of_now() {
+fn a_request_for_an_existing_segment_or_part_returns_the_current_playlist() {
     let live = live();
     let before = live.media(VIDEO);
     let old = live.media(&format!("{VIDEO}?_HLS_msn={}", before.media_sequence));
@@ -207,7 +207,7 @@ fn a_request_for_what_is_there_already_is_answered_with_the_playlist_of_now() {
 }
 
 #[test]
-fn directives_that_cannot_be_met_are_answered_400() {
+fn invalid_or_unsatisfiable_delivery_directives_return_400() {
     let live = live();
     let far = live.media(VIDEO).open.msn + 3;
     for query in [
@@ -226,7 +226,7 @@ fn directives_that_cannot_be_met_are_answered_400() {
 }
 
 #[test]
-fn other_names_in_the_query_change_nothing() {
+fn unknown_query_parameters_are_ignored() {
     let live = live();
     let plain = || live.get(VIDEO).text();
     let with = || live.get(&format!("{VIDEO}?session=7&_HLS_unknown=1")).text();
@@ -236,7 +236,7 @@ fn other_names_in_the_query_change_nothing() {
 }
 
 #[test]
-fn a_delta_update_fills_up_to_the_whole_playlist() {
+fn a_delta_update_completes_an_older_playlist() {
     let live = live();
     let older = wait_for("playlist long enough for a delta", Duration::from_secs(60), || {
         let media = live.media(VIDEO);
@@ -272,7 +272,7 @@ fn a_delta_update_fills_up_to_the_whole_playlist() {
 }
 
 #[test]
-fn a_hinted_part_is_held_until_it_can_go_whole_and_is_what_the_playlist_then_lists() {
+fn a_hinted_part_is_held_until_it_is_complete_and_then_listed() {
     let live = live();
     for path in [VIDEO, AUDIO] {
         let before = live.media(path);
@@ -289,7 +289,7 @@ fn a_hinted_part_is_held_until_it_can_go_whole_and_is_what_the_playlist_then_lis
 }
 
 #[test]
-fn a_part_or_segment_that_nobody_hinted_is_not_found() {
+fn a_part_or_segment_without_a_hint_is_not_found() {
     let live = live();
     let playlist = live.media(VIDEO);
     let (directory, _) = playlist.segments[0].uri.rsplit_once('/').expect("a directory");

@@ -269,7 +269,7 @@ fn plays_through(kind: Kind) {
 }
 
 #[test]
-fn varnish_makes_one_request_of_many_and_passes_on_what_comes() {
+fn varnish_collapses_requests_and_streams_open_segments() {
     let cached = Cached::start(Kind::Varnish);
     collapses(&cached);
     obeys_lifetimes(&cached, Kind::Varnish);
@@ -279,7 +279,7 @@ fn varnish_makes_one_request_of_many_and_passes_on_what_comes() {
 }
 
 #[test]
-fn nginx_makes_one_request_of_many_and_keeps_what_is_whole() {
+fn nginx_collapses_requests_and_caches_complete_media() {
     let cached = Cached::start(Kind::Nginx);
     collapses(&cached);
     obeys_lifetimes(&cached, Kind::Nginx);

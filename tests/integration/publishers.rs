@@ -44,17 +44,17 @@ fn publishes_and_is_read_back(start: impl FnOnce(&Recipe, &str) -> Process) {
 }
 
 #[test]
-fn ffmpeg_publishes_and_ffprobe_reads_hls_and_dash_without_a_complaint() {
+fn ffmpeg_publishes_and_ffprobe_reads_hls_and_dash_without_errors() {
     publishes_and_is_read_back(publisher::ffmpeg);
 }
 
 #[test]
-fn gstreamer_publishes_and_ffprobe_reads_hls_and_dash_without_a_complaint() {
+fn gstreamer_publishes_and_ffprobe_reads_hls_and_dash_without_errors() {
     publishes_and_is_read_back(publisher::gstreamer);
 }
 
 #[test]
-fn librtmp_publishes_and_ffprobe_reads_hls_and_dash_without_a_complaint() {
+fn librtmp_publishes_and_ffprobe_reads_hls_and_dash_without_errors() {
     publishes_and_is_read_back(publisher::librtmp);
 }
 
@@ -88,7 +88,7 @@ fn video_alone_is_published_and_read_back() {
 }
 
 #[test]
-fn a_second_publisher_of_a_live_name_is_refused_and_the_first_goes_on() {
+fn a_second_publisher_of_a_live_name_is_refused_and_the_first_continues() {
     let daemon = Daemon::start(&Settings::default());
     let mut first = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("taken"));
     daemon.wait_until_live("taken");
@@ -111,7 +111,7 @@ fn a_second_publisher_of_a_live_name_is_refused_and_the_first_goes_on() {
 }
 
 #[test]
-fn a_live_broadcast_is_played_over_rtmp_from_a_key_frame_on() {
+fn an_rtmp_player_starts_at_a_key_frame_of_the_live_broadcast() {
     let daemon = Daemon::start(&Settings::default());
     let _publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("both"));
     daemon.wait_until_live("both");
@@ -124,7 +124,7 @@ fn a_live_broadcast_is_played_over_rtmp_from_a_key_frame_on() {
 }
 
 #[test]
-fn refusals_stand_in_the_log_once_a_doubling_and_never_with_a_key() {
+fn refusals_are_logged_at_each_doubling_of_their_number_and_never_with_a_key() {
     const GUESSES: u64 = 20;
     let mut daemon = Daemon::start(&Settings {
         env: vec![
@@ -160,7 +160,7 @@ fn refusals_stand_in_the_log_once_a_doubling_and_never_with_a_key() {
 }
 
 #[test]
-fn a_crowd_of_idle_connections_from_twelve_addresses_keeps_no_publisher_out() {
+fn idle_connections_from_twelve_addresses_do_not_block_a_publisher() {
     let daemon = Daemon::start(&Settings {
         env: vec![("STREAMFORGE_RTMP_MAX_CONNECTIONS".into(), "48".into())],
         ..Settings::default()

@@ -27,7 +27,7 @@ fn with_keys(text: String) -> String {
 }
 
 #[test]
-fn a_key_that_is_withdrawn_sends_its_publisher_off_and_the_others_go_on() {
+fn withdrawing_a_key_disconnects_its_publisher_and_no_other() {
     let mut daemon = Daemon::start(&Settings::default());
     let mut open = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("open"));
     daemon.wait_until_live("open");
@@ -59,7 +59,7 @@ fn a_key_that_is_withdrawn_sends_its_publisher_off_and_the_others_go_on() {
 }
 
 #[test]
-fn another_administrator_s_token_is_good_at_once() {
+fn a_new_administrator_token_is_valid_at_once() {
     let mut daemon = Daemon::start(&Settings::default());
     let delete = |daemon: &Daemon, token: &str| {
         let bearer = format!("Bearer {token}");
@@ -77,7 +77,7 @@ fn another_administrator_s_token_is_good_at_once() {
 }
 
 #[test]
-fn what_cannot_change_while_it_runs_is_named_each_time_and_the_rest_is_done() {
+fn a_reload_logs_each_key_that_needs_a_restart_and_applies_the_rest() {
     let mut daemon = Daemon::start(&Settings::default());
     daemon.configure(|text| {
         with_keys(text).replace("part_ms = 200", "part_ms = 100") + "[upgrade]\ndrain_s = 7\n"
@@ -97,7 +97,7 @@ fn what_cannot_change_while_it_runs_is_named_each_time_and_the_rest_is_done() {
 }
 
 #[test]
-fn a_configuration_that_is_wrong_changes_nothing_and_says_why() {
+fn an_invalid_configuration_is_reported_and_changes_nothing() {
     let workdir = Workdir::new("certificates");
     let certificate = Certificate::make(workdir.path(), "shown");
     let env = certificate.settings(&["127.0.0.1:0"]);
@@ -116,7 +116,7 @@ fn a_configuration_that_is_wrong_changes_nothing_and_says_why() {
 }
 
 #[test]
-fn a_reload_in_the_middle_of_an_upgrade_is_done_by_the_new_process_after_it() {
+fn a_reload_during_an_upgrade_is_executed_by_the_new_process() {
     let mut daemon = Daemon::start(&Settings::default());
     let publisher = rtmp::Client::publish(daemon.rtmp, "live", "show").expect("publishing is open");
     daemon.upgrade_and(|old| proc::signal(old, "HUP"));

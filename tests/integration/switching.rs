@@ -183,7 +183,7 @@ fn goes_down_and_up(player: &str, path: &str, seconds: u32) {
 /// while they grow, so that it takes the rate of the media for the network's; in HLS it ignores
 /// anything below 16 000 bytes, the size of a rung's part here.
 #[track_caller]
-fn goes_up_as_told_and_down(player: &str, path: &str) {
+fn follows_selected_levels_up_and_adapts_down(player: &str, path: &str) {
     const SECONDS: u32 = 34;
     let show = Show::start();
     let throttle = format!("0:{WIDE_KBPS},18:{NARROW_KBPS}");
@@ -240,54 +240,54 @@ fn survives(player: &str, path: &str) {
 }
 
 #[test]
-fn hls_js_goes_down_and_up() {
+fn hls_js_switches_down_and_up() {
     goes_down_and_up("hls", "/live/show/master.m3u8", 36);
 }
 
 #[test]
-fn dash_js_goes_down_and_up() {
+fn dash_js_switches_down_and_up() {
     goes_down_and_up("dash", "/live/show/manifest.mpd", 36);
 }
 
 /// It measures the network well with whole segments, but reacts slowly: its mean is slow, and it
 /// waits 8 s after a switch.
 #[test]
-fn shaka_goes_down_and_up_by_whole_segments() {
+fn shaka_switches_down_and_up_with_whole_segments() {
     goes_down_and_up("shaka", "/live/show/plain.mpd", 60);
 }
 
 #[test]
-fn shaka_goes_up_as_told_and_down_in_dash() {
-    goes_up_as_told_and_down("shaka", "/live/show/manifest.mpd");
+fn shaka_follows_selected_levels_up_and_adapts_down_in_dash() {
+    follows_selected_levels_up_and_adapts_down("shaka", "/live/show/manifest.mpd");
 }
 
 #[test]
-fn shaka_goes_up_as_told_and_down_in_hls() {
-    goes_up_as_told_and_down("shaka", "/live/show/master.m3u8");
+fn shaka_follows_selected_levels_up_and_adapts_down_in_hls() {
+    follows_selected_levels_up_and_adapts_down("shaka", "/live/show/master.m3u8");
 }
 
 #[test]
-fn hls_js_plays_on_when_the_worker_is_killed() {
+fn hls_js_keeps_playing_when_the_worker_is_killed() {
     survives("hls", "/live/show/master.m3u8");
 }
 
 #[test]
-fn dash_js_plays_on_when_the_worker_is_killed() {
+fn dash_js_keeps_playing_when_the_worker_is_killed() {
     survives("dash", "/live/show/manifest.mpd");
 }
 
 #[test]
-fn shaka_plays_on_in_dash_when_the_worker_is_killed() {
+fn shaka_keeps_playing_dash_when_the_worker_is_killed() {
     survives("shaka", "/live/show/manifest.mpd");
 }
 
 #[test]
-fn shaka_plays_on_in_hls_when_the_worker_is_killed() {
+fn shaka_keeps_playing_hls_when_the_worker_is_killed() {
     survives("shaka", "/live/show/master.m3u8");
 }
 
 #[test]
-fn the_watch_page_lets_viewers_choose() {
+fn the_watch_page_plays_the_rendition_that_a_viewer_selects() {
     let show = Show::start();
     let report = show.play("page", "/watch/show", 18, &["--level", "3:144,9:auto"], |_| ());
     let heights: Vec<u64> = report.shown().iter().map(|(_, height)| *height).collect();

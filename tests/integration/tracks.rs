@@ -132,7 +132,7 @@ fn assert_played(report: &Report, seconds: f64, stalled_ms: f64) {
 }
 
 #[track_caller]
-fn goes_on_with_another_level(player: &str, name: &str, stalled_ms: f64) {
+fn keeps_playing_with_another_level(player: &str, name: &str, stalled_ms: f64) {
     let (daemon, report) = plays(player, name, vec![both(), larger()], 16);
     assert_played(&report, 16.0, stalled_ms);
     let heights: Vec<u64> = report.shown().iter().map(|(_, height)| *height).collect();
@@ -145,35 +145,35 @@ fn goes_on_with_another_level(player: &str, name: &str, stalled_ms: f64) {
 }
 
 #[test]
-fn hls_js_plays_on_when_the_picture_grows() {
-    goes_on_with_another_level("hls", "master.m3u8", 1_000.0);
+fn hls_js_keeps_playing_when_the_picture_size_grows() {
+    keeps_playing_with_another_level("hls", "master.m3u8", 1_000.0);
 }
 
 #[test]
-fn dash_js_plays_on_when_the_picture_grows() {
-    goes_on_with_another_level("dash", "manifest.mpd", 1_000.0);
+fn dash_js_keeps_playing_when_the_picture_size_grows() {
+    keeps_playing_with_another_level("dash", "manifest.mpd", 1_000.0);
 }
 
 /// It waits for about a second for the first segment after the discontinuity.
 #[test]
-fn shaka_plays_on_in_hls_when_the_picture_grows() {
-    goes_on_with_another_level("shaka", "master.m3u8", 3_000.0);
+fn shaka_keeps_playing_hls_when_the_picture_size_grows() {
+    keeps_playing_with_another_level("shaka", "master.m3u8", 3_000.0);
 }
 
 /// It requests the first segment of the new Period while its manifest lacks that Period.
 #[test]
-fn shaka_plays_on_in_dash_when_the_picture_grows() {
-    goes_on_with_another_level("shaka", "manifest.mpd", 3_000.0);
+fn shaka_keeps_playing_dash_when_the_picture_size_grows() {
+    keeps_playing_with_another_level("shaka", "manifest.mpd", 3_000.0);
 }
 
 #[test]
-fn hls_js_plays_on_when_the_sampling_rate_changes() {
+fn hls_js_keeps_playing_when_the_sampling_rate_changes() {
     let (_, report) = plays("hls", "master.m3u8", vec![both(), at_44_100()], 14);
     assert_played(&report, 14.0, 1_000.0);
 }
 
 #[test]
-fn dash_js_plays_on_when_the_sampling_rate_changes() {
+fn dash_js_keeps_playing_when_the_sampling_rate_changes() {
     let (_, report) = plays("dash", "manifest.mpd", vec![both(), at_44_100()], 14);
     assert_played(&report, 14.0, 1_000.0);
 }
@@ -181,7 +181,7 @@ fn dash_js_plays_on_when_the_sampling_rate_changes() {
 /// Video is away for some 8 s. A player stalls until that is detected, a segment's duration; then
 /// audio continues.
 #[track_caller]
-fn goes_on_without_video(player: &str, name: &str) {
+fn keeps_playing_without_video(player: &str, name: &str) {
     let (daemon, report) = plays(player, name, vec![both(), without(VIDEO), both()], 20);
     assert_played(&report, 20.0, 5_000.0);
     let media = follow::read(daemon.http, "/live/tracks/v0.m3u8");
@@ -189,28 +189,28 @@ fn goes_on_without_video(player: &str, name: &str) {
 }
 
 #[test]
-fn hls_js_plays_sound_and_a_still_picture_while_video_is_away() {
-    goes_on_without_video("hls", "master.m3u8");
+fn hls_js_plays_audio_and_a_still_picture_while_video_is_absent() {
+    keeps_playing_without_video("hls", "master.m3u8");
 }
 
 #[test]
-fn dash_js_plays_sound_and_a_still_picture_while_video_is_away() {
-    goes_on_without_video("dash", "manifest.mpd");
+fn dash_js_plays_audio_and_a_still_picture_while_video_is_absent() {
+    keeps_playing_without_video("dash", "manifest.mpd");
 }
 
 #[test]
-fn shaka_plays_sound_and_a_still_picture_while_video_is_away() {
-    goes_on_without_video("shaka", "master.m3u8");
+fn shaka_plays_audio_and_a_still_picture_while_video_is_absent() {
+    keeps_playing_without_video("shaka", "master.m3u8");
 }
 
 #[test]
-fn dash_js_plays_on_when_audio_stops() {
+fn dash_js_keeps_playing_when_audio_stops() {
     let (_, report) = plays("dash", "manifest.mpd", vec![both(), without(AUDIO)], 16);
     assert_played(&report, 16.0, 1_000.0);
 }
 
 #[test]
-fn dash_js_plays_on_when_audio_comes_late() {
+fn dash_js_keeps_playing_when_audio_is_added() {
     let (daemon, report) = plays("dash", "manifest.mpd", vec![without(AUDIO), both()], 14);
     // dash.js starts another MediaSource for the Period that has audio, and fills it anew: up to a
     // segment and its requests.
@@ -219,7 +219,7 @@ fn dash_js_plays_on_when_audio_comes_late() {
 }
 
 #[test]
-fn hls_js_plays_on_when_audio_comes_late_and_newcomers_hear_it() {
+fn hls_js_keeps_playing_when_audio_is_added_and_the_playlist_lists_it() {
     let (daemon, report) = plays("hls", "master.m3u8", vec![without(AUDIO), both()], 14);
     assert_played(&report, 14.0, 1_000.0);
     let master = daemon.get("/live/tracks/master.m3u8").text();
@@ -227,7 +227,7 @@ fn hls_js_plays_on_when_audio_comes_late_and_newcomers_hear_it() {
 }
 
 #[test]
-fn video_that_comes_late_is_shown_to_newcomers() {
+fn late_video_is_shown_to_new_viewers() {
     let browser = Browser::take();
     let daemon = Daemon::start(&Settings::default());
     let publisher = Stages::publish(&daemon, vec![without(VIDEO), both()]);

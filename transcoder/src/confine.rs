@@ -141,11 +141,11 @@ pub fn trial(limits: &Limits) -> Result<Confinement, Error> {
     {
         return Err(Error::NotHeld("files can be read that are no library"));
     }
-    if confinement.seccomp == Seccomp::Enforced && !status_says("Seccomp:", "2") {
+    if confinement.seccomp == Seccomp::Enforced && !status_has("Seccomp:", "2") {
         return Err(Error::NotHeld("no filter of system calls is in place"));
     }
     let sets = ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"];
-    if !sets.iter().all(|set| status_says(set, "0000000000000000")) {
+    if !sets.iter().all(|set| status_has(set, "0000000000000000")) {
         return Err(Error::NotHeld("it has capabilities"));
     }
     if fs::File::create(Path::new("/tmp").join(format!("confined-{}", process::id()))).is_ok() {
@@ -159,7 +159,7 @@ pub fn trial(limits: &Limits) -> Result<Confinement, Error> {
     Ok(confinement)
 }
 
-fn status_says(key: &str, value: &str) -> bool {
+fn status_has(key: &str, value: &str) -> bool {
     fs::read_to_string("/proc/self/status").is_ok_and(|status| {
         status.lines().any(|line| line.strip_prefix(key).is_some_and(|rest| rest.trim() == value))
     })

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_strip_reads_back_as_milliseconds_modulo_two_to_the_32() {
+    fn the_strip_encodes_milliseconds_modulo_2_to_the_32() {
         let mut picture = vec![77; PICTURE_BYTES];
         for millis in [0, 1, 1_770_000_000_123, u64::from(u32::MAX), 1 << 32, 0xaaaa_5555] {
             draw(&mut picture, Duration::from_millis(millis));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digits_are_the_time_of_day() {
+    fn the_digits_show_the_time_of_day_in_utc() {
         assert_eq!(
             &digits(Duration::from_millis(86_400_000 * 20_000 + 72_900_250)),
             b"20:15:00.250 UTC"
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_of_another_size_is_left_alone() {
+    fn a_picture_of_a_different_size_is_not_changed() {
         let mut picture = vec![77; 640 * 360 * 3 / 2];
         draw(&mut picture, Duration::from_secs(1));
         assert!(picture.iter().all(|&sample| sample == 77));

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn rungs_below_the_source_are_made_dearest_first() {
+    fn rungs_below_the_source_are_planned_most_expensive_first() {
         assert_eq!(
             planned(&source(1920, 1080, (1, 1), 30.0)),
             ["v720 1280x720 31", "v480 854x480 31", "v360 640x360 30"]
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_height_of_a_portrait_picture_is_its_width() {
+    fn the_height_of_a_rung_is_the_shorter_side_of_a_portrait_picture() {
         assert_eq!(
             planned(&source(1080, 1920, (1, 1), 30.0)),
             ["v720 720x1280 31", "v480 480x854 31", "v360 360x640 30"]
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn anamorphic_pictures_become_as_wide_as_they_are_shown() {
+    fn anamorphic_pictures_are_scaled_to_their_display_width() {
         // PAL, 16:9 with samples of 64:45.
         assert_eq!(
             planned(&source(720, 576, (64, 45), 25.0)),
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn sides_are_even_and_not_below_a_macroblock() {
+    fn picture_sides_are_even_and_at_least_a_macroblock() {
         assert_eq!(
             planned(&source(853, 481, (1, 1), 25.0)),
             ["v480 852x480 30", "v360 638x360 30"]
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gridded_source_gets_one_of_its_own_size() {
+    fn a_gridded_source_gets_a_stand_in_of_its_size_and_bit_rate() {
         let planned = renditions(&source(1280, 720, (1, 1), 30.0), &RUNGS, Some(4_000_500));
         assert_eq!(planned[0].name.as_str(), "v720");
         assert_eq!(planned[0].video.bitrate_bps, 4_001_000);
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_bit_rate_goes_with_size_and_frame_rate() {
+    fn the_usual_bit_rate_depends_on_size_and_frame_rate() {
         let kbps = |width, height, fps| usual_bitrate(&source(width, height, (1, 1), fps)) / 1_000;
         assert_eq!(
             [kbps(1280, 720, 30.0), kbps(1280, 720, 60.0), kbps(640, 360, 25.0)],
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_changes_its_size_keeps_its_renditions() {
+    fn renditions_are_rescaled_when_the_source_changes_its_size() {
         let before = &renditions(&source(1920, 1080, (1, 1), 30.0), &RUNGS, None)[0].video;
         let size = |source: &avc::Config| {
             let (after, _) = renew(before, source, true);
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_changes_its_frame_rate_changes_that_and_level_and_cost_of_its_renditions() {
+    fn a_new_frame_rate_of_the_source_changes_rate_level_and_cost_of_its_renditions() {
         let (slow, fast) = (source(1920, 1080, (1, 1), 25.0), source(1920, 1080, (1, 1), 60.0));
         for (before, after) in [(&slow, &fast), (&fast, &slow)] {
             let wanted = renditions(after, &RUNGS, None);
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn costs_are_macroblocks_a_second() {
+    fn the_cost_of_a_rendition_is_its_macroblocks_per_second() {
         let source = source(1920, 1080, (1, 1), 60.0);
         let costs: Vec<_> =
             renditions(&source, &RUNGS, None).iter().map(|planned| planned.cost).collect();

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_worker_sends_is_read_like_a_peers() {
+    async fn malformed_reports_of_a_worker_are_errors() {
         assert!(matches!(read(b"").await, Ok(None)));
         assert!(matches!(read(b"\0\0").await, Err(Error::Socket(_))));
         assert!(matches!(
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_report_comes_in_pieces_and_one_after_the_other() {
+    async fn consecutive_reports_are_read_whole_and_in_order() {
         let (mut worker, mut reports) = pair();
         let payload = bytes::Bytes::from(vec![7; 3 << 20]);
         let unit =
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_gets_its_orders_on_standard_input_and_is_gone_when_it_was_killed() {
+    async fn a_killed_worker_process_is_reaped_and_its_socket_closes() {
         let (process, mut orders, mut reports, _stderr) =
             start(Path::new("/bin/cat"), &[]).unwrap();
         let unit = Order::Unit {

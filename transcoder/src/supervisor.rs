@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_worker_reads_its_line_and_ends_when_its_input_does() {
+    async fn a_worker_reads_its_first_line_and_ends_with_its_input() {
         let directory =
             std::env::temp_dir().join(format!("streamforge-worker-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_worker_that_does_not_listen_is_killed() {
+    async fn a_worker_that_ignores_shutdown_is_killed() {
         let shutdown = CancellationToken::new();
         let run = async {
             let status = shell("exec sleep 60").run(&shutdown).await.unwrap();
@@ -281,13 +281,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_status_of_a_worker_that_failed_is_known() {
+    async fn the_exit_status_of_a_failed_worker_is_returned() {
         let status = shell("exit 3").run(&CancellationToken::new()).await.unwrap();
         assert_eq!(status.and_then(|status| status.code()), Some(3));
     }
 
     #[tokio::test]
-    async fn a_talkative_worker_is_cut_short() {
+    async fn log_lines_of_a_worker_are_limited_to_20_a_span() {
         let mut talk = Talk::new("test");
         let start = Instant::now();
         let passed = (0..1_000).filter(|_| talk.may(start)).count();

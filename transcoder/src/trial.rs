@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn software_encodes_with_key_frames_where_they_are_asked_for() {
+    fn software_encoders_pass_the_trial_with_forced_key_frames() {
         gst::init().unwrap();
         for encoder in [Encoder::X264, Encoder::OpenH264] {
             let trial = judge(encoder, "superfast");

@@ -36,23 +36,23 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let tests: [(&str, fn()); 17] = [
-        ("a_socket_ends_it", a_socket_ends_it),
-        ("no_socket_of_another_is_reached", no_socket_of_another_is_reached),
-        ("another_user_or_namespace_ends_it", another_user_or_namespace_ends_it),
-        ("threads_end_at_the_limit", threads_end_at_the_limit),
-        ("it_has_no_privileges", it_has_no_privileges),
-        ("another_process_ends_it", another_process_ends_it),
-        ("a_signal_to_another_ends_it", a_signal_to_another_ends_it),
-        ("no_priority_can_be_changed", no_priority_can_be_changed),
-        ("only_libraries_can_be_read", only_libraries_can_be_read),
-        ("no_file_can_be_changed", no_file_can_be_changed),
-        ("memory_ends_at_the_limit", memory_ends_at_the_limit),
-        ("what_a_worker_needs_works", what_a_worker_needs_works),
-        ("codecs_loaded_after_it_work", codecs_loaded_after_it_work),
-        ("with_a_gpu_less_ends_it", with_a_gpu_less_ends_it),
-        ("it_dies_with_its_parent", it_dies_with_its_parent),
-        ("it_is_refused_where_it_would_not_hold", it_is_refused_where_it_would_not_hold),
-        ("a_trial_says_what_holds", a_trial_says_what_holds),
+        ("opening_a_socket_ends_a_confined_worker", opening_a_socket_ends_a_confined_worker),
+        ("other_sockets_are_not_reachable", other_sockets_are_not_reachable),
+        ("a_pidfd_or_privilege_call_ends_a_worker", a_pidfd_or_privilege_call_ends_a_worker),
+        ("threads_are_limited", threads_are_limited),
+        ("a_confined_worker_has_no_privileges", a_confined_worker_has_no_privileges),
+        ("starting_a_process_ends_a_confined_worker", starting_a_process_ends_a_confined_worker),
+        ("a_signal_to_another_process_ends_a_worker", a_signal_to_another_process_ends_a_worker),
+        ("a_worker_cannot_change_a_priority", a_worker_cannot_change_a_priority),
+        ("only_libraries_are_readable", only_libraries_are_readable),
+        ("files_are_not_writable", files_are_not_writable),
+        ("memory_is_limited", memory_is_limited),
+        ("the_system_calls_of_a_worker_are_permitted", the_system_calls_of_a_worker_are_permitted),
+        ("codecs_loaded_after_the_confinement_work", codecs_loaded_after_the_confinement_work),
+        ("with_a_gpu_forbidden_calls_only_fail", with_a_gpu_forbidden_calls_only_fail),
+        ("a_confined_worker_dies_with_its_parent", a_confined_worker_dies_with_its_parent),
+        ("orphans_and_threads_are_not_confined", orphans_and_threads_are_not_confined),
+        ("a_trial_describes_the_confinement", a_trial_describes_the_confinement),
     ];
     // Arguments as in the usual harness: options are ignored, the rest are parts of names.
     let parts: Vec<_> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
@@ -111,7 +111,7 @@ fn run(case: &str) -> Ended {
 
 /// The child's output, if it ended successfully.
 #[track_caller]
-fn says(case: &str) -> String {
+fn output_of(case: &str) -> String {
     let ended = run(case);
     assert_eq!(ended.code, Some(0), "{case}: {ended:?}");
     ended.said
@@ -124,13 +124,13 @@ fn dies(case: &str, signal: i32) {
     assert_eq!(ended.said, "confined\n", "{case} went on: {ended:?}");
 }
 
-fn a_socket_ends_it() {
+fn opening_a_socket_ends_a_confined_worker() {
     for case in ["tcp", "udp", "unix", "udp in a thread"] {
         dies(case, SIGSYS);
     }
 }
 
-fn no_socket_of_another_is_reached() {
+fn other_sockets_are_not_reachable() {
     let path = env::temp_dir().join(format!("streamforge-confined-socket-{}", process::id()));
     let listening = UnixDatagram::bind(&path).unwrap();
     listening.set_nonblocking(true).unwrap();
@@ -163,20 +163,20 @@ fn no_socket_of_another_is_reached() {
     assert_eq!(heard.kind(), io::ErrorKind::WouldBlock);
 }
 
-fn another_user_or_namespace_ends_it() {
+fn a_pidfd_or_privilege_call_ends_a_worker() {
     for case in ["pidfd", "user", "capabilities", "namespace", "root folder"] {
         dies(case, SIGSYS);
     }
 }
 
-fn threads_end_at_the_limit() {
+fn threads_are_limited() {
     // Root gives its worker a separate user, in a container too.
     let expected = if geteuid().is_root() { "own" } else { "user's" };
-    assert_eq!(says("bomb"), format!("confined\nWouldBlock {expected} true\n"));
+    assert_eq!(output_of("bomb"), format!("confined\nWouldBlock {expected} true\n"));
 }
 
-fn it_has_no_privileges() {
-    let said = says("status");
+fn a_confined_worker_has_no_privileges() {
+    let said = output_of("status");
     let has = |line: &str| said.lines().any(|found| found == line);
     for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
         assert!(has(&format!("{set}:\t0000000000000000")), "{said}");
@@ -189,24 +189,24 @@ fn it_has_no_privileges() {
     }
 }
 
-fn another_process_ends_it() {
+fn starting_a_process_ends_a_confined_worker() {
     dies("spawn", SIGSYS);
     dies("exec", SIGSYS);
 }
 
-fn a_signal_to_another_ends_it() {
+fn a_signal_to_another_process_ends_a_worker() {
     dies("kill", SIGSYS);
 }
 
-fn no_priority_can_be_changed() {
+fn a_worker_cannot_change_a_priority() {
     // The call reports success without effect.
     let before = getpriority_process(None).unwrap();
-    assert_eq!(says("renice"), "confined\nrenice: done\n");
+    assert_eq!(output_of("renice"), "confined\nrenice: done\n");
     assert_eq!(getpriority_process(None).unwrap(), before);
 }
 
-fn only_libraries_can_be_read() {
-    let said = says("read");
+fn only_libraries_are_readable() {
+    let said = output_of("read");
     if said.contains("without") {
         println!("this kernel has no Landlock: {said}");
         return;
@@ -218,7 +218,7 @@ fn only_libraries_can_be_read() {
     );
 }
 
-fn no_file_can_be_changed() {
+fn files_are_not_writable() {
     let file = env::temp_dir().join(format!("streamforge-confined-{}", process::id()));
     fs::write(&file, b"kept").unwrap();
     // No other code reads or changes the environment of this process; the child's is set
@@ -238,14 +238,14 @@ fn no_file_can_be_changed() {
     );
 }
 
-fn memory_ends_at_the_limit() {
-    assert_eq!(says("reserve"), "confined\nhalf: true\nall: false\n");
+fn memory_is_limited() {
+    assert_eq!(output_of("reserve"), "confined\nhalf: true\nall: false\n");
     dies("allocate", SIGABRT);
 }
 
-fn what_a_worker_needs_works() {
+fn the_system_calls_of_a_worker_are_permitted() {
     const WORKS: &str = "confined\nping 10 10 true Some(0)\n";
-    assert_eq!(says("needs"), WORKS);
+    assert_eq!(output_of("needs"), WORKS);
     // A write to a log file does not end it either.
     let log = env::temp_dir().join(format!("streamforge-confined-log-{}", process::id()));
     let status = Command::new(env::current_exe().unwrap())
@@ -258,7 +258,7 @@ fn what_a_worker_needs_works() {
     assert_eq!(said, WORKS);
 }
 
-fn codecs_loaded_after_it_work() {
+fn codecs_loaded_after_the_confinement_work() {
     for case in ["video", "openh264", "audio"] {
         let ended = run(case);
         assert_eq!(ended.said, "confined\nfalse true Some(Eos) 10\n", "{case}: {ended:?}");
@@ -269,15 +269,15 @@ fn codecs_loaded_after_it_work() {
     }
 }
 
-fn with_a_gpu_less_ends_it() {
-    let said = says("gpu");
+fn with_a_gpu_forbidden_calls_only_fail() {
+    let said = output_of("gpu");
     assert_eq!(
         said,
         "true\nudp: Unsupported\nspawn: Unsupported\ncreate: PermissionDenied\nthread: done\n"
     );
 }
 
-fn it_dies_with_its_parent() {
+fn a_confined_worker_dies_with_its_parent() {
     let mut parent = start("parent");
     // The grandchild holds the pipe too: it closes when both have ended.
     let mut said = BufReader::new(parent.stdout.take().unwrap());
@@ -294,13 +294,13 @@ fn it_dies_with_its_parent() {
     assert_eq!(end.recv_timeout(LIMIT / 4).unwrap().unwrap(), "");
 }
 
-fn it_is_refused_where_it_would_not_hold() {
-    assert_eq!(says("orphan"), "true\n");
-    assert_eq!(says("threads"), "true\n");
+fn orphans_and_threads_are_not_confined() {
+    assert_eq!(output_of("orphan"), "true\n");
+    assert_eq!(output_of("threads"), "true\n");
 }
 
-fn a_trial_says_what_holds() {
-    let said = says("trial");
+fn a_trial_describes_the_confinement() {
+    let said = output_of("trial");
     assert!(said.starts_with("system calls limited (seccomp); files"), "{said}");
     assert!(said.ends_with(", 512 MiB of memory, nice 10\n"), "{said}");
     assert!(said.contains(" threads"), "{said}");

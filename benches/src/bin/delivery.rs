@@ -164,7 +164,7 @@ impl Sum {
 fn main() -> Result<(), Failure> {
     if std::env::args().any(|argument| argument == "--raw-write") {
         let answer = raw::answer(&fs::read(option("--raw-write", PathBuf::new())?)?);
-        return raw::write(&answer, tell);
+        return raw::write(&answer, print_address);
     }
     if std::env::args().any(|argument| argument == "--bare-quic") {
         return bare();
@@ -185,7 +185,7 @@ fn main() -> Result<(), Failure> {
          HTTP/1.1, {MULTIPLEXED_CONNECTIONS} else; {}",
         processor()
     );
-    stage.say_ciphers()?;
+    stage.print_ciphers()?;
     let mut sums = vec![vec![Vec::<Sum>::new(); BODIES.len()]; protocols.len()];
     for round in 1..=rounds {
         for (index, &(protocol, _, name, subjects)) in protocols.iter().enumerate() {
@@ -328,7 +328,7 @@ impl Stage {
     }
 
     /// Prints the cipher of each server: results are comparable only if they are equal.
-    fn say_ciphers(&self) -> Result<(), Failure> {
+    fn print_ciphers(&self) -> Result<(), Failure> {
         let caddy = self.caddy.as_ref().and_then(|caddy| caddy.tls);
         for (name, address) in
             [("streamforge", self.daemon.https), ("nginx", self.nginx.tls), ("caddy", caddy)]
@@ -540,11 +540,11 @@ fn bare() -> Result<(), Failure> {
         (option("--cert", PathBuf::new())?, option("--key", PathBuf::new())?);
     let tls = certificate::server(&cert, &key, b"h3")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(quic::serve(tls, body.into(), tell))
+    runtime.block_on(quic::serve(tls, body.into(), print_address))
 }
 
 /// Prints the listening address for the parent process.
-fn tell(address: SocketAddr) {
+fn print_address(address: SocketAddr) {
     println!("{address}");
     let _ = std::io::stdout().flush();
 }

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_whole_when_its_last_byte_has_come_and_only_then() {
+    fn a_response_is_complete_at_its_last_byte() {
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc";
         let mut reader = Reader::default();
         for byte in &answer[..answer.len() - 1] {
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn another_status_and_a_byte_too_many_are_faults() {
+    fn a_status_other_than_200_and_an_extra_byte_are_errors() {
         let refused = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
         assert!(Reader::default().read(refused).is_err());
         assert!(Reader::default().read(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nab").is_err());

@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_counted_a_byte_at_a_time_and_a_refusal_is_a_fault() {
+    fn http2_responses_are_counted_for_bytewise_input_and_an_error_status_is_an_error() {
         let mut bytes = Vec::new();
         frame(&mut bytes, SETTINGS, 0, 0, &[]);
         for stream in [1, 3] {

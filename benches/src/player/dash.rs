@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_period_says_which_segment_may_be_asked_for_and_when() {
+    fn the_newest_period_gives_the_first_segment_and_its_availability_time() {
         let manifest = include_str!("../../../packager/testdata/manifest.mpd");
         // 2026-11-03T09:14:50.25Z + 17.4 s + 2 s - 1.413 s.
         let expected = Edge {

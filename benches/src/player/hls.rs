@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_new_is_what_comes_after_the_part_that_was_seen() {
+    fn new_parts_are_those_after_the_last_known_part_without_gaps() {
         let text = "#EXT-X-MAP:URI=\"../../media/x/v0/init.0.mp4\"\n\
             #EXT-X-PART:DURATION=0.2,URI=\"../../media/x/v0/7.8.m4s\"\n\
             #EXT-X-PART:DURATION=0.2,URI=\"../../media/x/v0/7.9.m4s\"\n#EXTINF:2.0,\n\

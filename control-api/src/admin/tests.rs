@@ -35,7 +35,7 @@ fn server() -> (Server, SocketAddr) {
 }
 
 #[tokio::test]
-async fn it_is_ready_while_it_takes_work_and_healthy_all_the_time() {
+async fn readyz_follows_readiness_while_healthz_and_metrics_respond() {
     let readiness = Readiness::default();
     let mut registry = Registry::with_prefix("streamforge");
     register(&mut registry, hub());
@@ -78,7 +78,7 @@ async fn it_is_ready_while_it_takes_work_and_healthy_all_the_time() {
 }
 
 #[tokio::test]
-async fn a_method_that_http_does_not_have_is_not_implemented() {
+async fn unsupported_methods_get_405_and_unknown_ones_501() {
     for (method, expected) in [("POST", 405), ("FOO", 501)] {
         let request = http::Request::builder().method(method).uri("/healthz");
         let request = request.body(axum::body::Body::empty()).unwrap();
@@ -90,7 +90,7 @@ async fn a_method_that_http_does_not_have_is_not_implemented() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_does_not_hold_up_the_end() {
+async fn an_idle_connection_does_not_delay_shutdown() {
     let (server, address) = server();
     let shutdown = CancellationToken::new();
     let serving = tokio::spawn(
@@ -106,7 +106,7 @@ async fn an_idle_connection_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn connections_that_say_nothing_keep_no_tool_out() {
+async fn silent_connections_are_displaced_at_the_connection_limit() {
     let (server, address) = server();
     let shutdown = CancellationToken::new();
     let serving = tokio::spawn(

@@ -128,7 +128,7 @@ fn assert_problem(status: StatusCode, problem: &Value) {
 }
 
 #[tokio::test]
-async fn another_method_is_a_problem_that_names_those_there_are() {
+async fn unsupported_methods_are_problems_with_an_allow_field() {
     for (method, expected) in [("POST", 405), ("TRACE", 405), ("BREW", 501), ("OPTIONS", 204)] {
         for (path, other) in [("/api/v1/streams/demo", "DELETE"), ("/api/v1/openapi.json", "HEAD")]
         {

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_request_is_taken_and_what_follows_it_is_left() {
+    fn a_plain_request_head_is_parsed_and_the_bytes_after_it_remain() {
         let text = "GET /live/x/v0.m3u8?_HLS_msn=1 HTTP/1.1\r\nHost: h\r\nX-A:  1 \r\nx-a: 2\r\n\
                     Connection: Keep-Alive\r\n\r\nGET";
         let (Some(Head::Plain(request)), 3) = taken(text) else {
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_in_two_ways_or_asks_for_more_is_left_to_the_other_machine() {
+    fn ambiguous_or_unusual_request_heads_are_left_to_hyper() {
         for line in [
             "POST /x HTTP/1.1",
             "OPTIONS * HTTP/1.1",
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_comes_a_byte_at_a_time_is_taken_when_it_is_whole() {
+    fn a_request_head_in_single_bytes_is_parsed_when_it_is_complete() {
         for empty in ["", "\r\n", "\n\r\n"] {
             let text = format!("{empty}GET /x HTTP/1.1\r\nHost: h\r\n\r\n");
             let mut input = BytesMut::new();
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_byte_for_byte() {
+    fn response_heads_have_the_expected_bytes_and_framing() {
         let mut response = Response::new(Body::from("text"));
         response.headers_mut().insert("etag", HeaderValue::from_static("\"1\""));
         // The service's value is not used:
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_not_as_long_as_it_said_is_an_error() {
+    fn a_body_that_differs_from_its_content_length_is_an_error() {
         let mut framing = Framing::Length(5);
         assert!(framing.count(3).is_ok() && framing.end().is_err());
         assert!(framing.count(3).is_err());
@@ -376,7 +376,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_taken_or_left_as_it_is(bytes: Vec<u8>, prefix in 0..3_usize) {
+        fn arbitrary_input_is_parsed_or_left_unchanged(bytes: Vec<u8>, prefix in 0..3_usize) {
             let whole = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
             let prefix = [&b""[..], b"GET / HTTP/1.1\r\n", whole][prefix];
             let text = [prefix, &bytes].concat();

@@ -267,11 +267,11 @@ mod tests {
         long(b"client", &ID, 1_200)
     }
 
-    fn come(budgets: &mut Budgets, from: u16, datagram: &[u8]) -> Option<Held> {
-        come_at(budgets, from, datagram, Instant::now())
+    fn recv(budgets: &mut Budgets, from: u16, datagram: &[u8]) -> Option<Held> {
+        recv_at(budgets, from, datagram, Instant::now())
     }
 
-    fn come_at(budgets: &mut Budgets, from: u16, datagram: &[u8], now: Instant) -> Option<Held> {
+    fn recv_at(budgets: &mut Budgets, from: u16, datagram: &[u8], now: Instant) -> Option<Held> {
         budgets.received(address(from), datagram, now, |id| *id == ID)
     }
 
@@ -282,17 +282,17 @@ mod tests {
     /// Budgets after three datagrams have been sent, and one is held.
     fn blocked() -> Budgets {
         let mut budgets = Budgets::new(LIFETIME);
-        assert_eq!(come(&mut budgets, 1, &initial(1_200)), None);
+        assert_eq!(recv(&mut budgets, 1, &initial(1_200)), None);
         assert_eq!(budgets.take(address(1), &ours().repeat(3), 1_200), Some(3_600));
         budgets.hold(held(&ours()));
         budgets
     }
 
     #[test]
-    fn three_times_what_came_is_sent_and_not_a_byte_more() {
+    fn at_most_three_times_the_received_bytes_are_sent_to_an_unvalidated_address() {
         let mut budgets = Budgets::new(LIFETIME);
         assert_eq!(budgets.take(address(1), &ours(), 1_200), None, "nothing came from there");
-        assert_eq!(come(&mut budgets, 1, &initial(1_250)), None);
+        assert_eq!(recv(&mut budgets, 1, &initial(1_250)), None);
         let three = ours().repeat(3);
         assert_eq!(budgets.take(address(1), &three, 1_200), Some(3_600));
         // There is room for 150 bytes, which is less than a datagram.
@@ -302,43 +302,43 @@ mod tests {
         budgets.give_back(address(1), 150);
         assert_eq!(budgets.take(address(1), &ours()[..150], 150), Some(150));
         // Of a batch, the datagrams that fit.
-        come(&mut budgets, 1, &initial(900));
+        recv(&mut budgets, 1, &initial(900));
         assert_eq!(budgets.take(address(1), &three, 1_200), Some(2_400));
     }
 
     #[test]
-    fn a_datagram_that_is_held_goes_when_enough_has_come_and_others_wait_behind_it() {
+    fn a_held_datagram_is_sent_when_the_budget_permits_and_later_ones_wait() {
         let mut budgets = blocked();
         budgets.hold(held(b"lost"));
-        assert_eq!(come(&mut budgets, 1, &initial(399)), None);
+        assert_eq!(recv(&mut budgets, 1, &initial(399)), None);
         assert_eq!(budgets.take(address(1), &short(b"client"), 13), Some(0));
-        assert_eq!(come(&mut budgets, 1, &initial(1)), Some(held(&ours())));
+        assert_eq!(recv(&mut budgets, 1, &initial(1)), Some(held(&ours())));
         assert_eq!(budgets.take(address(1), &short(b"client"), 13), Some(0));
     }
 
     #[test]
-    fn an_address_that_uses_the_id_it_was_sent_is_not_limited() {
+    fn an_address_that_uses_the_servers_connection_id_is_no_longer_limited() {
         for reply in [long(&ID, b"client", 50), short(&ID)] {
             let mut budgets = blocked();
-            assert_eq!(come(&mut budgets, 1, &long(b"another.", b"client", 50)), None);
-            assert_eq!(come(&mut budgets, 1, &short(b"another.")), None);
-            assert_eq!(come(&mut budgets, 2, &reply), None);
-            assert_eq!(come(&mut budgets, 1, &reply), Some(held(&ours())));
+            assert_eq!(recv(&mut budgets, 1, &long(b"another.", b"client", 50)), None);
+            assert_eq!(recv(&mut budgets, 1, &short(b"another.")), None);
+            assert_eq!(recv(&mut budgets, 2, &reply), None);
+            assert_eq!(recv(&mut budgets, 1, &reply), Some(held(&ours())));
             assert!(budgets.is_empty());
             // A late datagram of the same handshake does not begin another.
-            come(&mut budgets, 1, &long(&ID, b"client", 1_200));
+            recv(&mut budgets, 1, &long(&ID, b"client", 1_200));
             assert!(budgets.is_empty());
         }
     }
 
     #[test]
-    fn another_connection_of_the_address_is_not_limited() {
+    fn other_connections_of_a_limited_address_are_not_limited() {
         let mut budgets = blocked();
         assert_eq!(budgets.take(address(1), &short(b"another"), 14), None);
         // For clients with an empty or short id, datagrams that do not belong to the handshake.
         for client in [&b""[..], b"c", b"cli"] {
             let mut budgets = Budgets::new(LIFETIME);
-            come(&mut budgets, 1, &long(b"of the client", client, 1_200));
+            recv(&mut budgets, 1, &long(b"of the client", client, 1_200));
             assert_eq!(budgets.take(address(1), &short(client), 10), None);
             let flight = long(client, &ID, 1_200).repeat(4);
             assert_eq!(budgets.take(address(1), &flight, 1_200), Some(3_600));
@@ -346,55 +346,55 @@ mod tests {
     }
 
     #[test]
-    fn so_many_addresses_are_known_and_no_more() {
+    fn the_number_of_tracked_addresses_is_bounded() {
         let mut budgets = Budgets::new(LIFETIME);
         for n in 0..2 * u16::try_from(MAX_ADDRESSES).unwrap() {
-            come(&mut budgets, n, &initial(1_200));
-            come(&mut budgets, n, &short(b"anything"));
+            recv(&mut budgets, n, &initial(1_200));
+            recv(&mut budgets, n, &short(b"anything"));
         }
         assert_eq!((budgets.addresses.len(), budgets.order.len()), (MAX_ADDRESSES, MAX_ADDRESSES));
         assert_eq!(budgets.take(address(0), &ours(), 1_200), None);
     }
 
     #[test]
-    fn an_address_that_finishes_no_handshake_is_forgotten_when_that_is_over() {
+    fn an_address_without_a_completed_handshake_is_forgotten_after_its_lifetime() {
         let (mut budgets, begin) = (Budgets::new(LIFETIME), Instant::now());
-        come_at(&mut budgets, 1, &initial(1_200), begin);
-        come_at(&mut budgets, 2, &initial(1_200), begin + LIFETIME / 2);
-        come_at(&mut budgets, 3, &short(b"anything"), begin + LIFETIME);
+        recv_at(&mut budgets, 1, &initial(1_200), begin);
+        recv_at(&mut budgets, 2, &initial(1_200), begin + LIFETIME / 2);
+        recv_at(&mut budgets, 3, &short(b"anything"), begin + LIFETIME);
         assert_eq!(budgets.take(address(1), &ours(), 1_200), None);
         assert_eq!(budgets.take(address(2), &ours(), 1_200), Some(1_200));
-        come_at(&mut budgets, 3, &short(b"anything"), begin + 2 * LIFETIME);
+        recv_at(&mut budgets, 3, &short(b"anything"), begin + 2 * LIFETIME);
         assert!(budgets.is_empty() && budgets.order.is_empty());
     }
 
     #[test]
-    fn an_address_that_begins_another_handshake_is_known_for_the_whole_of_it() {
+    fn a_second_handshake_of_an_address_is_limited_for_its_whole_lifetime() {
         let (mut budgets, begin) = (Budgets::new(LIFETIME), Instant::now());
-        come_at(&mut budgets, 1, &initial(1_200), begin);
+        recv_at(&mut budgets, 1, &initial(1_200), begin);
         budgets.take(address(1), &ours(), 1_200);
-        come_at(&mut budgets, 1, &short(&ID), begin);
+        recv_at(&mut budgets, 1, &short(&ID), begin);
         assert!(budgets.is_empty());
-        come_at(&mut budgets, 1, &initial(1_200), begin + LIFETIME / 2);
-        come_at(&mut budgets, 2, &short(b"anything"), begin + LIFETIME);
+        recv_at(&mut budgets, 1, &initial(1_200), begin + LIFETIME / 2);
+        recv_at(&mut budgets, 2, &short(b"anything"), begin + LIFETIME);
         assert_eq!(budgets.take(address(1), &ours(), 1_200), Some(1_200));
         // The same when other addresses displace the first.
-        come_at(&mut budgets, 1, &short(&ID), begin + LIFETIME);
-        come_at(&mut budgets, 1, &initial(1_200), begin + LIFETIME);
+        recv_at(&mut budgets, 1, &short(&ID), begin + LIFETIME);
+        recv_at(&mut budgets, 1, &initial(1_200), begin + LIFETIME);
         let now = begin + LIFETIME;
         for n in 2..=u16::try_from(MAX_ADDRESSES).unwrap() {
-            come_at(&mut budgets, n, &initial(1_200), now);
+            recv_at(&mut budgets, n, &initial(1_200), now);
         }
         assert_eq!(budgets.take(address(1), &ours(), 1_200), Some(1_200));
     }
 
     #[test]
-    fn whatever_comes_is_no_reason_to_fall() {
+    fn arbitrary_datagrams_never_panic() {
         let mut budgets = Budgets::new(LIFETIME);
         for len in 0..40 {
             for first in [0x00, 0xc0, 0xff] {
                 let bytes = vec![first; len];
-                come(&mut budgets, 1, &bytes);
+                recv(&mut budgets, 1, &bytes);
                 let taken = budgets.take(address(1), &bytes, 0);
                 assert!(taken.is_none_or(|count| count <= len), "{taken:?} of {len}");
                 assert!(budgets.addresses.len() <= 1 && budgets.order.len() <= 1);

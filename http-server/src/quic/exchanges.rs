@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_early_exchange_keeps_its_connection_from_the_moment_that_this_has_its_place() {
+    fn exchanges_begun_before_admission_keep_the_connection_active() {
         let now = Instant::now();
         let limit = ConnectionLimit::new("connections", 1, 1, Arc::new(()));
         let exchanges = Exchanges::new(None);
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_without_early_exchanges_is_idle_when_it_gets_its_place() {
+    fn a_connection_without_exchanges_is_idle_after_admission() {
         let now = Instant::now();
         for has_place in [false, true] {
             let limit = ConnectionLimit::new("connections", 1, 1, Arc::new(()));

@@ -167,7 +167,7 @@ mod tests {
     const ACCEPT: &[u8] = &[0xc0 | 29];
 
     #[test]
-    fn each_pseudo_field_comes_once_and_before_the_others() {
+    fn each_pseudo_header_field_occurs_once_and_before_regular_fields() {
         let good = section(&[GET, HTTPS, AUTHORITY, PATH, ACCEPT]);
         assert!(is_request(&good));
         for bad in [
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pseudo_field_spelt_out_is_seen_in_either_code() {
+    fn a_pseudo_header_field_with_a_literal_name_is_refused_plain_or_huffman() {
         let plain = section(&[GET, HTTPS, AUTHORITY, ROOT, b"\x25:path\x02/c"]);
         // ":path" Huffman-coded: 1011100 101011 00011 01001 100111, padded.
         let huffman = section(&[
@@ -198,13 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn an_integer_that_goes_on_and_on_hides_nothing() {
+    fn an_overlong_integer_does_not_hide_a_duplicate_pseudo_header_field() {
         let long = [&[0xff][..], &[0x80; 20], &[0]].concat();
         assert!(!is_request(&section(&[GET, HTTPS, AUTHORITY, ROOT, &long, PATH])));
     }
 
     #[test]
-    fn garbage_is_left_to_the_decoder() {
+    fn malformed_field_sections_never_panic() {
         for garbage in [
             &b""[..],
             &[0],

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_forwarded_datagram_has_its_addresses() {
+    fn a_forwarded_datagram_keeps_its_addresses_and_ecn() {
         for (from, local) in [
             ("192.0.2.7:443", Some("198.51.100.1")),
             ("[::ffff:192.0.2.7]:443", Some("198.51.100.1")),

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_handed_on_whatever_its_pieces_and_unknown_frames_are_not() {
+    fn request_frames_in_pieces_of_any_size_are_passed_on_without_unknown_frames() {
         let unknown = frame(0x21, &[7; 300]);
         let mut expected = [frame(HEADERS, SECTION), frame(DATA, b"body")].concat();
         let sent = [&unknown, &expected[..], &unknown].concat();
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_too_long_is_refused_by_its_head() {
+    fn a_frame_is_refused_when_its_header_declares_too_many_bytes() {
         let mut bomb = Vec::new();
         varint::write(HEADERS, &mut bomb);
         varint::write(65, &mut bomb);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_may_be_of_any_length_and_is_not_kept() {
+    fn ignored_frames_of_any_length_are_skipped_without_buffering() {
         let mut frames = Frames::new(64);
         let mut begin = Vec::new();
         varint::write(0xf_0700, &mut begin);

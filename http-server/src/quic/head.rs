@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_byte_for_byte() {
+    fn the_headers_and_data_frames_of_a_response_have_the_expected_bytes() {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("12"));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_value_has_a_long_length() {
+    fn the_length_of_a_long_field_value_is_a_multi_byte_integer() {
         let mut headers = HeaderMap::new();
         let value = "v".repeat(127 + 128 + 5);
         headers.insert(header::SERVER, HeaderValue::from_str(&value).unwrap());

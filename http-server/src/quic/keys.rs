@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_knows_whose_a_connection_is() {
+    fn a_successor_finds_the_owner_of_a_connection_id() {
         let first = Keys::new().unwrap();
         let second = Keys::inherit(&first.note()).unwrap();
         let third = Keys::inherit(&second.note()).unwrap();
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_forgets_its_oldest() {
+    fn the_number_of_previous_owners_is_bounded() {
         let first = Keys::new().unwrap();
         let mut keys = first.clone();
         for _ in 0..2 * MAX_OWNERS {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_note_is_refused() {
+    fn an_invalid_note_is_refused_and_keys_are_masked_in_debug_output() {
         let note = Keys::new().unwrap().note();
         for bad in [&[][..], &[VERSION], &note[..note.len() - 1], &[2; 41]] {
             assert_eq!(Keys::inherit(bad).unwrap_err().kind(), io::ErrorKind::InvalidData);

@@ -451,7 +451,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn large_pieces_are_shared_and_small_ones_gathered() {
+    async fn large_pieces_are_shared_and_small_ones_coalesced() {
         let large = Bytes::from(vec![1; PIECE + SMALL + 1]);
         let rope =
             Rope::new([Bytes::from_static(b"moof"), Bytes::from_static(b"small"), large.clone()]);
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_a_connection_of_http_1_is_malformed() {
+    fn connection_specific_fields_and_invalid_content_lengths_are_malformed() {
         let wrong = |name: &'static str, value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(name, value.parse().unwrap());

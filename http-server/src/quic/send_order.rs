@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn room_that_becomes_free_goes_to_the_most_urgent() {
+    fn send_capacity_goes_to_the_most_urgent_stream() {
         let (turns, woken, room) = (Turns::default(), Arc::default(), Room::of(0, 1 << 20));
         let (mut urgent, mut later) = (turns.turn(0, URGENT), turns.turn(4, LATER));
         assert_eq!(poll(&mut urgent, &room, &woken), Poll::Ready(PROBE));
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_its_reader_does_not_want_keeps_nobody_back() {
+    fn a_stream_without_stream_credit_does_not_block_less_urgent_streams() {
         let (turns, woken) = (Turns::default(), Arc::default());
         let (mut urgent, mut later) = (turns.turn(0, URGENT), turns.turn(4, LATER));
         assert_eq!(poll(&mut urgent, &Room::of(500, 0), &woken), Poll::Pending);
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_kept_back_is_woken_when_the_most_urgent_stream_is_no_longer_wanted() {
+    fn a_blocked_stream_is_woken_when_the_most_urgent_one_has_no_stream_credit() {
         let (turns, woken, room) = (Turns::default(), Arc::default(), Room::of(0, PROBE));
         let (mut urgent, mut later) = (turns.turn(0, URGENT), turns.turn(4, LATER));
         assert!(poll(&mut urgent, &room, &woken).is_ready());
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_does_not_open_the_window_for_good() {
+    fn only_one_probe_is_written_while_the_window_is_closed() {
         let (turns, woken, room) = (Turns::default(), Arc::default(), Room::of(0, 1 << 20));
         let (mut turn, other) = (turns.turn(0, URGENT), turns.turn(4, LATER));
         let written = (0..100).filter(|_| poll(&mut turn, &room, &woken).is_ready()).count();
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alone_finds_out_when_another_comes() {
+    fn a_single_waiting_stream_is_woken_when_another_begins() {
         let (turns, woken) = (Turns::default(), Arc::default());
         let mut first = turns.turn(0, URGENT);
         assert_eq!(poll(&mut first, &Room::of(500, 0), &woken), Poll::Pending);
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn ranks_come_before_the_order_of_requests() {
+    fn streams_are_ordered_by_rank_and_then_by_request() {
         let rank = |level, incremental| Rank { level, incremental };
         let orders = [
             Order::new(rank(1, false), 4_000),

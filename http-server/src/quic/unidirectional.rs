@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn a_control_stream_begins_with_settings_and_has_its_own_frames_alone() {
+    fn a_control_stream_begins_with_settings_and_has_only_control_frames() {
         let settings = frame(SETTINGS, &[0x01, 0x00, 0x06, 0x40, 0x64, 0x21, 0x3f]);
         let unknown = frame(0x21, &[7; 300]);
         let priority = frame(0xf_0700, b"\0u=1");
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_come_once_each_and_have_their_values() {
+    fn duplicate_reserved_or_invalid_settings_are_errors() {
         for (payload, code) in [
             (&[0x02, 0x00][..], Code::H3_SETTINGS_ERROR),
             (&[0x05, 0x00], Code::H3_SETTINGS_ERROR),
@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn identifiers_go_the_way_they_may() {
+    fn goaway_ids_never_increase_and_max_push_ids_never_decrease() {
         let settings = frame(SETTINGS, &[]);
         for (frames, expected) in [
             (&[(GOAWAY, &[8][..]), (GOAWAY, &[4]), (GOAWAY, &[4])][..], Ok(true)),
@@ -513,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_cut_is_an_error_and_what_means_nothing_is_not_kept() {
+    fn a_truncated_frame_is_an_error_and_unknown_frames_are_not_buffered() {
         let settings = frame(SETTINGS, &[]);
         for cut in [&[7][..], &[7, 1], &[0x21, 5, 0]] {
             each(&control(&[settings.clone(), cut.to_vec()]), true, Err(Code::H3_FRAME_ERROR));
@@ -530,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn qpack_streams_say_nothing_of_a_table_that_is_not_there() {
+    fn qpack_instructions_for_the_absent_dynamic_table_are_errors() {
         each(&[2], false, Ok(true));
         each(&[2, 0x20, 0x20], false, Ok(true));
         // Capacity 1, capacity 31 and more, an insertion by name, by literal, a duplicate.
@@ -554,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_comes_once_or_means_nothing_and_a_client_does_not_push() {
+    fn duplicate_critical_streams_and_push_streams_of_a_client_are_errors() {
         for kind in [0, 2, 3] {
             let mut peer = Peer::default();
             assert_eq!(run(&mut peer, &[kind], 1, false), Ok(true));
@@ -568,7 +568,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_that_always_has_more_leaves_others_their_turn() {
+    async fn a_stream_with_endless_data_yields_to_other_tasks() {
         let (mut stream, mut peer, mut chunks) = (Stream::default(), Peer::default(), 0);
         let mut flood = control(&[frame(SETTINGS, &[])]);
         let more = frame(0x21, &[7; 100]);
@@ -589,7 +589,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_comes_little_is_held(bytes: Vec<u8>, kind in 0..5_u8) {
+        fn buffered_bytes_are_bounded_for_arbitrary_input(bytes: Vec<u8>, kind in 0..5_u8) {
             let (mut stream, mut peer) = (Stream::default(), Peer::default());
             let _ = stream.read(&[&[kind][..], &bytes].concat(), &mut peer);
             proptest::prop_assert!(stream.partial.len() as u64 <= MAX_FRAME + MAX_HEAD as u64);

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_examples_of_the_standard_are_read_and_written() {
+    fn the_varint_examples_of_rfc_9000_are_read_and_written() {
         // RFC 9000 A.1
         for (value, bytes) in [
             (151_288_809_941_952_652, &[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c][..]),

@@ -108,7 +108,7 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin + Send>(flush: &mut Flush<S>) {
 }
 
 #[tokio::test]
-async fn what_is_spoken_is_agreed_upon_and_http1_without_agreement() {
+async fn alpn_selects_the_protocol_and_http1_is_the_default() {
     for (alpn, expected) in [
         (&["h2", "http/1.1"][..], Protocol::Http2),
         (&["http/1.1", "h2"], Protocol::Http2),
@@ -121,7 +121,7 @@ async fn what_is_spoken_is_agreed_upon_and_http1_without_agreement() {
 }
 
 #[tokio::test]
-async fn aes_128_comes_first_unless_the_client_prefers_chacha20() {
+async fn aes_128_is_preferred_unless_the_client_prefers_chacha20() {
     let suites = |first: &[rustls::SupportedCipherSuite]| [first, SUITES].concat();
     for (offered, expected) in [
         (suites(&[suite::TLS13_AES_256_GCM_SHA384]), CipherSuite::TLS13_AES_128_GCM_SHA256),
@@ -148,7 +148,7 @@ async fn aes_128_comes_first_unless_the_client_prefers_chacha20() {
 }
 
 #[tokio::test]
-async fn frames_become_full_records_in_few_writes() {
+async fn http2_frames_are_coalesced_into_full_records_and_few_writes() {
     let (mut stream, _, mut client) = Pair::new(SUITES, &["h2"]).connect(1 << 22).await;
     let mut flush = stream.flusher();
     send(&mut flush).await; // the tickets
@@ -176,7 +176,7 @@ async fn frames_become_full_records_in_few_writes() {
 }
 
 #[tokio::test]
-async fn all_bytes_arrive_in_order_however_they_are_written_and_however_narrow_the_pipe() {
+async fn all_bytes_arrive_in_order_for_writes_of_any_size_through_a_narrow_pipe() {
     let (mut stream, _, mut client) = Pair::new(SUITES, &[]).connect(1_000).await;
     let mut flush = stream.flusher();
     let sizes =
@@ -202,7 +202,7 @@ async fn all_bytes_arrive_in_order_however_they_are_written_and_however_narrow_t
 }
 
 #[tokio::test]
-async fn what_a_peer_does_not_take_is_bounded() {
+async fn bytes_that_the_peer_does_not_read_are_bounded() {
     let (mut stream, _, _client) = Pair::new(SUITES, &[]).connect(4_096).await;
     let bytes = vec![0; 1 << 20];
     let mut taken = 0;
@@ -220,7 +220,7 @@ async fn what_a_peer_does_not_take_is_bounded() {
 }
 
 #[tokio::test]
-async fn the_end_is_said_both_ways_and_one_may_end_before_the_other() {
+async fn each_side_sends_close_notify_and_may_close_before_the_other() {
     let (mut stream, _, mut client) = Pair::new(SUITES, &[]).connect(1 << 16).await;
     client.write_all(b"question").await.unwrap();
     client.shutdown().await.unwrap();
@@ -235,7 +235,7 @@ async fn the_end_is_said_both_ways_and_one_may_end_before_the_other() {
 }
 
 #[tokio::test]
-async fn an_end_that_is_not_said_is_no_end_but_an_error() {
+async fn an_end_without_close_notify_is_an_error() {
     let (mut stream, _, mut client) = Pair::new(SUITES, &[]).connect(1 << 16).await;
     client.write_all(b"half of a ").await.unwrap();
     client.flush().await.unwrap();
@@ -246,7 +246,7 @@ async fn an_end_that_is_not_said_is_no_end_but_an_error() {
 }
 
 #[tokio::test]
-async fn what_is_no_tls_is_told_so() {
+async fn a_failed_tls_handshake_is_reported_by_an_alert() {
     let pair = Pair::new(SUITES, &[]);
     for (bytes, alert) in [
         (&b"GET / HTTP/1.1\r\nHost: origin\r\n\r\n"[..], 2),
@@ -274,7 +274,7 @@ async fn what_is_no_tls_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_client_that_says_nothing_more_ends_the_handshake_when_it_goes() {
+async fn the_handshake_fails_when_the_client_disconnects_after_its_hello() {
     let pair = Pair::new(SUITES, &[]);
     let (ours, mut theirs) = duplex(1 << 16);
     let mut session =
@@ -304,7 +304,7 @@ async fn returning(pair: &Pair) -> (ClientConnection, Vec<u8>) {
 }
 
 #[tokio::test]
-async fn early_data_are_read_and_answered_before_the_handshake_is_done_and_known_to_be_early() {
+async fn early_data_is_read_and_answered_before_the_handshake_is_complete() {
     let pair = Pair::new(SUITES, &["http/1.1"]);
     let (mut session, flight) = returning(&pair).await;
     let (ours, mut theirs) = duplex(1 << 16);
@@ -337,7 +337,7 @@ async fn early_data_are_read_and_answered_before_the_handshake_is_done_and_known
 }
 
 #[tokio::test]
-async fn early_data_that_are_replayed_are_not_taken_again() {
+async fn replayed_early_data_is_accepted_only_once() {
     let pair = Pair::new(SUITES, &["http/1.1"]);
     let (_session, flight) = returning(&pair).await;
     let mut taken = 0;
@@ -353,7 +353,7 @@ async fn early_data_that_are_replayed_are_not_taken_again() {
 }
 
 #[tokio::test]
-async fn early_data_can_be_turned_off() {
+async fn early_data_can_be_disabled() {
     let (certificates, roots) = certificate();
     let pair = Pair {
         acceptor: Acceptor::new(certificates, false).unwrap(),

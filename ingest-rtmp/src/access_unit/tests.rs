@@ -92,7 +92,7 @@ fn a_message_with_a_whole_picture_passes_at_once_in_its_own_memory() {
 }
 
 #[test]
-fn the_first_picture_waits_for_what_follows_but_not_for_long() {
+fn the_first_picture_waits_for_the_next_message_but_at_most_200_ms() {
     let mut feed = Feed::new();
     assert_eq!(feed.push(0, lengths(&[IDR])), []);
     assert_eq!(feed.assembler.poll_timeout(), Some(feed.at(0) + WAIT));
@@ -108,7 +108,7 @@ fn the_first_picture_waits_for_what_follows_but_not_for_long() {
 }
 
 #[test]
-fn slices_in_messages_of_their_own_make_one_picture() {
+fn slices_in_separate_messages_are_joined_to_one_picture() {
     let mut feed = Feed::new();
     let mut pictures = Vec::new();
     for n in 0..5 {
@@ -126,7 +126,7 @@ fn slices_in_messages_of_their_own_make_one_picture() {
 }
 
 #[test]
-fn slices_that_come_apart_later_cost_one_picture_and_no_more() {
+fn slices_that_are_split_later_damage_one_picture_only() {
     let mut feed = Feed::begun();
     assert_eq!(feed.push(0, lengths(&[SLICE])).len(), 1);
     assert_eq!(feed.try_push(0, lengths(&[SLICE_MORE])), Err(Drop::Malformed));
@@ -139,7 +139,7 @@ fn slices_that_come_apart_later_cost_one_picture_and_no_more() {
 }
 
 #[test]
-fn delimiters_messages_and_parameter_sets_alone_go_in_front_of_the_next_picture_without_a_wait() {
+fn units_before_a_picture_are_prepended_to_it_without_a_wait() {
     let mut feed = Feed::begun();
     assert_eq!(feed.push(0, lengths(&[AUD])), []);
     assert_eq!(feed.push(0, lengths(&[SEI])), []);
@@ -156,7 +156,7 @@ fn delimiters_messages_and_parameter_sets_alone_go_in_front_of_the_next_picture_
 }
 
 #[test]
-fn parameter_sets_in_the_stream_make_the_configuration_where_none_came_and_where_they_change() {
+fn in_band_parameter_sets_make_a_configuration_if_there_is_none_or_if_they_differ() {
     let mut feed = Feed::begun();
     feed.config = None;
     for (ms, unit) in [(0, SPS), (0, PPS)] {
@@ -178,7 +178,7 @@ fn parameter_sets_in_the_stream_make_the_configuration_where_none_came_and_where
 }
 
 #[test]
-fn slices_whose_stamps_differ_by_a_few_milliseconds_are_one_picture() {
+fn slices_whose_timestamps_differ_by_a_few_milliseconds_are_joined() {
     let whole = |ms, first: &[u8], more: &[u8]| (ms, Bytes::from(lengths(&[first, more, more])));
     let mut feed = Feed::new();
     for (ms, unit) in [(0, IDR), (1, IDR_MORE), (2, IDR_MORE)] {
@@ -204,7 +204,7 @@ fn slices_whose_stamps_differ_by_a_few_milliseconds_are_one_picture() {
 }
 
 #[test]
-fn pictures_no_longer_wait_after_many_of_one_message() {
+fn pictures_stop_waiting_after_many_pictures_of_one_message() {
     let mut feed = Feed::begun();
     feed.push(0, lengths(&[SLICE]));
     assert_eq!(feed.try_push(0, lengths(&[SLICE_MORE])), Err(Drop::Malformed));
@@ -224,7 +224,7 @@ fn pictures_no_longer_wait_after_many_of_one_message() {
 }
 
 #[test]
-fn what_is_not_behind_lengths_of_the_stated_size_is_rewritten() {
+fn byte_streams_and_other_length_sizes_are_rewritten_to_the_declared_length_size() {
     let mut feed = Feed::begun();
     let right = [(0, Bytes::from(lengths(&[AUD, IDR])))];
     let size = |size| join(&[AUD, IDR], size).unwrap();
@@ -241,7 +241,7 @@ fn what_is_not_behind_lengths_of_the_stated_size_is_rewritten() {
 }
 
 #[test]
-fn zero_bytes_and_empty_units_at_the_end_are_cut_without_a_copy() {
+fn trailing_zero_bytes_are_removed_without_a_copy() {
     for zeros in 1..9 {
         let mut feed = Feed::begun();
         let payload = Bytes::from([lengths(&[SLICE]), vec![0; zeros]].concat());
@@ -273,7 +273,7 @@ fn a_picture_keeps_no_more_memory_than_twice_its_length() {
 }
 
 #[test]
-fn units_are_searched_for_start_codes_as_long_as_none_is_known() {
+fn units_are_searched_for_start_codes_only_in_the_first_pictures_or_if_any_was_found() {
     let mut feed = Feed::begun();
     let joined = |units: &[&[u8]]| lengths(&[&start_codes(units)[4..]]);
     for n in 0..i64::from(SEARCHED) {
@@ -291,7 +291,7 @@ fn units_are_searched_for_start_codes_as_long_as_none_is_known() {
 }
 
 #[test]
-fn what_waits_for_a_picture_and_a_picture_itself_are_bounded() {
+fn the_prefix_of_a_picture_and_the_picture_are_bounded() {
     let mut feed = Feed::begun();
     let sei = [&[6, 4][..], &[1; 4_000]].concat();
     let results: Vec<_> = (0..40).map(|_| feed.try_push(0, lengths(&[&sei]))).collect();
@@ -330,7 +330,7 @@ fn units_that_are_dropped_in_front_of_a_picture_are_named_beside_the_pictures() 
 
 proptest! {
     #[test]
-    fn every_slice_is_in_one_picture_however_units_are_spread_over_messages(
+    fn every_slice_is_in_one_picture_for_any_split_of_units_into_messages(
         slices in prop::collection::vec(1usize..5, 1..8),
         cuts in prop::collection::vec(any::<bool>(), 60),
         codes in any::<bool>(),
@@ -363,7 +363,7 @@ proptest! {
     }
 
     #[test]
-    fn no_messages_make_the_assembler_panic(
+    fn the_picture_assembler_never_panics(
         messages in prop::collection::vec(
             (0i64..4, prop::collection::vec(any::<u8>(), 0..40)),
             0..30,

@@ -136,7 +136,7 @@ fn chunks_of_two_messages_may_be_interleaved() {
 }
 
 #[test]
-fn extended_timestamps_stand_on_continuations_or_are_missing_there() {
+fn extended_timestamps_are_optional_on_continuation_chunks() {
     let body = payload(300, 3);
     let bytes = write(5, 0x0123_4567, 9, &body, 128).concat();
     let without: Vec<_> = write(5, 0x0123_4567, 9, &body, 128)
@@ -171,7 +171,7 @@ fn a_header_repeated_within_its_message_continues_it_and_another_is_refused() {
 }
 
 #[test]
-fn an_abort_drops_the_unfinished_message_and_an_aggregate_is_taken_apart() {
+fn an_abort_drops_the_unfinished_message_and_an_aggregate_is_split() {
     let unfinished = [&header(5, 0, 4000, 9)[..], &[1; 128]].concat();
     let abort = [&header(2, 0, 4, ABORT)[..], &5u32.to_be_bytes()].concat();
     let next = write(5, 9, 9, &[7; 10], 128).concat();
@@ -193,7 +193,7 @@ fn an_abort_drops_the_unfinished_message_and_an_aggregate_is_taken_apart() {
 }
 
 #[test]
-fn an_aggregate_s_frames_hold_no_more_than_their_own_bytes() {
+fn a_small_frame_of_an_aggregate_does_not_hold_the_aggregate() {
     let junk = [&hex!("00 010000 000000 00 000000")[..], &[0; 65_536], &[0; 4]].concat();
     let aggregate = [&hex!("08 000001 000000 00 000000 aa 0000000c")[..], &junk].concat();
     let bytes = write(4, 50, AGGREGATE, &aggregate, 128).concat();
@@ -208,7 +208,7 @@ fn an_aggregate_s_frames_hold_no_more_than_their_own_bytes() {
 }
 
 #[test]
-fn chunk_sizes_up_to_31_bits_are_taken_and_cost_no_memory() {
+fn chunk_sizes_up_to_31_bits_are_accepted_without_allocation() {
     for size in [1, (1 << 20) + 1, 10_000_000, 0x0800_0000, 0x7fff_ffff] {
         let message = [7; 50_000];
         let mut bytes = set_chunk_size(size);
@@ -225,7 +225,7 @@ fn chunk_sizes_up_to_31_bits_are_taken_and_cost_no_memory() {
 }
 
 #[test]
-fn what_breaks_a_limit_is_refused_with_the_numbers() {
+fn messages_and_chunks_over_a_limit_are_refused_with_the_numbers() {
     // 16 MiB is the largest length in 24 bits: "2 GiB" can occur only as a chunk size and in AMF0
     // lengths.
     let huge = header(3, 0, 0x00ff_ffff, 9);
@@ -279,7 +279,7 @@ fn a_declared_length_allocates_nothing_and_unfinished_messages_are_bounded() {
 }
 
 #[test]
-fn a_payload_fills_its_allocation_whatever_the_chunk_size() {
+fn a_payload_fills_its_allocation_for_any_chunk_size() {
     for chunk in [128, 4096, 65_536] {
         let mut reader = Reader::new(PUBLISHING);
         let mut bytes = set_chunk_size(chunk);
@@ -296,7 +296,7 @@ fn a_payload_fills_its_allocation_whatever_the_chunk_size() {
 }
 
 #[test]
-fn messages_without_a_body_are_messages() {
+fn messages_without_a_body_are_delivered() {
     let messages = read(&[header(4, 3, 0, 8), header(4, 4, 0, 8)].concat()).unwrap();
     assert_eq!(
         messages.iter().map(|m| (m.timestamp, m.payload.len())).collect::<Vec<_>>(),
@@ -345,7 +345,7 @@ proptest! {
     }
 
     #[test]
-    fn what_rml_rtmp_serialises_reads_back(
+    fn messages_serialized_by_rml_rtmp_are_read_unchanged(
         sizes in prop::collection::vec(
             (1usize..3_000, 0u32..0x7fff_ffff, prop::sample::select(vec![8u8, 9, 18, 20])),
             1..12,

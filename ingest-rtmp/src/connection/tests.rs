@@ -130,7 +130,7 @@ async fn until_closed(bench: &Bench, cause: Cause) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publisher_waits_until_its_right_is_decided() {
+async fn a_publisher_waits_for_its_authorization() {
     let bench = Bench::new(|_| ());
     let begun = now();
     bench.live("slow").await;
@@ -149,7 +149,7 @@ async fn a_publisher_is_not_silent_while_its_right_is_decided() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publisher_about_whom_nothing_is_decided_is_refused() {
+async fn a_publisher_whose_authorization_times_out_is_refused() {
     let bench = Bench::new(|_| ());
     let (mut peer, task) = bench.connect(1 << 20);
     peer.open().await;
@@ -161,7 +161,7 @@ async fn a_publisher_about_whom_nothing_is_decided_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publisher_that_was_silent_for_a_second_is_replaced_at_once_and_told_so() {
+async fn a_publisher_silent_for_a_second_is_replaced_at_once_and_notified() {
     let bench = Bench::new(|_| ());
     let mut first = bench.live("demo").await;
     let id = bench.broadcast("demo").unwrap().id();
@@ -188,7 +188,7 @@ async fn a_publisher_that_was_silent_for_a_second_is_replaced_at_once_and_told_s
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_player_that_takes_a_few_bytes_now_and_then_is_closed_at_the_least_rate() {
+async fn a_player_below_the_minimum_rate_is_closed_after_six_write_limits() {
     let bench = Bench::new(|config| config.idle_ms = 600_000);
     let mut publisher = bench.live("demo").await;
     let (mut player, task) = bench.connect(4 << 10);
@@ -214,7 +214,7 @@ async fn a_player_that_takes_a_few_bytes_now_and_then_is_closed_at_the_least_rat
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_player_above_the_least_rate_stays() {
+async fn a_slow_player_above_the_minimum_rate_stays() {
     let bench = Bench::new(|config| config.idle_ms = 600_000);
     let mut publisher = bench.live("demo").await;
     let (mut player, task) = bench.connect(4 << 10);
@@ -233,7 +233,7 @@ async fn a_slow_player_above_the_least_rate_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_shutdown_a_player_that_takes_nothing_delays_nobody() {
+async fn a_player_that_reads_slowly_delays_shutdown_by_at_most_6_s() {
     let bench = Bench::new(|_| ());
     let mut publisher = bench.live("demo").await;
     let (mut player, task) = bench.connect(4 << 10);
@@ -259,7 +259,7 @@ async fn at_shutdown_a_player_that_takes_nothing_delays_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_connection_gives_its_place_to_the_next_and_a_publisher_keeps_its_own() {
+async fn an_idle_connection_is_evicted_for_a_new_one_and_a_publisher_is_not() {
     let bench =
         Bench::new(|config| (config.max_connections, config.max_connections_per_address) = (2, 2));
     let publisher = bench.live("demo").await;
@@ -276,7 +276,7 @@ async fn an_idle_connection_gives_its_place_to_the_next_and_a_publisher_keeps_it
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_player_that_takes_nothing_for_a_second_gives_its_place_to_another() {
+async fn a_player_that_reads_nothing_for_a_second_is_evicted_for_a_new_connection() {
     let bench =
         Bench::new(|config| (config.max_connections, config.max_connections_per_address) = (2, 2));
     let mut publisher = bench.live("demo").await;
@@ -298,7 +298,7 @@ async fn a_player_that_takes_nothing_for_a_second_gives_its_place_to_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_breaks_the_protocol_reads_why_and_is_counted_once() {
+async fn a_protocol_error_or_timeout_is_sent_to_the_peer_and_counted() {
     let bench = Bench::new(|_| ());
     let mut peer = bench.live("demo").await;
     // A chunk size of 0.
@@ -313,7 +313,7 @@ async fn whoever_breaks_the_protocol_reads_why_and_is_counted_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publisher_that_sends_pings_and_metadata_alone_loses_its_name_after_30_s_with_words() {
+async fn a_publisher_that_sends_only_pings_and_metadata_is_refused_after_30_s() {
     for messages in [
         &[2, 0, 0, 0, 0, 0, 6, 4, 0, 0, 0, 0, 0, 7, 0, 0, 0, 1][..], // a ping
         &[5, 0, 0, 0, 0, 0, 2, 15, 1, 0, 0, 0, 1, 2],                // AMF3 data
@@ -338,7 +338,7 @@ async fn a_publisher_that_sends_pings_and_metadata_alone_loses_its_name_after_30
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_is_good_as_it_was_sent_is_taken_so() {
+async fn a_stream_key_that_is_valid_verbatim_is_not_normalized() {
     let bench = Bench::new(|_| ());
     let _secret = bench.publisher("space/").await;
     assert!(bench.context.hub.claim("secret".parse().unwrap()).is_err());
@@ -347,7 +347,7 @@ async fn a_key_that_is_good_as_it_was_sent_is_taken_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_publish_leaves_the_first_in_peace() {
+async fn a_refused_second_publish_does_not_disturb_the_first() {
     let bench = Bench::new(|_| ());
     let mut peer = bench.live("demo").await;
     let mut body = Vec::new();
@@ -366,7 +366,7 @@ async fn a_second_publish_leaves_the_first_in_peace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publisher_faster_than_real_time_waits_and_loses_nothing() {
+async fn a_publisher_faster_than_real_time_is_paced_and_loses_no_frame() {
     let bench = Bench::new(|config| config.idle_ms = 1_000);
     let mut peer = bench.live("demo").await;
     let (begun, broadcast) = (now(), bench.broadcast("demo").unwrap());
@@ -427,7 +427,7 @@ async fn newest_after(sent: impl Fn(u32) -> u32) -> (Bench, u32) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_burst_of_a_relay_does_not_stay_as_latency_and_a_fast_file_loses_nothing() {
+async fn the_burst_of_a_relay_adds_no_latency_and_a_fast_file_loses_no_frame() {
     for burst in [3_000, 10_000, 20_000] {
         let (bench, newest) = newest_after(|ms| ms + burst).await;
         assert!(newest + 100 >= 49_980 + burst, "{burst}: {newest}");
@@ -444,7 +444,7 @@ async fn the_burst_of_a_relay_does_not_stay_as_latency_and_a_fast_file_loses_not
 }
 
 #[tokio::test(start_paused = true)]
-async fn timestamps_that_leap_are_placed_anew_and_not_waited_for() {
+async fn leaping_timestamps_are_corrected_without_pacing() {
     let bench = Bench::new(|_| ());
     let mut peer = bench.live("demo").await;
     let (begun, broadcast) = (now(), bench.broadcast("demo").unwrap());
@@ -506,7 +506,7 @@ async fn placed_after(sent: impl Fn(u32) -> u32) -> (Bench, Vec<(usize, u32, i64
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_of_a_live_publisher_does_not_stay_as_latency() {
+async fn an_outage_of_a_live_publisher_adds_no_lasting_latency() {
     // Nothing is delivered for 8 s, then everything at once, or at two and a half times the rate.
     let at_once = |ms| if (9_000..17_000).contains(&ms) { 9_000 } else { ms };
     let by_and_by = |ms: u32| match ms {
@@ -540,7 +540,7 @@ async fn an_outage_of_a_live_publisher_does_not_stay_as_latency() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn players_beyond_their_number_are_refused_until_one_leaves() {
+async fn players_over_their_limit_are_refused_until_one_leaves() {
     let bench = Bench::new(|config| config.max_connections = 3);
     let first = bench.live("demo").await;
     let players = &bench.context.players;

@@ -63,7 +63,7 @@ fn drain(player: &mut Player, transmit: &mut Transmit) {
 }
 
 #[test]
-fn a_player_gets_metadata_and_sequence_headers_and_then_the_newest_group_from_time_zero() {
+fn a_player_receives_metadata_sequence_headers_and_the_newest_group_from_time_zero() {
     let (hub, start) = (hub(), Instant::now());
     let producer = source(&hub, start);
     for ms in (0..4_000).step_by(40) {
@@ -100,7 +100,7 @@ fn a_player_gets_metadata_and_sequence_headers_and_then_the_newest_group_from_ti
 }
 
 #[test]
-fn a_changed_configuration_goes_out_before_its_frames() {
+fn a_changed_configuration_is_sent_before_its_frames() {
     let (hub, start) = (hub(), Instant::now());
     let producer = source(&hub, start);
     let mut player = Player::new(producer.broadcast().subscribe(), 1, Metrics::default());
@@ -115,7 +115,7 @@ fn a_changed_configuration_goes_out_before_its_frames() {
 }
 
 #[test]
-fn a_player_that_lagged_goes_on_at_a_key_frame_and_it_is_counted() {
+fn a_player_that_lagged_resumes_at_a_key_frame_and_is_counted() {
     let (hub, start) = (hub(), Instant::now());
     let producer = source(&hub, start);
     let metrics = Metrics::default();
@@ -137,7 +137,7 @@ fn a_player_that_lagged_goes_on_at_a_key_frame_and_it_is_counted() {
 }
 
 #[test]
-fn nothing_is_taken_from_the_hub_while_much_waits_to_be_written() {
+fn a_player_takes_no_frame_from_the_hub_while_its_queue_is_full() {
     let (hub, start) = (hub(), Instant::now());
     let producer = source(&hub, start);
     static LARGE: [u8; 100_000] = [0; 100_000];

@@ -157,7 +157,7 @@ async fn hangs_up(address: SocketAddr, bytes: &[u8]) {
 }
 
 #[tokio::test]
-async fn a_publisher_s_frames_reach_the_hub_and_a_player_reads_them_back() {
+async fn frames_of_a_publisher_reach_the_hub_and_a_player() {
     let running = Running::start(|_| ());
     let mut publisher = running.publisher("demo").await;
     publisher.client.audio(0, audio_config());
@@ -202,7 +202,7 @@ async fn a_publisher_s_frames_reach_the_hub_and_a_player_reads_them_back() {
 }
 
 #[tokio::test]
-async fn ffmpeg_publishes_and_reads_back() {
+async fn ffmpeg_publishes_and_ffprobe_plays_over_rtmp() {
     let running = Running::start(|_| ());
     let url = format!("rtmp://{}/live/demo", running.address);
     let publish = "-hide_banner -loglevel error -re -f lavfi -i testsrc2=size=320x180:rate=25 -f \
@@ -253,7 +253,7 @@ async fn ffmpeg_publishes_and_reads_back() {
 }
 
 #[tokio::test]
-async fn a_second_publisher_of_a_live_name_is_refused_and_the_first_goes_on() {
+async fn a_second_publisher_of_a_live_name_is_refused_and_the_first_continues() {
     let running = Running::start(|_| ());
     let mut first = running.publisher("demo").await;
     let mut second = running.connect().await;
@@ -283,7 +283,7 @@ async fn a_second_publisher_of_a_live_name_is_refused_and_the_first_goes_on() {
 }
 
 #[tokio::test]
-async fn refusals_are_told_before_the_connection_closes() {
+async fn refusals_are_sent_before_the_connection_closes() {
     let running = Running::start(|_| ());
     for (key, code) in
         [("closed", "NetStream.Publish.Denied"), ("../../etc/passwd", "NetStream.Publish.Denied")]
@@ -303,7 +303,7 @@ async fn refusals_are_told_before_the_connection_closes() {
 }
 
 #[tokio::test]
-async fn hostile_peers_harm_only_themselves() {
+async fn hostile_peers_are_closed_and_the_server_still_serves() {
     let running = Running::start(|config| (config.handshake_ms, config.setup_ms) = (300, 600));
     hangs_up(running.address, &[0xff; 4096]).await; // no handshake
     hangs_up(running.address, &[3; 1000]).await; // half of one
@@ -335,7 +335,7 @@ async fn hostile_peers_harm_only_themselves() {
 }
 
 #[tokio::test]
-async fn a_publisher_that_falls_silent_gives_its_name_back() {
+async fn a_silent_publisher_is_closed_and_its_name_becomes_free() {
     let running = Running::start(|config| config.idle_ms = 1_000);
     let peer = running.publisher("demo").await;
     running.wait("the name", |running| running.metrics.publishers.get() == 0).await;
@@ -345,7 +345,7 @@ async fn a_publisher_that_falls_silent_gives_its_name_back() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limits_are_closed_unread() {
+async fn connections_over_the_limit_of_an_address_are_closed_unread() {
     let running = Running::start(|config| config.max_connections_per_address = 2);
     let (first, second) = (running.publisher("one").await, running.publisher("two").await);
     hangs_up(running.address, b"").await;
@@ -357,7 +357,7 @@ async fn connections_beyond_the_limits_are_closed_unread() {
 }
 
 #[tokio::test]
-async fn a_player_that_does_not_read_is_closed_and_the_publisher_does_not_wait() {
+async fn a_player_that_does_not_read_is_closed_and_does_not_delay_the_publisher() {
     let running = Running::start(|config| config.write_ms = 300);
     let mut publisher = running.publisher("demo").await;
     publisher.client.audio(0, audio_config());
@@ -383,7 +383,7 @@ async fn a_player_that_does_not_read_is_closed_and_the_publisher_does_not_wait()
 }
 
 #[tokio::test]
-async fn a_publisher_whose_key_is_withdrawn_is_sent_off_and_told_so() {
+async fn a_publisher_whose_key_is_withdrawn_is_refused() {
     let running = Running::start(|_| ());
     let other = running.publisher("other").await;
     let publisher = running.publisher("temporary").await;
@@ -394,7 +394,7 @@ async fn a_publisher_whose_key_is_withdrawn_is_sent_off_and_told_so() {
 }
 
 #[tokio::test]
-async fn a_server_that_retires_serves_whom_it_has_and_ends_with_the_last() {
+async fn a_retired_server_serves_its_connections_and_ends_with_the_last() {
     let running = Running::start(|_| ());
     let mut publisher = running.publisher("demo").await;
     running.retire.cancel();
@@ -412,7 +412,7 @@ async fn a_server_that_retires_serves_whom_it_has_and_ends_with_the_last() {
 }
 
 #[tokio::test]
-async fn at_shutdown_publishers_are_told_and_all_connections_end() {
+async fn at_shutdown_publishers_are_notified_and_all_connections_end() {
     let running = Running::start(|_| ());
     let publisher = running.publisher("demo").await;
     let idle = TcpStream::connect(running.address).await.unwrap();

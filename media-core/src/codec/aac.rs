@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn truncated_reserved_and_foreign_records_are_refused() {
+    fn truncated_reserved_and_unsupported_records_are_refused() {
         for bad in
             [&hex!("")[..], &hex!("11"), &hex!("1690"), &hex!("0990"), &hex!("f8e0"), &[0x11; 513]]
         {

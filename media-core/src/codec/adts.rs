@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_cut_and_say_the_configuration() {
+    fn adts_headers_are_removed_and_give_the_configuration() {
         let frames = parse(&FRAME).unwrap();
         assert_eq!(&payloads(&FRAME), &[&FRAME[7..]]);
         assert_eq!(frames.config, hex!("1210"));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_contradict_a_record_of_another_rate_or_number_of_channels() {
+    fn adts_headers_contradict_a_record_with_a_different_rate_or_channel_count() {
         let config = parse(&FRAME).unwrap().config;
         for (record, contradicted) in [
             (&hex!("1210")[..], false),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_adts_to_its_end_is_left_alone() {
+    fn a_payload_that_is_not_adts_to_its_end_is_not_parsed() {
         let raw = hex!("21004990021900238080");
         let [truncated, more] = [FRAME[..9].to_vec(), [&FRAME[..], &[1]].concat()];
         let no_payload = hex!("fff1 50 80 00 ff fc");
@@ -132,7 +132,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_make_it_panic(
+        fn the_adts_parser_never_panics(
             mut bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..60),
             keep in 0usize..10,
         ) {

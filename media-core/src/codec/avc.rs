@@ -327,7 +327,7 @@ mod tests {
     );
 
     #[test]
-    fn a_record_says_codec_size_and_frame_rate() {
+    fn a_record_gives_the_codec_string_size_and_frame_rate() {
         let config = Config::parse(HIGH_360P).unwrap();
         assert_eq!(config.codec_string, "avc1.64001e");
         assert_eq!((config.width, config.height), (640, 360));
@@ -351,7 +351,7 @@ mod tests {
     const PPS: &[u8] = &hex!("68ebe3cb22c0");
 
     #[test]
-    fn parameter_sets_of_the_stream_make_the_record_that_an_encoder_makes() {
+    fn in_band_parameter_sets_make_the_same_record_as_the_encoder() {
         let config = Config::updated(None, [SPS, PPS]).unwrap();
         assert_eq!(config, Config::parse(HIGH_360P).unwrap());
         let stream = [&[0, 0, 0, 1], SPS, &[0, 0, 1], PPS].concat();
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn parameter_sets_that_change_in_the_stream_change_the_configuration_and_known_ones_do_not() {
+    fn only_new_in_band_parameter_sets_change_the_configuration() {
         let before = Config::parse(HIGH_360P).unwrap();
         for known in [&[SPS, PPS][..], &[SPS], &[PPS], &[]] {
             assert_eq!(Config::updated(Some(&before), known.iter().copied()), None);
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn x264_tells_how_long_its_groups_may_be() {
+    fn the_keyint_of_x264_is_parsed_from_its_sei_text() {
         let stated = |text: &str| {
             stated_group(format!("\x06\x05 x264 - core 164 - options: cabac=1 {text}").as_bytes())
         };
@@ -417,7 +417,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_record_makes_the_parser_panic(
+        fn the_avc_record_parser_never_panics(
             mut record in proptest::collection::vec(proptest::num::u8::ANY, 0..80),
             keep in 0usize..40,
         ) {

@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_begins_where_the_first_macroblock_is() {
+    fn a_picture_begins_at_a_slice_with_first_mb_zero() {
         let idr = Picture::Begins(Access::Idr);
         assert_eq!(picture(&hex!("00000002 0910 00000003 658880")), idr);
         assert_eq!(picture(&hex!("00000003 658880 00000003 651280")), idr);
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn intra_pictures_are_those_whose_slices_are_all_intra() {
+    fn a_picture_is_intra_if_all_its_slices_are_intra() {
         // slice_type 7: 1 0001000; 2: 1 011; 5 (P): 1 00110.
         assert_eq!(picture(&hex!("00000003 418880")), Picture::Begins(Access::Intra));
         assert_eq!(picture(&hex!("00000003 41b080")), Picture::Begins(Access::Intra));
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recovery_point_is_found_behind_other_messages_and_emulation_prevention() {
+    fn a_recovery_point_is_found_after_other_sei_messages_and_emulation_prevention_bytes() {
         let with = |sei: &[u8]| {
             let len = u8::try_from(sei.len()).unwrap();
             picture(&[&[0, 0, 0, len][..], sei, &hex!("00000003 419a20")].concat())
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_bytes_and_empty_units_behind_the_last_are_not_used() {
+    fn trailing_zero_bytes_and_empty_units_are_not_counted() {
         let unit = hex!("00000003 658880");
         for (behind, empty_units) in [
             (&hex!("")[..], false),
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_do_not_add_up_are_seen() {
+    fn inconsistent_unit_lengths_are_detected() {
         for bad in
             [&hex!("00000003 6588")[..], &hex!("ffffffff 65"), &hex!("00000001 65 01"), &hex!("01")]
         {
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn another_size_of_lengths_is_found_if_it_is_the_only_one() {
+    fn a_different_length_size_is_found_if_it_is_unambiguous() {
         assert_eq!(other_length_size(&hex!("0003 658880 0002 419a"), 4), Some(2));
         assert_eq!(other_length_size(&hex!("03 658880"), 4), Some(1));
         assert_eq!(other_length_size(&hex!("000003 658880"), 4), Some(3));
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn start_codes_of_three_and_four_bytes_are_told_from_lengths_and_trailing_zeros_are_cut() {
+    fn byte_streams_are_distinguished_from_length_prefixes_and_trailing_zeros_are_removed() {
         let stream = hex!("00000001 6742 00 000001 68ce 000000 000001 658880 0000");
         assert!(is_byte_stream(&stream) && is_byte_stream(&hex!("000001 09")));
         assert!(
@@ -522,7 +522,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn units_joined_with_start_codes_are_found_again(
+        fn units_joined_with_start_codes_survive_a_round_trip(
             units in proptest::collection::vec(proptest::collection::vec(1u8..=255, 1..20), 1..6),
             long in proptest::bool::ANY,
         ) {
@@ -532,7 +532,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_the_readers_panic(
+        fn the_parsers_never_panic(
             bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..60),
             size in 1u8..=4,
         ) {

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_follow_the_clock_and_never_go_back_for_a_name() {
+    fn segment_numbers_follow_the_clock_and_never_decrease_for_a_channel() {
         let (now, mut used) = (Instant::now(), Used::default());
         let first = used.first(&name(0), now, utc(START_OF_2026 + 6_000)).unwrap();
         assert_eq!((first.msn, first.discontinuity), (START_OF_2026 + 6_000, 10));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn broadcasts_that_follow_each_other_fast_wait_for_the_clock() {
+    fn short_broadcasts_in_quick_succession_wait_for_the_clock() {
         let (start, mut used) = (Instant::now(), Used::default());
         let after = |ms: u64| {
             (start + Duration::from_millis(ms), utc(START_OF_2026) + Duration::from_millis(ms))
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn those_of_another_process_grow_with_time() {
+    fn numbers_of_a_previous_process_increase_with_time() {
         let (now, mut used) = (Instant::now(), Used::default());
         let elsewhere = Numbers { msn: 5_000, discontinuity: 9 };
         used.begin_after(elsewhere, now);
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_channels_remembered_are_bounded_and_those_ahead_stay() {
+    fn the_number_of_remembered_channels_is_bounded_and_the_highest_msn_is_kept() {
         let mut used = Used::default();
         for n in 0..MAX_CHANNELS + 100 {
             let msn = if n == 0 { 1_000_000 } else { n as u64 };

@@ -81,12 +81,12 @@ mod tests {
     }
 
     #[test]
-    fn timestamps_in_decoding_order_are_decode_times() {
+    fn timestamps_in_decoding_order_are_used_as_decode_times() {
         assert_eq!(decoded(&[0, 40, 80, 121]), [0, 40, 80, 121]);
     }
 
     #[test]
-    fn a_timestamp_that_went_back_once_is_forgotten() {
+    fn a_single_decreasing_timestamp_stops_reordering_after_some_frames() {
         let mut reorder = Reorder::default();
         reorder.decode(40);
         reorder.decode(35);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn b_frames_are_decoded_one_frame_late_and_a_pyramid_three() {
+    fn decode_times_are_derived_one_frame_late_for_b_frames_and_three_for_a_pyramid() {
         assert_eq!(decoded(&[0, 3, 1, 2, 6, 4, 5, 9, 7, 8])[4..], [3, 4, 5, 6, 7, 8]);
         let pyramid = [0, 8, 4, 2, 1, 3, 6, 5, 7, 16, 12, 10, 9, 11, 14, 13, 15, 24];
         assert_eq!(decoded(&pyramid)[8..], [5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);

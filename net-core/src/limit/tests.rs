@@ -57,7 +57,7 @@ fn a_new_address_displaces_the_connection_that_has_been_idle_longest() {
 }
 
 #[test]
-fn an_address_that_has_idle_connections_displaces_its_own() {
+fn an_address_with_idle_connections_displaces_its_own_first() {
     let mut stage = Stage::new(3, 3);
     let [a, b, c] = [1, 2, 2].map(|last| stage.admit(last).unwrap());
     let d = stage.admit(2).unwrap();
@@ -69,7 +69,7 @@ fn an_address_that_has_idle_connections_displaces_its_own() {
 }
 
 #[test]
-fn a_connection_with_an_answer_on_its_way_is_never_displaced() {
+fn a_connection_with_an_exchange_in_progress_is_never_displaced() {
     let mut stage = Stage::new(2, 2);
     let [a, b] = [1, 2].map(|last| stage.admit(last).unwrap());
     assert!(a.usage().begin() && a.usage().begin() && b.usage().begin());
@@ -85,7 +85,7 @@ fn a_connection_with_an_answer_on_its_way_is_never_displaced() {
 }
 
 #[test]
-fn an_exchange_that_is_given_up_ends_too() {
+fn dropping_an_exchange_makes_its_connection_idle() {
     let mut stage = Stage::new(1, 1);
     let a = stage.admit(1).unwrap();
     let in_flight = a.usage().exchange().unwrap();
@@ -95,7 +95,7 @@ fn an_exchange_that_is_given_up_ends_too() {
 }
 
 #[test]
-fn at_the_limit_of_its_address_a_connection_displaces_one_of_that_alone() {
+fn at_the_limit_of_an_address_only_its_own_connections_are_displaced() {
     let mut stage = Stage::new(100, 2);
     let [other, a, b] = [1, 2, 2].map(|last| stage.admit(last).unwrap());
     let c = stage.admit(2).unwrap();
@@ -105,7 +105,7 @@ fn at_the_limit_of_its_address_a_connection_displaces_one_of_that_alone() {
 }
 
 #[test]
-fn the_last_places_are_for_addresses_that_have_none() {
+fn the_last_permits_are_reserved_for_addresses_without_connections() {
     let mut stage = Stage::new(2 * RESERVE, 100);
     let active = |stage: &mut Stage, last| {
         let permit = stage.admit(last)?;
@@ -121,7 +121,7 @@ fn the_last_places_are_for_addresses_that_have_none() {
 }
 
 #[test]
-fn idle_connections_of_few_addresses_keep_nobody_out() {
+fn idle_connections_of_a_few_addresses_do_not_block_new_addresses() {
     let mut stage = Stage::new(10_000, 1_000);
     let mut crowd = Vec::new();
     for n in 0..10_000_u32 {
@@ -145,7 +145,7 @@ fn idle_connections_of_few_addresses_keep_nobody_out() {
 }
 
 #[test]
-fn connections_that_do_not_close_are_bounded() {
+fn displaced_connections_that_do_not_close_are_bounded() {
     let mut stage = Stage::new(2_000, 2_000);
     let _crowd: Vec<_> = (0..2_000 - 2_000 / RESERVE).map(|_| stage.admit(1).unwrap()).collect();
     let more: Vec<_> = (0..2 * MAX_CLOSING).filter_map(|_| stage.admit(1).ok()).collect();
@@ -153,7 +153,7 @@ fn connections_that_do_not_close_are_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_many_are_closing_the_next_waits_for_the_first_that_has_closed() {
+async fn admission_waits_for_a_closing_connection_when_many_are_closing() {
     let stage = Stage::new(100, 10);
     let address = Some(IpAddr::from([192, 0, 2, 1]));
     let admit = || stage.limit.admit(address, CLOSING_WAIT);
@@ -170,7 +170,7 @@ async fn where_many_are_closing_the_next_waits_for_the_first_that_has_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_patience_the_next_waits_until_one_is_given_back_or_has_been_idle_for_long_enough() {
+async fn with_patience_admission_waits_for_a_released_permit_or_a_long_idle_connection() {
     let (patience, wait) = (Duration::from_secs(1), Duration::from_secs(5));
     let limit =
         ConnectionLimit::with_patience("handshakes", 2 * RESERVE, 2, patience, Arc::new(()));
@@ -189,7 +189,7 @@ async fn with_patience_the_next_waits_until_one_is_given_back_or_has_been_idle_f
 }
 
 #[test]
-fn an_address_that_may_be_forged_has_no_share_and_is_displaced_by_age() {
+fn an_unvalidated_address_has_no_limit_of_its_own_and_is_displaced_by_age() {
     let mut stage = Stage::new(2, 1);
     let mut admit = |address: Option<[u8; 4]>| {
         let now = stage.step();
@@ -201,7 +201,7 @@ fn an_address_that_may_be_forged_has_no_share_and_is_displaced_by_age() {
 }
 
 #[test]
-fn without_descriptors_some_are_closed_and_none_that_is_active() {
+fn freeing_descriptors_closes_some_idle_connections_and_no_active_one() {
     for (max, freed) in [(64, 1), (1_000, 15), (10_000, MAX_DESCRIPTORS)] {
         let mut stage = Stage::new(max, 100);
         let permits: Vec<_> = (0..40).map(|last| stage.admit(last).unwrap()).collect();
@@ -213,7 +213,7 @@ fn without_descriptors_some_are_closed_and_none_that_is_active() {
 }
 
 #[test]
-fn all_is_forgotten_of_connections_that_have_gone() {
+fn closed_connections_leave_no_entries_in_the_table() {
     let mut stage = Stage::new(4, 4);
     let mut permits: Vec<_> = (0..12).map(|last| stage.admit(last % 3).unwrap()).collect();
     let late = permits.pop().unwrap();
@@ -276,7 +276,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn whatever_happens_the_policy_is_followed(steps in prop::collection::vec(step(), 1..200)) {
+    fn arbitrary_events_match_the_policys_model(steps in prop::collection::vec(step(), 1..200)) {
         const MAX: usize = 2 * RESERVE;
         const MAX_PER_ADDRESS: usize = 12;
         let (mut stage, mut open) = (Stage::new(MAX, MAX_PER_ADDRESS), Vec::<Modelled>::new());

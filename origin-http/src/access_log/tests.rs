@@ -73,7 +73,7 @@ fn line(record: &Record, format: Format) -> String {
 }
 
 #[test]
-fn a_line_in_either_format_byte_for_byte() {
+fn lines_of_both_formats_have_the_expected_bytes() {
     assert_eq!(
         line(&record(), Format::Combined),
         "192.0.2.1 - - [01/May/2026:12:00:00 +0000] \
@@ -123,7 +123,7 @@ fn a_client_cannot_forge_a_line() {
 }
 
 #[test]
-fn secrets_are_masked_wherever_they_may_stand() {
+fn secrets_in_paths_queries_and_userinfo_are_masked() {
     for (target, masked) in [
         ("/live/demo/v0.m3u8?_HLS_msn=7&_HLS_part=0", "/live/demo/v0.m3u8?_HLS_msn=7&_HLS_part=0"),
         ("/t/s3cret/live/demo/v0.m3u8", "/t/***/live/demo/v0.m3u8"),
@@ -150,7 +150,7 @@ fn secrets_are_masked_wherever_they_may_stand() {
 
 proptest! {
     #[test]
-    fn no_text_makes_it_panic_and_neighbours_unmask_no_secret(
+    fn arbitrary_text_never_panics_and_never_unmasks_a_secret(
         text in "\\PC*", path in "[a-z/%]{0,20}",
         before in "[a-zA-Z%&=]{0,20}", after in "[a-z%&=]{0,20}",
         field in proptest::collection::vec(any::<u8>(), 0..40),
@@ -169,7 +169,7 @@ proptest! {
 }
 
 #[tokio::test]
-async fn a_line_is_written_when_the_answer_has_been_sent_or_given_up() {
+async fn a_line_is_written_when_the_response_has_been_sent_or_aborted() {
     let (directory, metrics) = (Directory::new("access-log-lines"), Metrics::default());
     let file = directory.file("access.log");
     let log = open(&file, Format::Combined, &metrics);
@@ -226,7 +226,7 @@ async fn a_line_is_written_when_the_answer_has_been_sent_or_given_up() {
 }
 
 #[test]
-fn a_file_that_was_moved_away_is_opened_anew_and_an_old_one_is_appended_to() {
+fn a_rotated_file_is_reopened_and_an_existing_file_is_appended_to() {
     let (directory, metrics) = (Directory::new("access-log-reopen"), Metrics::default());
     let (file, old) = (directory.file("access.log"), directory.file("access.log.1"));
     fs::write(&file, "before\n").unwrap();
@@ -248,7 +248,7 @@ fn a_file_that_was_moved_away_is_opened_anew_and_an_old_one_is_appended_to() {
 }
 
 #[test]
-fn what_cannot_be_written_is_counted_and_a_file_that_cannot_be_made_is_an_error() {
+fn failed_writes_are_counted_and_a_file_that_cannot_be_created_is_an_error() {
     let metrics = Metrics::default();
     // Every write fails for lack of space (full(4)).
     let log = open(Path::new("/dev/full"), Format::Combined, &metrics);
@@ -268,7 +268,7 @@ fn what_cannot_be_written_is_counted_and_a_file_that_cannot_be_made_is_an_error(
 }
 
 #[test]
-fn a_log_that_is_not_read_costs_no_waiting_and_bounded_memory() {
+fn a_log_pipe_without_a_reader_never_blocks_and_its_queue_is_bounded() {
     let (directory, metrics) = (Directory::new("access-log-pipe"), Metrics::default());
     let pipe = directory.file("pipe");
     assert!(process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -283,7 +283,7 @@ fn a_log_that_is_not_read_costs_no_waiting_and_bounded_memory() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_router_says_what_was_asked_for_and_how_long_it_was_held() {
+async fn the_router_logs_kind_channel_and_hold_time() {
     let (directory, metrics) = (Directory::new("access-log-router"), Metrics::default());
     let file = directory.file("access.log");
     let mut stage = Stage::live().await;
@@ -312,7 +312,7 @@ async fn the_router_says_what_was_asked_for_and_how_long_it_was_held() {
 }
 
 #[tokio::test]
-async fn what_a_process_of_ours_asks_for_others_is_neither_written_down_nor_a_viewer() {
+async fn requests_over_the_local_socket_are_neither_logged_nor_counted_as_viewers() {
     let (directory, metrics) = (Directory::new("access-log-ours"), Metrics::default());
     let file = directory.file("access.log");
     let mut stage = Stage::live().await;

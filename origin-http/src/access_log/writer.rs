@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_follows_a_torn_one_begins_a_line_of_its_own() {
+    fn a_record_after_a_torn_line_begins_on_a_new_line() {
         let file = env::temp_dir().join(format!("streamforge-access-log-torn-{}", process::id()));
         let mut thread = Thread {
             path: None,

@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_one_url_or_several_without_user_or_path() {
+    fn origins_are_one_or_more_urls_without_userinfo_or_path() {
         assert_eq!(read("").unwrap(), Config::default());
         assert_eq!(read("origin = ''").unwrap().origin, []);
         let one = read("origin = 'https://a.example'").unwrap().origin;
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_of_this_machine_is_known_by_its_address() {
+    fn an_origin_that_is_a_listener_of_this_machine_is_detected() {
         let is_listener = |origin: &str, listen: &str| {
             origin.parse::<Origin>().unwrap().is_listener(listen.parse().unwrap())
         };
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn values_out_of_range_are_named_and_a_disk_needs_both_of_its_keys() {
+    fn values_out_of_range_are_refused_and_the_disk_needs_both_of_its_keys() {
         for (text, why) in [
             ("memory_mb = 1", "edge.memory_mb is 1, it must be 16 to 1048576"),
             ("object_mb = 129", "edge.object_mb is 129, it must be 1 to 128"),

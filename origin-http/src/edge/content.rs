@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn readers_get_what_comes_as_it_comes() {
+    async fn readers_get_bytes_as_they_arrive() {
         let content = Content::coming(Some(10), &budget());
         let mut writer = Writer::new(Arc::clone(&content));
         let mut early = Reader::new(Arc::clone(&content));
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_range_of_what_still_comes_is_its_bytes() {
+    async fn a_range_of_an_incomplete_object_has_its_bytes() {
         for (start, len, expected) in
             [(0, 10, "0123456789"), (3, 4, "3456"), (5, 1, "5"), (9, 1, "9")]
         {
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_ends_before_its_end_is_an_error_to_its_readers() {
+    async fn a_truncated_object_is_an_error_for_its_readers() {
         let content = Content::coming(None, &budget());
         let mut writer = Writer::new(Arc::clone(&content));
         writer.push(b"some");
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn memory_is_taken_as_it_is_needed_and_given_back_by_the_last_reader() {
+    async fn memory_is_charged_as_bytes_arrive_and_released_by_the_last_reader() {
         let (block, piece) = (BLOCK as i64, PIECE as i64);
         let gauge = Gauge::<i64>::default();
         let budget = Budget::new(1 << 20, gauge.clone());
@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_that_come_one_by_one_take_little_more_than_they_are_and_reach_readers_at_once() {
+    async fn bytes_that_arrive_singly_use_little_extra_memory_and_reach_readers_at_once() {
         let bytes: Vec<u8> = (0..100_000_u32).map(|n| (n % 251) as u8).collect();
         for length in [None, Some(bytes.len() as u64)] {
             let gauge = Gauge::<i64>::default();
@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_portion_worth_a_piece_is_shared_without_a_copy() {
+    async fn a_large_portion_is_shared_between_readers_without_a_copy() {
         let content = Content::coming(None, &budget());
         let mut writer = Writer::new(Arc::clone(&content));
         let mut readers = [0, 1].map(|_| Reader::new(Arc::clone(&content)));
@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn readers_that_leave_and_come_leave_no_waker_behind() {
+    async fn dropped_readers_leave_no_waker_behind() {
         let content = Content::coming(None, &budget());
         let mut writer = Writer::new(Arc::clone(&content));
         let waker = Waker::noop();

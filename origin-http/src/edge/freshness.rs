@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_is_fresh_for_its_lifetime_less_its_age() {
+    async fn a_response_is_fresh_for_its_lifetime_less_its_age() {
         let answer = read(200, &[("cache-control", "public, max-age=10, immutable"), ("age", "4")]);
         let at = |seconds| Instant::now() + Duration::from_secs(seconds);
         assert!(answer.storable && answer.immutable);
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn directives_are_read_as_a_shared_cache_does() {
+    async fn cache_control_and_vary_are_interpreted_as_by_a_shared_cache() {
         for (control, seconds) in [
             ("max-age=10", 10),
             ("MAX-AGE=\"10\"", 10),
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_error_is_used_for_a_short_time_whatever_its_origin_says() {
+    async fn the_lifetime_of_an_error_response_is_limited() {
         for (status, control, held, field, storable) in [
             (404, "max-age=3600, immutable", false, "public, max-age=4", true),
             (410, "public, s-maxage=86400, max-age=1", false, "public, max-age=4", true),
@@ -331,7 +331,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_value_makes_it_panic(control in "[ -~]*", tail in "[a-z0-9,=\" -]{0,40}") {
+        fn arbitrary_field_values_never_panic(control in "[ -~]*", tail in "[a-z0-9,=\" -]{0,40}") {
             let mut read = Control::default();
             read.read(control.as_bytes());
             read.read(tail.as_bytes());

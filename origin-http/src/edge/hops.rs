@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_found_in_either_list_and_only_as_a_whole() {
+    fn a_name_is_found_in_cdn_loop_or_via_only_as_a_whole_token() {
         let me = HeaderValue::from_static("me");
         for (name, list, found) in [
             ("cdn-loop", "other; x=y, me", true),
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_forwarded_with_both_lists_and_the_own_name_last() {
+    fn a_forwarded_request_has_cdn_loop_and_via_with_the_own_name_last() {
         let two = hops(&[("cdn-loop", "a; x=y"), ("via", "1.0 fred"), ("via", "1.1 p")]);
         assert_eq!(forwarded(&two, "cdn-loop"), ["a; x=y", "me"]);
         assert_eq!(forwarded(&two, "via"), ["1.0 fred", "1.1 p", "1.1 me"]);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_bounded() {
+    fn too_long_a_cdn_loop_is_refused_and_too_long_a_via_is_dropped() {
         for list in ["x".repeat(513), "a,".repeat(8) + "a"] {
             assert!(hops(&[("cdn-loop", &list)]).are_too_many());
             let long = hops(&[("via", &list)]);

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn only_directives_in_their_normal_form_and_gzip_are_told_apart() {
+    fn cache_keys_differ_only_by_normalized_directives_and_gzip() {
         const ID: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
         let reload = "/live/demo/v0.m3u8?_HLS_msn=7&_HLS_part=0&_HLS_skip=YES";
         for (target, same) in [
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_media_is_nobodys_business() {
+    fn paths_that_are_not_media_are_not_fetched() {
         for target in [
             "/api/v1/streams",
             "/watch/demo",
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_directives_are_refused_before_anybody_is_asked() {
+    fn invalid_directives_are_refused_before_a_fetch() {
         let (head, ()) =
             Request::get("/live/demo/v0.m3u8?_HLS_part=1").body(()).unwrap().into_parts();
         let resource = Resource::parse(head.uri.path()).unwrap();

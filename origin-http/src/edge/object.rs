@@ -122,7 +122,7 @@ mod tests {
     use super::{super::budget::Budget, *};
 
     #[test]
-    fn fields_are_copied_out_of_the_buffer_that_they_came_in_and_charged() {
+    fn header_fields_are_copied_from_the_receive_buffer_and_charged() {
         let buffer = Bytes::from(vec![b'x'; 400 << 10]);
         let value = HeaderValue::from_maybe_shared(buffer.slice(..1_000)).unwrap();
         let headers =

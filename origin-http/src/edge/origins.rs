@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failed_origin_rests_longer_each_time_while_another_answers() {
+    async fn the_backoff_of_a_failed_origin_grows_while_another_responds() {
         let origins = origins(2);
         let scope = Scope::Channel("demo".parse().unwrap());
         let start = Instant::now();
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_address_without_an_answer_says_nothing_of_its_origin_and_two_in_a_row_do() {
+    async fn an_origin_is_down_after_two_different_targets_in_a_row_without_a_response() {
         let origins = origins(1);
         let origin = Arc::clone(&origins.origins[0]);
         let now = Instant::now();
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn when_none_answers_each_is_tried_four_times_a_second() {
+    async fn when_no_origin_responds_each_is_tried_four_times_a_second() {
         let origins = origins(2);
         let scope = Scope::Channel("demo".parse().unwrap());
         let start = Instant::now();
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_found_at_an_origin_is_asked_for_there_first() {
+    async fn a_channel_is_requested_first_from_the_origin_where_it_was_found() {
         let origins = origins(3);
         let (demo, other) = ("demo", "other");
         let [demo, other] = [demo, other].map(|name| Scope::Channel(name.parse().unwrap()));

@@ -154,7 +154,7 @@ fn outcome(headers: &HeaderMap) -> String {
     told.strip_prefix("edge;desc=").unwrap().to_owned()
 }
 
-fn said(status: u16, text: &str, outcome: &str) -> (u16, String, String) {
+fn fetched(status: u16, text: &str, outcome: &str) -> (u16, String, String) {
     (status, text.to_owned(), outcome.to_owned())
 }
 

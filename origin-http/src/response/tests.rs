@@ -34,7 +34,7 @@ async fn body(response: Response<Body>) -> Bytes {
 }
 
 #[tokio::test]
-async fn media_go_whole_or_in_the_range_that_is_asked_for() {
+async fn media_are_sent_whole_or_in_the_requested_range() {
     for (request, status, range, expected) in [
         (&[][..], 200, None, &b"0123456789"[..]),
         (&[("range", "bytes=0-")], 206, Some("bytes 0-9/10"), b"0123456789"),
@@ -70,7 +70,7 @@ async fn media_go_whole_or_in_the_range_that_is_asked_for() {
 }
 
 #[test]
-fn a_client_that_has_it_is_told_so() {
+fn a_matching_if_none_match_gets_304() {
     for held in ["\"7\"", "W/\"7\"", "\"6\", \"7\"", "\"6\",W/\"7\" ", "*"] {
         let response = media_of(Method::GET, &[("if-none-match", held)]);
         assert_eq!(response.status(), 304, "{held}");
@@ -89,7 +89,7 @@ fn a_client_that_has_it_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_text_is_compressed_for_those_who_take_that_and_each_form_has_its_validator() {
+async fn a_text_is_compressed_if_accepted_and_each_encoding_has_its_own_etag() {
     let list = Text::from("#EXTM3U\n".repeat(100));
     let ask = |request: &[(&'static str, &'static str)]| {
         text(&conditions(&headers(request)), &list, HLS, Lifetime::Seconds(2))
@@ -121,7 +121,7 @@ async fn a_text_is_compressed_for_those_who_take_that_and_each_form_has_its_vali
 }
 
 #[test]
-fn a_value_of_any_length_is_written_whole() {
+fn header_values_of_any_length_are_written_completely() {
     for len in [0, 1, 63, 64, 65, 1_000] {
         let text = "x".repeat(len);
         assert_eq!(value(format_args!("{text}")), text);

@@ -8,7 +8,7 @@ use super::*;
 use crate::stage::{PART, SEGMENT, Stage, TARGET, ask, respond};
 
 #[tokio::test(start_paused = true)]
-async fn texts_of_a_live_channel_are_kept_for_half_a_target_duration() {
+async fn playlists_and_manifests_are_cached_for_half_a_target_duration() {
     let stage = Stage::live().await;
     for (file, content_type) in [
         ("master.m3u8", "application/vnd.apple.mpegurl"),
@@ -35,7 +35,7 @@ async fn texts_of_a_live_channel_are_kept_for_half_a_target_duration() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_there_is_not_is_404_and_any_page_may_read_that() {
+async fn unknown_resources_are_404_with_cors_fields_and_a_lifetime() {
     let stage = Stage::live().await;
     let other = format!("/media/{}/v0/init.0.mp4", BroadcastId::new(SystemTime::UNIX_EPOCH));
     let track = format!("/media/{}/v9/init.0.mp4", stage.id);
@@ -59,7 +59,7 @@ async fn what_there_is_not_is_404_and_any_page_may_read_that() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bad_and_distant_directives_are_400_at_once() {
+async fn invalid_and_too_distant_directives_are_400_at_once() {
     let stage = Stage::live().await;
     let (last, begun) = (stage.first + 2, Instant::now());
     let queries = [
@@ -80,7 +80,7 @@ async fn bad_and_distant_directives_are_400_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_missing_track_is_cached_for_one_target_duration_and_for_four_if_awaited() {
+async fn a_404_for_a_track_lasts_one_target_duration_or_four_if_blocking() {
     let stage = Stage::live().await;
     for (path, lifetime) in [
         ("/live/demo/v9.m3u8".to_owned(), "public, max-age=2"),
@@ -128,7 +128,7 @@ fn everything(stage: &Stage) -> Vec<(String, u16)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_304_says_all_that_the_200_said_of_how_to_keep_it() {
+async fn a_304_has_the_header_fields_of_the_200_except_those_about_content() {
     let stage = Stage::live().await;
     for (path, status) in everything(&stage) {
         for encoding in ["identity", "gzip"] {
@@ -161,7 +161,7 @@ async fn a_304_says_all_that_the_200_said_of_how_to_keep_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_depends_on_the_address_and_the_accepted_encoding_alone_and_says_so() {
+async fn a_response_varies_only_by_accept_encoding_and_declares_it() {
     let stage = Stage::live().await;
     let others = [
         ("origin", "https://player.example"),
@@ -200,7 +200,7 @@ async fn an_answer_depends_on_the_address_and_the_accepted_encoding_alone_and_sa
 }
 
 #[tokio::test(start_paused = true)]
-async fn manifests_name_the_clock_in_full_by_what_players_reach_it_under() {
+async fn manifests_list_the_clock_under_the_public_url_or_the_requests_authority() {
     let clocks = |answer: &crate::stage::Answer| -> std::collections::BTreeSet<String> {
         let text = String::from_utf8(answer.body.to_vec()).unwrap();
         let values = text.split("<UTCTiming ").skip(1);
@@ -250,7 +250,7 @@ async fn manifests_name_the_clock_in_full_by_what_players_reach_it_under() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_answer_sets_a_cookie_sends_elsewhere_or_goes_without_a_lifetime() {
+async fn no_response_sets_a_cookie_redirects_or_lacks_cache_control() {
     let stage = Stage::live().await;
     for (path, _) in everything(&stage) {
         for method in ["GET", "HEAD", "POST", "OPTIONS"] {
@@ -275,7 +275,7 @@ async fn no_answer_sets_a_cookie_sends_elsewhere_or_goes_without_a_lifetime() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn media_are_immutable_and_of_their_exact_type() {
+async fn media_are_immutable_and_have_their_content_type_and_etag() {
     let stage = Stage::live().await;
     for (file, content_type, etag) in [
         ("init.0.mp4".to_owned(), "video/mp4", "\"init.0\"".to_owned()),
@@ -306,7 +306,7 @@ async fn media_are_immutable_and_of_their_exact_type() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_open_segment_comes_part_by_part_and_is_the_whole_segment_in_the_end() {
+async fn the_open_segment_is_sent_part_by_part_until_it_is_complete() {
     let mut stage = Stage::live().await;
     let path = stage.media(&format!("{}.m4s", stage.first + 3));
     let request =
@@ -334,7 +334,7 @@ async fn the_open_segment_comes_part_by_part_and_is_the_whole_segment_in_the_end
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_publishers_bytes_are_the_bodys_not_a_copy() {
+async fn response_bodies_share_the_publishers_bytes_without_a_copy() {
     let stage = Stage::live().await;
     let paths = [
         stage.media(&format!("{}.m4s", stage.first)),
@@ -358,7 +358,7 @@ async fn the_publishers_bytes_are_the_bodys_not_a_copy() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn methods_that_do_not_read_are_refused_and_preflights_answered() {
+async fn methods_other_than_get_and_head_are_refused_and_preflights_are_answered() {
     let stage = Stage::live().await;
     for (method, status) in [
         ("POST", 405),
@@ -394,7 +394,7 @@ async fn methods_that_do_not_read_are_refused_and_preflights_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn listed_origins_read_everything_with_credentials_and_others_nothing() {
+async fn listed_origins_get_cors_fields_with_credentials_and_others_none() {
     let listed = Config {
         cors_origins: vec!["https://player.example".into(), "https://b.example".into()],
         ..Config::default()
@@ -433,7 +433,7 @@ async fn listed_origins_read_everything_with_credentials_and_others_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn preconditions_are_evaluated_before_all_others() {
+async fn if_match_and_if_unmodified_since_are_evaluated_before_other_conditions() {
     let stage = Stage::live().await;
     let (before, after) = ("Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 2100 00:00:00 GMT");
     for (path, status) in everything(&stage) {
@@ -473,7 +473,7 @@ async fn preconditions_are_evaluated_before_all_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_refused_under_the_api_is_a_problem() {
+async fn requests_refused_under_the_api_get_problem_details() {
     let stage = Stage::new().await;
     for (fields, status) in [(&[("host", "other")][..], 400), (&[("early-data", "1")], 425)] {
         let answer = stage.ask("DELETE", "/api/v1/x", fields).await;
@@ -517,7 +517,7 @@ async fn a_mount_has_a_name_and_an_urgency_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_can_be_read_in_two_ways_are_refused() {
+async fn ambiguous_requests_are_refused_and_close_the_connection() {
     let stage = Stage::live().await;
     let path = "/live/demo/master.m3u8";
     let body = Request::builder()
@@ -537,7 +537,7 @@ async fn requests_that_can_be_read_in_two_ways_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_api_gets_its_requests_with_a_bounded_body() {
+async fn the_api_receives_requests_with_a_bounded_body() {
     let stage = Stage::with(&Config { max_body_bytes: 8, ..Config::default() }).await;
     let ask = async |body: &'static [u8]| {
         let request = Request::builder().method("POST").uri("/api/v1/x?y").header("host", "origin");
@@ -554,7 +554,7 @@ async fn the_api_gets_its_requests_with_a_bounded_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_page_and_the_clock_are_there() {
+async fn the_watch_page_its_assets_and_the_clock_are_served() {
     let stage = Stage::new().await;
     let page = stage.get("/watch/demo").await;
     assert_eq!(
@@ -582,7 +582,7 @@ async fn the_page_and_the_clock_are_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn viewers_are_those_who_ask_for_lists_or_media() {
+async fn clients_that_request_playlists_or_media_count_as_viewers() {
     let stage = Stage::live().await;
     let demo = "demo".parse().unwrap();
     stage.get("/watch/demo").await;
@@ -595,7 +595,7 @@ async fn viewers_are_those_who_ask_for_lists_or_media() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poster_is_kept_as_long_as_it_is_fresh_and_not_sent_twice() {
+async fn a_poster_has_its_lifetime_and_an_etag_for_revalidation() {
     let stage = Stage::live().await;
     let poster = stage.get("/live/demo/poster.jpg").await;
     assert_eq!((poster.status, &poster.body[..]), (StatusCode::OK, &b"a picture"[..]));

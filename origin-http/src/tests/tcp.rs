@@ -217,7 +217,7 @@ fn request(method: &str, path: &str, headers: &str) -> String {
 }
 
 #[tokio::test]
-async fn one_connection_gets_media_ranges_and_validations() {
+async fn one_connection_gets_media_ranges_and_conditional_responses() {
     let running = Running::live().await;
     let path = running.stage.media(&format!("{}.m4s", running.stage.first));
     let mut peer = running.connect().await;
@@ -250,7 +250,7 @@ async fn one_connection_gets_media_ranges_and_validations() {
 }
 
 #[tokio::test]
-async fn the_open_segment_goes_out_in_chunks_as_it_comes() {
+async fn the_open_segment_is_sent_in_chunks_as_it_grows() {
     let mut running = Running::live().await;
     let path = running.stage.media(&format!("{}.m4s", running.stage.first + 3));
     let mut peer = running.connect().await;
@@ -281,7 +281,7 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn h2c_with_prior_knowledge_is_answered_and_one_waiting_request_does_not_stop_another() {
+async fn h2c_with_prior_knowledge_works_and_a_waiting_request_blocks_no_other() {
     let mut running = Running::live().await;
     let mut client = running.http2().await;
     let uri = |path: &str| format!("http://origin{path}");
@@ -313,7 +313,7 @@ async fn h2c_with_prior_knowledge_is_answered_and_one_waiting_request_does_not_s
 }
 
 #[tokio::test]
-async fn an_http2_stream_that_takes_nothing_ends_its_connection_though_pings_go_on() {
+async fn an_unread_http2_response_closes_its_connection_after_write_ms() {
     let running = Running::over(
         {
             let mut stage = Stage::with(&config()).await;
@@ -357,7 +357,7 @@ async fn an_http2_connection_without_a_request_is_closed_after_the_idle_limit() 
 }
 
 #[tokio::test]
-async fn stopping_lets_requests_finish_and_closes_what_is_quiet() {
+async fn shutdown_completes_requests_in_progress_and_closes_idle_connections() {
     let mut running = Running::live().await;
     let (quiet, mut waiting) = (running.connect().await, running.connect().await);
     let mut kept = running.connect().await;
@@ -380,7 +380,7 @@ async fn stopping_lets_requests_finish_and_closes_what_is_quiet() {
 }
 
 #[tokio::test]
-async fn what_does_not_finish_in_time_is_closed() {
+async fn connections_that_do_not_finish_within_drain_ms_are_closed() {
     let running = Running::start(Config { drain_ms: 100, ..config() }).await;
     let mut waiting = running.connect().await;
     waiting.send(get("/live/demo/master.m3u8")).await;

@@ -75,7 +75,7 @@ fn manifests_of_a_ladder() {
 }
 
 #[test]
-fn a_period_is_listed_whole_when_each_rendition_has_come_to_it() {
+fn the_plain_manifest_lists_a_period_when_every_rendition_has_reached_it() {
     let mut example = Example::of(&["v0", "a0", "v480", "v360"]);
     example.push(Cut::Media, 180_000);
     example.push(Cut::Discontinuity, 180_000);
@@ -114,7 +114,7 @@ fn manifests_of_audio_alone() {
 }
 
 #[test]
-fn while_the_publisher_is_away_no_end_is_told_and_no_gap_listed() {
+fn manifests_list_neither_an_end_nor_gaps_while_the_publisher_is_away() {
     let mut example = Example::new();
     example.push(Cut::Media, 180_000);
     example.push(Cut::Media, 126_000);
@@ -139,7 +139,7 @@ fn while_the_publisher_is_away_no_end_is_told_and_no_gap_listed() {
 }
 
 #[test]
-fn who_comes_while_the_publisher_is_away_is_sent_back_to_the_last_media() {
+fn the_presentation_delay_reaches_back_to_the_last_media_while_the_publisher_is_away() {
     let delays = |example: &Example| {
         let presentation = example.snapshot();
         let (manifest, plain) =
@@ -231,7 +231,7 @@ fn manifests_are_valid_against_the_schema() {
 }
 
 #[test]
-fn a_manifest_that_has_ended_begins_where_the_list_does() {
+fn a_static_manifest_starts_at_the_first_listed_segment() {
     let mut example = Example::new();
     example.window = std::time::Duration::from_secs(10);
     for _ in 0..12 {
@@ -257,7 +257,7 @@ fn a_manifest_that_has_ended_begins_where_the_list_does() {
 }
 
 #[test]
-fn the_clock_is_named_as_each_site_is_reached_up_to_a_few_sites() {
+fn manifests_list_the_absolute_clock_address_of_up_to_four_sites() {
     let mut example = Example::new();
     example.push(Cut::Media, 180_000);
     let presentation = example.snapshot();
@@ -281,7 +281,7 @@ fn the_clock_is_named_as_each_site_is_reached_up_to_a_few_sites() {
 }
 
 #[test]
-fn a_site_that_is_asked_for_keeps_its_place_in_the_snapshots_that_follow() {
+fn a_requested_site_keeps_its_manifest_slot_for_a_minute_across_snapshots() {
     let mut example = Example::new();
     example.push(Cut::Media, 180_000);
     let begun = std::time::Instant::now();
@@ -313,7 +313,7 @@ fn a_site_that_is_asked_for_keeps_its_place_in_the_snapshots_that_follow() {
 }
 
 #[test]
-fn a_manifest_costs_what_it_says_not_what_is_held() {
+fn a_plain_manifest_of_201_periods_lists_each_of_2000_segments_once() {
     // Periods of ten segments, each found by its numbers. Half of the segments are listed.
     let mut example = Example::of(&["v0", "a0"]);
     example.window = std::time::Duration::from_secs(2_000);

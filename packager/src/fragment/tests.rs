@@ -166,7 +166,7 @@ fn sample_entry_of_high_efficiency_audio_byte_for_byte() {
 }
 
 #[test]
-fn header_of_an_audio_track_is_read_back() {
+fn the_header_of_an_audio_track_is_parsed_by_mp4_atom() {
     let record = hex!("1208 56e500");
     let config = Config::Aac(aac::Config::parse(&record).unwrap());
     let bytes = header(&config, config.timescale());
@@ -187,7 +187,7 @@ fn header_of_an_audio_track_is_read_back() {
 }
 
 #[test]
-fn long_audio_records_and_rates_beyond_16_bits_fit() {
+fn a_96_khz_sample_entry_has_rate_zero_and_a_300_byte_record() {
     // A program_config_element with a comment may be this long: the length needs two groups of
     // seven bits.
     let config = Config::Aac(aac::Config {
@@ -206,7 +206,7 @@ fn long_audio_records_and_rates_beyond_16_bits_fit() {
 }
 
 #[test]
-fn payloads_are_put_in_the_rope_as_they_are() {
+fn payloads_are_not_copied_into_the_rope() {
     let samples: Vec<_> = (0..3)
         .map(|n| Sample { payload: Bytes::from(vec![n; 9]), ..sample(1_024, 0, true, b"") })
         .collect();
@@ -219,7 +219,7 @@ fn payloads_are_put_in_the_rope_as_they_are() {
 }
 
 #[test]
-fn media_past_4_gib_get_a_large_size() {
+fn an_mdat_over_4_gib_has_a_64_bit_size() {
     let payload = Bytes::from(vec![0; 1 << 20]);
     let samples = vec![Sample { payload, ..sample(1, 0, true, b"") }; 4096];
     let boxes = chunk_boxes(1, 0, &samples, false, None);
@@ -283,7 +283,7 @@ fn parse(
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_back(
+    fn fragments_survive_a_round_trip_through_mp4_atom(
         sequence: u32,
         decode_time: u64,
         samples in samples(),
@@ -305,7 +305,7 @@ proptest! {
     }
 
     #[test]
-    fn the_boxes_of_a_chunk_fill_one_buffer_of_their_size(
+    fn the_boxes_of_a_chunk_fill_a_buffer_of_exact_capacity(
         samples in samples(),
         starts_segment: bool,
         timed: bool,

@@ -72,7 +72,7 @@ fn multivariant_playlist_of_a_ladder() {
 }
 
 #[test]
-fn a_gridded_source_and_what_is_missing_all_the_time_are_left_out_where_there_is_something_else() {
+fn a_gridded_source_and_an_all_gap_rendition_are_omitted_if_another_variant_has_media() {
     let mut example = laddered();
     let variants = |example: &Example| -> Vec<String> {
         let text = String::from_utf8(example.snapshot().multivariant().plain().to_vec()).unwrap();
@@ -106,7 +106,7 @@ fn media_playlist_of_a_rendition_that_was_interrupted() {
 }
 
 #[test]
-fn resolution_is_the_size_to_be_shown() {
+fn the_resolution_attribute_is_the_display_size() {
     let mut example = Example::of(&["v0"]);
     example.push(Cut::Media, 180_000);
     let media_core::codec::Config::Avc(mut avc) = (*example.track(0).config).clone() else {
@@ -146,7 +146,7 @@ fn delta_update_and_parts_of_the_last_three_target_durations() {
 }
 
 #[test]
-fn the_end_is_whole_and_hints_nothing() {
+fn an_ended_playlist_is_complete_without_hints_or_reports() {
     let mut example = Example::new();
     for _ in 0..20 {
         example.push(Cut::Media, 180_000);
@@ -165,7 +165,7 @@ fn the_end_is_whole_and_hints_nothing() {
 }
 
 #[test]
-fn nothing_is_skipped_where_the_window_is_too_short_for_it() {
+fn a_window_below_the_skip_boundary_has_no_delta_updates() {
     let mut example = Example::new();
     example.window = std::time::Duration::from_secs(24);
     for _ in 0..20 {
@@ -177,7 +177,7 @@ fn nothing_is_skipped_where_the_window_is_too_short_for_it() {
 }
 
 #[test]
-fn a_segment_without_a_key_frame_takes_the_promise_of_independence_away() {
+fn a_dependent_segment_removes_the_independent_segments_tag_of_its_track() {
     let mut example = Example::new();
     example.push(Cut::Media, 180_000);
     example.push(Cut::Gap, 180_000);
@@ -328,7 +328,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn whatever_happens_playlists_keep_the_rules(
+    fn playlists_obey_rfc_8216bis_after_any_sequence_of_cuts(
         script in script(),
         parts in 0usize..4,
         window in 26u64..60,
@@ -385,7 +385,7 @@ proptest! {
 }
 
 #[test]
-fn gaps_at_the_end_are_listed_while_they_are_live_and_not_after() {
+fn trailing_gaps_are_listed_while_live_and_omitted_after_the_end() {
     let mut example = Example::new();
     example.push(Cut::Media, 180_000);
     example.push(Cut::Media, 126_000);
@@ -408,7 +408,7 @@ fn gaps_at_the_end_are_listed_while_they_are_live_and_not_after() {
 }
 
 #[test]
-fn a_long_window_is_slow_to_list_whole_and_quick_to_update() {
+fn only_the_full_playlist_of_a_long_window_is_slow_to_render() {
     let mut example = Example::of(&["v0"]);
     example.window = std::time::Duration::from_secs(86_400);
     for _ in 0..3_000 {

@@ -39,7 +39,7 @@ fn ladder(names: &[&str], segments: usize, parts: usize) -> Example {
 }
 
 #[tokio::test]
-async fn a_track_that_appears_later_is_waited_for_like_any_other() {
+async fn a_request_waits_for_a_part_of_a_track_that_was_added_later() {
     let live = live();
     assert!(live.publish(
         ladder(&["v0", "a0"], 1, 1).snapshot(),
@@ -85,7 +85,7 @@ fn with_parts(parts: &[&'static [u8]]) -> Presentation {
 }
 
 #[tokio::test]
-async fn a_segment_that_is_interrupted_is_followed_to_the_end_of_what_there_is() {
+async fn a_follower_of_an_interrupted_segment_ends_after_its_last_part() {
     let live = live();
     live.publish(with_parts(&[b"one "]), &[TrackIndex::new(2)]);
     let mut follow = live.follow(TrackIndex::new(2), FIRST + 1);
@@ -145,7 +145,7 @@ async fn a_cursor_yields_each_complete_segment_once_and_waits_for_the_next() {
 }
 
 #[tokio::test]
-async fn a_cursor_names_what_it_has_missed_and_goes_on() {
+async fn a_cursor_reports_the_range_of_missed_segments_and_continues() {
     let live = live();
     live.publish(holding(0..2), &[TrackIndex::new(0)]);
     let mut cursor = live.segments(TrackIndex::new(0), Some(FIRST + 1));

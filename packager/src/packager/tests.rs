@@ -70,7 +70,7 @@ fn a_setting_out_of_its_range_is_refused_with_its_key_and_its_range() {
 }
 
 #[tokio::test]
-async fn a_panic_ends_the_broadcast_and_takes_its_playlist_away() {
+async fn a_panic_ends_the_broadcast_and_removes_its_playlist() {
     let (hub, producer) = hub_and_producer();
     let revoked = producer.revoked().unwrap();
     let packager = Packager::new(hub.clone(), CONFIG).unwrap();
@@ -99,7 +99,7 @@ async fn a_panic_ends_the_broadcast_and_takes_its_playlist_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publisher_that_sends_more_than_may_be_held_reads_so() {
+async fn a_publisher_over_the_memory_limit_is_revoked_with_the_limit_in_the_reason() {
     let (hub, producer) = hub_and_producer();
     let revoked = producer.revoked().unwrap();
     let stop = CancellationToken::new();
@@ -136,7 +136,7 @@ async fn a_publisher_that_sends_more_than_may_be_held_reads_so() {
 }
 
 #[tokio::test]
-async fn thousands_of_events_at_once_do_not_keep_others_from_running() {
+async fn the_packager_yields_after_each_batch_of_events() {
     let (hub, producer) = hub_and_producer();
     let packager = Packager::new(hub.clone(), Config { window_mb: 512, ..CONFIG }).unwrap();
     let broadcast = Arc::clone(producer.broadcast());
@@ -198,7 +198,7 @@ async fn ended(producer: Producer, mib: usize, start: Instant) -> (BroadcastId, 
 }
 
 #[tokio::test(start_paused = true)]
-async fn ended_broadcasts_of_a_name_are_held_within_one_bound() {
+async fn ended_broadcasts_of_a_channel_share_one_memory_limit() {
     let (hub, mut producer) = hub_and_producer();
     let stop = CancellationToken::new();
     let config = Config { window: Duration::from_secs(6), ..CONFIG };

@@ -29,7 +29,7 @@ fn period(periods: &[Period], msn: u64) -> Vec<&Period> {
 }
 
 #[test]
-fn a_segment_of_a_length_a_little_off_the_nominal_ends_a_period_only_after_hundreds() {
+fn segments_that_deviate_by_a_millisecond_end_a_period_after_1002_segments() {
     // 2.002 s each, as 60 frames at 29.97 a second have, the first of them seen as 2.001 s by
     // stamps in milliseconds.
     let mut periods = Periods::new(180_000);
@@ -49,7 +49,7 @@ fn a_segment_of_a_length_a_little_off_the_nominal_ends_a_period_only_after_hundr
 }
 
 #[test]
-fn a_grid_that_begins_with_a_double_segment_has_its_own_period() {
+fn the_double_segment_at_the_start_of_a_grid_has_its_own_period() {
     let periods = {
         let mut example = Example::new();
         for duration in [360_000, 180_000, 180_000, 180_000, 81_000] {
@@ -71,7 +71,7 @@ fn a_grid_that_begins_with_a_double_segment_has_its_own_period() {
 }
 
 #[test]
-fn a_grid_that_begins_with_almost_a_double_segment_sets_its_nominal_duration_at_once() {
+fn a_first_grid_segment_just_below_double_length_sets_the_nominal_duration_at_once() {
     // 29.97 frames a second: 3.971 s until a frame would make it longer than 2T, then marks every
     // T.
     let mut example = Example::new();
@@ -96,7 +96,7 @@ fn a_segment_cut_short_by_a_gap_does_not_count_for_the_next_nominal_duration() {
 }
 
 #[test]
-fn a_period_that_holds_nothing_any_more_is_forgotten() {
+fn a_period_without_held_segments_is_removed() {
     let mut periods = Periods::new(180_000);
     for msn in 0..30 {
         let start = MediaTime::from_ticks(180_000 * i64::try_from(msn).unwrap());
@@ -115,7 +115,7 @@ fn a_period_that_holds_nothing_any_more_is_forgotten() {
 
 proptest! {
     #[test]
-    fn every_segment_but_gaps_lies_in_one_period_that_tells_its_start_and_what_is_told_stays(
+    fn each_media_segment_lies_in_one_period_near_its_computed_start_and_periods_do_not_change(
         script in prop::collection::vec(
             (0u8..12, prop_oneof![Just(180_000i64), 90i64..360_000]),
             2..100,

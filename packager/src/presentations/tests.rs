@@ -41,7 +41,7 @@ fn is(found: Option<Arc<Live>>, live: &Arc<Live>) -> bool {
 }
 
 #[test]
-fn a_broadcast_keeps_its_channels_name_until_the_next_has_a_snapshot() {
+fn a_broadcast_keeps_its_channel_name_until_its_successor_takes_it() {
     let [first, second] = broadcasts();
     let presentations = Presentations::default();
     let name = first.channel().clone();
@@ -71,7 +71,7 @@ fn a_name_that_becomes_free_goes_to_the_broadcast_that_waits_for_it() {
 }
 
 #[test]
-fn the_discontinuity_sequence_is_the_greatest_of_all_snapshots() {
+fn the_discontinuity_sequence_of_a_channel_is_the_maximum_of_all_snapshots() {
     let [first, second] = broadcasts();
     let presentations = Presentations::default();
     presentations.insert(&first);
@@ -106,7 +106,7 @@ fn the_wait_for_an_empty_index_ends_with_the_last_removal_and_at_once_without_an
 }
 
 #[test]
-fn a_broadcast_that_had_the_name_before_does_not_get_it_back() {
+fn an_older_broadcast_does_not_regain_the_channel_name() {
     let [first, second] = broadcasts();
     let presentations = Presentations::default();
     for live in [&first, &second] {

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_discontinuity_that_was_missed_stands_before_the_next_mark() {
+    fn a_missed_discontinuity_is_applied_at_the_next_mark() {
         let mut marks = Marks::new(0, false);
         assert!(marks.settle(mark(0, false, false), true).discontinuity);
         assert!(marks.settle(mark(1, false, true), false).discontinuity);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_cuts_are_remembered_and_the_mark_after_a_gap_resumes() {
+    fn the_last_16_cuts_are_kept_and_the_mark_after_a_gap_resumes() {
         let mut marks = Marks::new(0, false);
         for msn in 0..40 {
             marks.push(mark(msn, msn == 38, false), MediaTime::from_ticks(0), false);

@@ -50,7 +50,7 @@ fn parts(segment: &Segment) -> Vec<(i64, i64, char)> {
 }
 
 #[test]
-fn part_targets_are_such_that_full_parts_are_85_to_100_percent_of_them() {
+fn full_parts_last_85_to_100_percent_of_the_part_target() {
     assert_eq!(part_target(PART), Duration::from_millis(234));
     assert_eq!(part_target(Duration::from_millis(50)), Duration::from_millis(57));
     // At 12.5 frames a second two frames are 160 ms and three 240: a track that must keep 234 ms
@@ -84,7 +84,7 @@ fn a_part_closes_a_sample_earlier_if_it_would_become_longer_than_the_target() {
 }
 
 #[test]
-fn a_gap_has_parts_as_long_as_others_and_ends_where_it_must() {
+fn a_gap_has_parts_of_the_usual_length_and_ends_at_its_closing_time() {
     let mut segmenter = open(true);
     assert!(segmenter.clocked().is_some() && !segmenter.takes_samples());
     assert_eq!(segmenter.push_gaps(Ticks::new(900_000 + 40_000)), 2);
@@ -96,7 +96,7 @@ fn a_gap_has_parts_as_long_as_others_and_ends_where_it_must() {
 }
 
 #[test]
-fn a_segment_that_was_interrupted_has_its_media_and_gap_parts_and_is_a_gap() {
+fn an_interrupted_segment_has_media_and_gap_parts_and_is_a_gap() {
     let mut segmenter = open(false);
     for _ in 0..8 {
         segmenter.push(sample(3_000, false));
@@ -110,7 +110,7 @@ fn a_segment_that_was_interrupted_has_its_media_and_gap_parts_and_is_a_gap() {
 }
 
 #[test]
-fn a_still_picture_is_in_each_part_and_makes_each_independent() {
+fn a_still_picture_is_repeated_in_each_part_and_makes_it_independent() {
     let mut segmenter = open(false);
     let still = Bytes::from_static(&[1; 100]);
     segmenter.show(still.clone());
@@ -133,7 +133,7 @@ fn a_segment_without_a_sample_is_a_gap_of_no_duration() {
 }
 
 #[test]
-fn a_gap_of_which_no_part_was_made_can_be_discarded_and_media_cannot() {
+fn a_gap_without_parts_is_discarded_and_media_is_not() {
     let mut gap = open(true);
     gap.discard_empty_gap();
     assert!(gap.open().is_none());

@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn millisecond_stamps_leave_every_duration_as_it_is() {
+    fn millisecond_timestamps_leave_audio_durations_unchanged() {
         assert_eq!(run((0..10_000).map(in_ms)), (10_000, 0, 0, 10_240_000));
     }
 
@@ -271,13 +271,13 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_is_filled_at_once_with_silence() {
+    fn a_hole_in_audio_is_filled_with_silence_at_once() {
         let stamps = (0..200).map(in_ms).chain((230..400).map(in_ms));
         assert_eq!(run(stamps), (370, 30, 0, 400 * 1024));
     }
 
     #[test]
-    fn an_overlap_leaves_out_whole_access_units() {
+    fn overlapping_access_units_are_dropped_whole() {
         let stamps = (0..200).map(in_ms).chain((190..400).map(in_ms));
         let (units, silent, overlaps, end) = run(stamps);
         assert_eq!((units + overlaps, silent), (410, 0));
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn an_access_unit_of_long_ago_does_not_turn_the_clock_back() {
+    fn an_access_unit_a_minute_late_does_not_move_the_clock_backward() {
         let metrics = Metrics::default();
         let mut clock = Clock::new(Timescale::new(48_000).unwrap(), 48_000, 1024);
         clock.restart(Ticks::ZERO);
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn another_sampling_rate_is_exact_over_hours_on_the_clock_of_the_first() {
+    fn a_new_sampling_rate_is_exact_over_hours_on_the_first_timescale() {
         let metrics = Metrics::default();
         let mut clock = Clock::new(Timescale::new(48_000).unwrap(), 48_000, 1024);
         clock.restart(Ticks::ZERO);
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_track_is_filled_to_where_it_must_be() {
+    fn a_late_audio_track_is_filled_with_silence_up_to_a_given_time() {
         let mut clock = Clock::new(Timescale::new(48_000).unwrap(), 48_000, 1024);
         clock.restart(Ticks::ZERO);
         assert_eq!(clock.fill(Ticks::new(96_000)), 94);

@@ -113,7 +113,7 @@ impl Follower {
     /// configuration, so the init segment for that gap may describe another one. The cuts that wait
     /// then get the next init segment: otherwise none could start with the frames that arrive. If
     /// another discontinuity waits, its own init segment is for them.
-    pub(super) fn come_back(&mut self, output: &mut Output) {
+    pub(super) fn recover_rendition(&mut self, output: &mut Output) {
         (self.absent, self.overdue) = (false, false);
         if !self.guessed || !output.awaits_init() {
             return;
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_start_at_cuts_to_the_tick_and_at_no_other_key_frame() {
+    fn segments_start_exactly_at_cuts_and_at_no_other_key_frame() {
         let mut track = follower(2);
         send(0..180, &mut track);
         let (_, output, metrics) = track;
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_without_a_key_frame_is_a_gap_as_long_as_the_masters_segment() {
+    fn a_cut_without_a_key_frame_makes_a_gap_as_long_as_the_master_segment() {
         let mut track = follower(4);
         send(0..60, &mut track);
         send(120..181, &mut track);
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_is_slow_is_waited_for_longer_than_one_that_is_gone() {
+    fn a_slow_worker_has_more_patience_than_an_absent_one() {
         for (absent, patience) in [(false, LATE), (true, PATIENCE)] {
             let mut track = follower(3);
             send(0..120, &mut track);
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_picture_bridges_a_part_and_no_more() {
+    fn the_newest_picture_bridges_at_most_one_part() {
         // All but 5 or all but 30 frames of a segment have arrived.
         for (count, gap) in [(55, false), (30, true)] {
             let mut track = follower(3);

@@ -341,8 +341,7 @@ mod tests {
     };
 
     #[test]
-    fn a_rendition_has_another_init_segment_at_each_discontinuity_and_the_source_when_it_needs_one()
-    {
+    fn a_rendition_plans_an_init_segment_at_each_discontinuity_and_the_source_only_when_needed() {
         let config = video();
         let discontinuity = |msn| cut(Mark { discontinuity: true, ..mark(msn, 0) });
         let (mut source, mut rendition) =
@@ -362,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_planned_init_segment_has_the_configuration_that_is_known_when_the_segment_starts() {
+    fn a_planned_init_segment_has_the_configuration_at_the_start_of_its_segment() {
         let mut output = output(&video(), true, true);
         let pending = output.plan_init(cut(Mark { discontinuity: true, ..mark(0, 0) }));
         let config = video();
@@ -374,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_starts_after_the_end_of_a_gap_that_was_listed_past_its_place() {
+    fn a_segment_whose_mark_lies_in_a_listed_gap_starts_at_the_end_of_the_gap() {
         let (mut output, metrics) = (output(&video(), false, false), Metrics::default());
         let gap = Mark { gap: true, ..mark(0, 0) };
         output.start(gap, Ticks::ZERO, false);
@@ -394,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_kept_for_a_gap_unless_it_depends_on_others_or_is_too_large_or_old() {
+    fn a_picture_is_kept_as_a_still_if_it_is_independent_small_and_of_the_current_configuration() {
         let mut output = output(&video(), false, false);
         assert_eq!(output.still_to_show(), None);
         let picture = frame(0, true);

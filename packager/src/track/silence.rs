@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_shared_and_needs_a_known_row_of_channels() {
+    fn silent_frames_are_shared_and_need_a_known_channel_layout() {
         let config = aac::Config::parse(&hex!("1190")).unwrap();
         assert_eq!(
             silent_frame(&config).unwrap().as_ptr(),

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn an_only_frame_lasts_a_part_and_no_segment_becomes_longer_than_the_longest() {
+    fn a_single_frame_lasts_one_part_within_the_longest_segment_duration() {
         for (longest, duration) in [(360_000, 18_000), (12_000, 12_000)] {
             let (mut source, mut output, metrics) = source(&[0]);
             source.finish(&mut output, Ticks::new(18_000), Ticks::new(longest), &metrics);

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn another_reordering_delay_squeezes_what_overlaps_and_never_goes_back() {
+    fn a_new_reordering_delay_shortens_overlapping_frames_and_decode_times_increase() {
         let frames = [
             frame(0, 6_000, true),
             frame(3_000, 9_000, false),

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_frame_rate_is_the_stated_one_if_it_is_near_else_the_nearest_usual_else_the_measured() {
+    fn the_frame_rate_is_the_declared_the_nearest_standard_or_the_measured_rate() {
         let rate =
             |measured, stated| frame_rate(measured, stated).map(|rate| (rate * 1_000.0).round());
         assert_eq!(rate(29.9, Some(29.97)), Some(29_970.0));

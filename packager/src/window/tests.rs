@@ -71,7 +71,7 @@ fn a_segment_is_listed_for_the_window_and_held_for_as_long_again() {
 }
 
 #[test]
-fn memory_is_that_of_the_segments_held() {
+fn the_window_counts_the_bytes_of_its_held_segments() {
     let mut window = window();
     let empty = window.bytes();
     for msn in 0..200 {
@@ -82,7 +82,7 @@ fn memory_is_that_of_the_segments_held() {
 }
 
 #[test]
-fn the_oldest_leaves_early_but_never_the_last() {
+fn the_oldest_segment_is_evicted_early_but_the_last_is_kept() {
     let mut window = filled(&["mm"; 4]);
     assert_eq!(window.give_up(1), None, "it is not the oldest");
     assert_eq!(window.give_up(0), Some(true));

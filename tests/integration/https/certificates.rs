@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_certificate_is_changed_under_load_and_nobody_notices() {
+fn a_certificate_change_under_load_fails_no_request() {
     let secure = ended();
     let next = Certificate::make(secure.workdir.path(), "next");
     let before = Certificate {
@@ -51,7 +51,7 @@ fn one_request(stream: &mut tls::Stream) -> u16 {
 }
 
 #[test]
-fn a_self_signed_certificate_is_made_once_and_kept() {
+fn a_self_signed_certificate_is_created_once_and_reused() {
     let workdir = Workdir::new("self-signed");
     let settings = Settings {
         env: [

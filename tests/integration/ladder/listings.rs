@@ -67,7 +67,7 @@ fn rates(followed: &Followed) -> (Vec<f64>, f64) {
 
 /// Asserts that a variant's attributes are correct for a rendition with audio.
 #[track_caller]
-fn assert_said(
+fn assert_variant_attributes(
     stage: &Stage,
     channel: &str,
     master: &Multivariant,
@@ -99,7 +99,7 @@ fn assert_said(
 }
 
 #[test]
-fn rungs_are_listed_from_the_first_answer_on_and_what_is_said_of_them_is_so_in_every_shape() {
+fn rungs_are_listed_in_the_first_playlist_with_correct_attributes_for_every_aspect_ratio() {
     // The picture is 640x360 in each, landscape or portrait; rungs of 360 lines and more would be
     // no smaller.
     let rungs = "rungs = [{ height = 240, video_kbps = 400 }, { height = 144, video_kbps = 200 }, \
@@ -143,7 +143,7 @@ fn rungs_are_listed_from_the_first_answer_on_and_what_is_said_of_them_is_so_in_e
                     Multivariant::parse(&stage.get(&format!("/live/{channel}/master.m3u8")).text());
                 assert_eq!(names(&last), VIDEO, "{channel}: the last answer");
                 for rendition in &renditions {
-                    assert_said(stage, channel, &last, rendition, &audio.followed);
+                    assert_variant_attributes(stage, channel, &last, rendition, &audio.followed);
                 }
             });
         }
@@ -234,7 +234,7 @@ fn the_manifests_have_source_and_rungs_in_one_set_with_aligned_segments() {
 }
 
 #[test]
-fn a_gridded_source_is_left_out_and_a_rung_of_its_size_takes_its_place() {
+fn a_gridded_source_is_not_listed_and_its_stand_in_is() {
     let stage = Stage::start();
     thread::scope(|scope| {
         for (channel, b_frames) in [("plain", 0), ("reordered", 2)] {
@@ -246,7 +246,7 @@ fn a_gridded_source_is_left_out_and_a_rung_of_its_size_takes_its_place() {
 }
 
 #[test]
-fn a_source_without_idr_pictures_has_a_stand_in_though_the_ladder_is_off() {
+fn a_source_without_idr_pictures_has_a_stand_in_without_a_ladder() {
     let stage = Stage::with(&Settings {
         ladder: "enabled = false\nstand_in = true\npreset = \"superfast\"\ncpu_percent = 100\n"
             .into(),
@@ -349,7 +349,7 @@ fn heights_of_sets(manifest: &str) -> Vec<Vec<u32>> {
 }
 
 #[test]
-fn a_source_with_groups_of_8_3_s_as_obs_sends_them_is_listed_with_its_rungs() {
+fn a_source_with_8_3_s_groups_of_obs_is_listed_with_its_rungs() {
     let stage = Stage::start();
     let obs = Recipe { fps: Some((30, 1)), group: 250, b_frames: 2, seconds: 20, ..PLAIN };
     let push = push(&stage, "obs", obs, 20);
@@ -361,7 +361,7 @@ fn a_source_with_groups_of_8_3_s_as_obs_sends_them_is_listed_with_its_rungs() {
 }
 
 #[test]
-fn a_rendition_of_the_audio_is_listed_decodes_and_is_as_long_as_the_source() {
+fn an_audio_rendition_is_listed_decodable_and_as_long_as_the_source() {
     let stage =
         Stage::with(&Settings { ladder: format!("{RUNGS}audio_kbps = 64\n"), ..stage::lasting() });
     let push = push(&stage, "sound", PLAIN, 20);

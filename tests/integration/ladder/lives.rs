@@ -85,7 +85,7 @@ fn broadcasts(stage: &Stage, tags: &[Tag], channels: usize, at_once: usize) {
 }
 
 #[test]
-fn two_hundred_starts_and_stops_leave_no_process_descriptor_thread_or_memory_behind() {
+fn two_hundred_broadcasts_leak_no_process_descriptor_thread_or_memory() {
     const CHANNELS: usize = 200;
     let stage = Stage::busy(&Settings {
         segment_ms: 1000,
@@ -129,7 +129,7 @@ fn two_hundred_starts_and_stops_leave_no_process_descriptor_thread_or_memory_beh
 }
 
 #[test]
-fn a_killed_daemon_leaves_no_worker_behind_not_even_one_that_hangs() {
+fn the_workers_of_a_killed_daemon_end_even_if_they_are_stopped() {
     let mut stage = Stage::with(&Settings { ladder: RUNGS.into(), ..Settings::default() });
     let tags = push::first(&rtmp::tags(&PLAIN.flv()), 20);
     let pushes = ["one", "two"].map(|channel| Push::start(stage.rtmp, channel, tags.clone()));
@@ -146,7 +146,7 @@ fn a_killed_daemon_leaves_no_worker_behind_not_even_one_that_hangs() {
 }
 
 #[test]
-fn a_daemon_that_is_told_to_stop_ends_its_workers() {
+fn sigterm_ends_the_workers_of_the_daemon() {
     let mut stage = Stage::with(&Settings { ladder: RUNGS.into(), ..Settings::default() });
     let tags = push::first(&rtmp::tags(&PLAIN.flv()), 20);
     let push = Push::start(stage.rtmp, "one", tags);
@@ -168,7 +168,7 @@ fn niceness(pid: u32) -> Option<i32> {
 }
 
 #[test]
-fn workers_have_the_niceness_that_is_configured() {
+fn workers_have_the_configured_niceness() {
     let env = vec![("STREAMFORGE_LADDER_NICE".into(), "15".into())];
     let stage = Stage::with(&Settings { ladder: RUNGS.into(), env, ..Settings::default() });
     let tags = push::first(&rtmp::tags(&PLAIN.flv()), 20);

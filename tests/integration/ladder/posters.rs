@@ -98,7 +98,7 @@ fn with_a_ladder_posters_are_renewed() {
 }
 
 #[test]
-fn with_a_ladder_posters_come_of_its_worker() {
+fn with_a_ladder_posters_are_made_by_its_worker() {
     let stage = stage(RUNGS, 60);
     let _push = push(&stage, "worked", PLAIN, 40);
     stage.wait_until_live("worked");
@@ -111,7 +111,7 @@ fn with_a_ladder_posters_come_of_its_worker() {
 }
 
 #[test]
-fn without_a_ladder_posters_are_made_on_demand_and_only_then() {
+fn without_a_ladder_posters_are_made_only_on_demand() {
     let stage = stage(OFF, 1);
     assert_posters(&stage);
     assert_eq!(poster(&stage, "nobody").status, 404);
@@ -130,7 +130,7 @@ fn without_a_ladder_posters_are_made_on_demand_and_only_then() {
 }
 
 #[test]
-fn many_who_ask_for_a_poster_at_once_cost_one_worker() {
+fn concurrent_poster_requests_run_one_worker_at_a_time() {
     // A picture stays fresh for as long as all of them wait.
     let stage = stage(OFF, 60);
     let _push = push(&stage, "popular", PLAIN, 40);

@@ -54,7 +54,7 @@ fn assert_hole(renditions: &[Rendition]) -> u64 {
 }
 
 #[test]
-fn a_publisher_back_after_5_s_leaves_the_same_hole_in_all_renditions() {
+fn a_publisher_back_after_5_s_makes_the_same_hole_in_all_renditions() {
     let stage = stage();
     let renditions = back_with(&stage, PLAIN, PLAIN);
     let back = assert_hole(&renditions);
@@ -79,7 +79,7 @@ fn a_publisher_back_after_5_s_leaves_the_same_hole_in_all_renditions() {
 }
 
 #[test]
-fn another_size_on_return_is_a_discontinuity_and_rungs_keep_name_and_size() {
+fn a_different_size_on_return_is_a_discontinuity_and_rungs_keep_name_and_size() {
     let stage = stage();
     let smaller = Recipe { seconds: 20, size: (480, 270), ..PLAIN };
     let renditions = back_with(&stage, PLAIN, smaller);
@@ -116,7 +116,7 @@ fn whole_since_the_change(stage: &Stage, rendition: &str) -> usize {
 }
 
 #[test]
-fn a_publisher_back_with_more_frames_a_second_has_the_same_rungs_the_lower_ones_at_half_of_them() {
+fn a_return_at_60_frames_a_second_keeps_the_rungs_and_halves_the_rate_of_the_lower_one() {
     let stage = stage();
     let faster = Recipe { fps: Some((60, 1)), seconds: 60, ..PLAIN };
     let (slow, fast) = (rtmp::tags(&PLAIN.flv()), rtmp::tags(&faster.flv()));
@@ -153,7 +153,7 @@ fn a_publisher_back_with_more_frames_a_second_has_the_same_rungs_the_lower_ones_
 }
 
 #[test]
-fn a_broadcast_that_ends_at_once_is_whole_to_its_end_in_all_renditions() {
+fn every_rendition_of_a_broadcast_that_ends_at_once_has_all_frames() {
     let stage =
         Stage::with(&Settings { ladder: stage::RUNGS.into(), reconnect_s: 0, ..stage::lasting() });
     let reordered = Recipe { seconds: 9, b_frames: 2, ..PLAIN };

@@ -114,7 +114,7 @@ impl Stage {
     }
 
     /// Lines of the log with this message about this rendition.
-    pub(crate) fn said_of(&self, rendition: &str, message: &str) -> usize {
+    pub(crate) fn count_log_lines_of(&self, rendition: &str, message: &str) -> usize {
         let entries = self.process.lines();
         let entries = entries.iter().filter_map(|line| Entry::parse(line));
         entries

@@ -121,7 +121,7 @@ fn renditions_have_one_timeline_with_groups_of_8_3_s() {
 }
 
 #[test]
-fn at_60_frames_a_second_the_top_rung_has_each_picture_and_the_lower_one_every_second() {
+fn at_60_frames_a_second_the_lower_rung_has_every_second_picture() {
     let recipe = Recipe { seconds: 12, fps: Some((60, 1)), ..PLAIN };
     assert_one_timeline_of_each(&[
         recipe,
@@ -130,7 +130,7 @@ fn at_60_frames_a_second_the_top_rung_has_each_picture_and_the_lower_one_every_s
 }
 
 #[test]
-fn a_lost_access_unit_is_missing_in_all_renditions_alike() {
+fn a_lost_access_unit_is_missing_in_every_rendition() {
     let plain = Recipe { seconds: 12, ..PLAIN };
     let sources = [
         // In the middle of a group, the last of one, and one to which others refer in both

@@ -148,7 +148,7 @@ pub(crate) fn curl(certificate: &Certificate, url: &str, options: &[&str]) -> An
 
 /// The value of curl's `--write-out` variable.
 #[track_caller]
-pub(crate) fn curl_says(
+pub(crate) fn curl_variable(
     certificate: &Certificate,
     url: &str,
     options: &[&str],

@@ -100,7 +100,7 @@ pub(super) fn leave_root(limits: &Limits) -> Result<Threads, Error> {
         limit(Resource::Nproc, THREADS_OF_USER, "limit of threads")?;
         return Ok(Threads::NotLimited);
     }
-    match become_nobody() {
+    match drop_to_unprivileged_user() {
         Ok(()) => {
             limit(Resource::Nproc, limits.threads, "limit of threads")?;
             Ok(Threads::Own(limits.threads))
@@ -130,7 +130,7 @@ fn halves(number: u64) -> [u32; 2] {
 }
 
 /// Changes to the user and group of this process.
-fn become_nobody() -> io::Result<()> {
+fn drop_to_unprivileged_user() -> io::Result<()> {
     // Without /proc all namespaces have the same start.
     let namespace = fs::metadata("/proc/self/ns/pid").map_or(0, |namespace| namespace.ino());
     let number = user_of(process::id(), namespace);
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processes_of_one_namespace_have_users_of_their_own_and_namespaces_begin_at_different_ones() {
+    fn workers_of_a_namespace_have_different_users_and_namespaces_have_different_first_users() {
         let range = FIRST_USER..=LAST_USER;
         let of_one: HashSet<_> = (1_000..1_500).map(|pid| user_of(pid, 4_026_531_836)).collect();
         assert!(of_one.len() == 500 && of_one.iter().all(|user| range.contains(user)));

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dearest_are_left_out_first_and_what_is_dropped_is_free_again() {
+    fn the_most_expensive_renditions_are_refused_first_and_dropped_permits_are_released() {
         let capacity = Capacity::new(50.0, 2.0);
         let (base, permits) = capacity.admit_all(10.0, &[60.0, 30.0, 20.0]);
         assert!(base.is_some());
@@ -146,13 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn an_encoder_that_one_core_is_too_slow_for_gets_more_threads() {
+    fn an_encoder_too_expensive_for_one_core_gets_more_threads() {
         let capacity = Capacity::new(100.0, 8.0);
         assert_eq!([10.0, 70.0, 71.0, 1e9].map(|cost| capacity.threads(cost)), [1, 1, 2, 16]);
     }
 
     #[test]
-    fn decoding_for_nothing_is_not_promised() {
+    fn decoding_is_not_admitted_without_any_rendition() {
         let capacity = Capacity::new(50.0, 2.0);
         let (base, permits) = capacity.admit_all(95.0, &[10.0]);
         assert!(base.is_none() && permits[0].is_none());
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_release_is_awaited() {
+    async fn a_task_waits_for_released_capacity() {
         let capacity = Capacity::new(50.0, 2.0);
         let held = admit(&capacity, 80.0).unwrap();
         let waiting = capacity.clone();

@@ -132,7 +132,7 @@ impl Progress {
 
     /// Records the output of a unit with `bytes` bytes. Returns the arrival of its source unit.
     /// `None`: no unit with this time was sent, it was output before, or it is far too large.
-    pub(crate) fn come_out(
+    pub(crate) fn record_output(
         &mut self,
         rendition: usize,
         pts: i64,
@@ -227,7 +227,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn the_slowest_that_is_made_counts() {
+    fn the_lag_is_that_of_the_slowest_active_rendition() {
         let start = Instant::now();
         let mut progress = Progress::new(&[1_000_000; 2]);
         assert_eq!(progress.lag(|_| true, start), None);
@@ -235,16 +235,16 @@ mod tests {
             progress.feed(n * 3_000, start + 33 * MS * u32::try_from(n).unwrap(), start);
         }
         assert_eq!(progress.lag(|_| true, start + 400 * MS), None);
-        assert_eq!(progress.come_out(0, 27_000, 100, start), Some(start + 297 * MS));
-        assert_eq!(progress.come_out(1, 6_000, 100, start), Some(start + 66 * MS));
-        assert_eq!(progress.come_out(1, 6_001, 100, start), None, "nothing like it was fed");
+        assert_eq!(progress.record_output(0, 27_000, 100, start), Some(start + 297 * MS));
+        assert_eq!(progress.record_output(1, 6_000, 100, start), Some(start + 66 * MS));
+        assert_eq!(progress.record_output(1, 6_001, 100, start), None, "nothing like it was fed");
         assert_eq!(progress.lag(|_| true, start + 400 * MS), Some(268 * MS));
         assert_eq!(progress.lag(|index| index == 0, start + 400 * MS), Some(Duration::ZERO));
         assert_eq!(progress.newest_out(), Some(27_000));
     }
 
     #[test]
-    fn silence_is_told_from_having_nothing_to_do() {
+    fn a_worker_without_pending_units_is_not_silent() {
         let start = Instant::now();
         let mut progress = Progress::new(&[1_000_000]);
         assert_eq!(progress.silence(start), Duration::ZERO);
@@ -253,7 +253,7 @@ mod tests {
         progress.fed();
         let later = start + 9_000 * MS;
         assert_eq!(progress.silence(later), Duration::ZERO, "a decoder may hold one back");
-        progress.come_out(0, 0, 100, later);
+        progress.record_output(0, 0, 100, later);
         for n in 1..=30 {
             progress.feed(n, start, start + 10_000 * MS);
             progress.fed();
@@ -264,24 +264,24 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_made_again_is_not_late_for_the_time_in_which_it_was_not() {
+    fn a_restarted_rendition_is_not_late_for_the_time_it_was_off() {
         let start = Instant::now();
         let mut progress = Progress::new(&[1_000_000; 2]);
         for n in 0..100 {
             progress.feed(n, start, start);
         }
-        progress.come_out(0, 10, 100, start);
-        progress.come_out(1, 99, 100, start);
+        progress.record_output(0, 10, 100, start);
+        progress.record_output(1, 99, 100, start);
         let late = start + 2_000 * MS;
         assert_eq!(progress.lag(|_| true, late), Some(2_000 * MS));
         progress.begin(0, late);
         assert_eq!(progress.lag(|_| true, late), Some(Duration::ZERO));
-        progress.come_out(0, 90, 100, start);
+        progress.record_output(0, 90, 100, start);
         assert_eq!(progress.lag(|_| true, late), Some(2_000 * MS));
     }
 
     #[test]
-    fn what_is_left_to_the_next_worker_does_not_count_as_made() {
+    fn units_left_to_the_next_worker_do_not_count_as_output() {
         let start = Instant::now();
         let mut progress = Progress::new(&[1_000_000]);
         for n in 0..4 {
@@ -290,29 +290,32 @@ mod tests {
         progress.leave_at(2);
         assert_eq!([1, 2, 3].map(|pts| progress.is_left(pts)), [false, true, true]);
         for n in 0..4 {
-            assert_eq!(progress.come_out(0, n, 100, start), Some(start));
+            assert_eq!(progress.record_output(0, n, 100, start), Some(start));
         }
         assert_eq!(progress.newest_out(), Some(1));
     }
 
     #[test]
-    fn a_rendition_has_one_unit_for_each_of_the_sources_and_a_few_times_the_bytes_that_it_should() {
+    fn a_rendition_has_one_output_per_source_unit_and_a_bounded_size() {
         let start = Instant::now();
         let mut progress = Progress::new(&[8_000; 2]);
         progress.feed(0, start, start);
-        assert!(progress.come_out(0, 0, 100, start).is_some());
-        assert!(progress.come_out(0, 0, 100, start).is_none(), "twice");
-        assert!(progress.come_out(1, 0, 100, start).is_some());
-        assert!(progress.come_out(2, 0, 100, start).is_none(), "of a rendition that there is not");
+        assert!(progress.record_output(0, 0, 100, start).is_some());
+        assert!(progress.record_output(0, 0, 100, start).is_none(), "twice");
+        assert!(progress.record_output(1, 0, 100, start).is_some());
+        assert!(
+            progress.record_output(2, 0, 100, start).is_none(),
+            "of a rendition that there is not"
+        );
         progress.feed(90_000, start, start);
-        assert!(progress.come_out(0, 90_000, (4 << 20) + 4_000, start).is_none());
-        assert!(progress.come_out(1, 90_000, (4 << 20) + 3_900, start).is_some());
+        assert!(progress.record_output(0, 90_000, (4 << 20) + 4_000, start).is_none());
+        assert!(progress.record_output(1, 90_000, (4 << 20) + 3_900, start).is_some());
         progress.feed(180_000, start, start);
-        assert!(progress.come_out(1, 180_000, 4_001, start).is_none());
+        assert!(progress.record_output(1, 180_000, 4_001, start).is_none());
     }
 
     #[test]
-    fn times_far_from_what_was_fed_are_none_of_the_source() {
+    fn only_times_near_the_units_of_the_source_are_accepted() {
         let start = Instant::now();
         let mut progress = Progress::new(&[]);
         assert!(!progress.is_near(0));
@@ -325,14 +328,14 @@ mod tests {
     }
 
     #[test]
-    fn one_that_gives_nothing_while_others_do_is_left_behind() {
+    fn a_rendition_without_output_while_others_have_some_is_left_behind() {
         let start = Instant::now();
         let mut progress = Progress::new(&[1_000_000; 2]);
         progress.feed(0, start, start);
         let later = start + 21_000 * MS;
         let span = 20_000 * MS;
         assert_eq!(progress.left_behind(|_| true, span, later), None, "nobody gives anything");
-        progress.come_out(0, 0, 100, later);
+        progress.record_output(0, 0, 100, later);
         assert_eq!(progress.left_behind(|_| true, span, later), Some(1));
         assert_eq!(progress.left_behind(|index| index == 0, span, later), None);
         progress.begin(1, later);
@@ -340,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded() {
+    fn the_record_of_fed_units_is_bounded() {
         let start = Instant::now();
         let mut progress = Progress::new(&[1_000_000]);
         for n in 0..100_000 {

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stays_late_is_shed_one_after_the_other() {
+    fn late_renditions_are_shed_one_at_a_time() {
         let start = Instant::now();
         let mut shedding = Shedding::new(start);
         assert_eq!(run(&mut shedding, start, 0, 10, 1_000), []);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_has_time_to_catch_up_and_loses_it_when_it_has() {
+    fn a_started_worker_has_8_s_to_catch_up_unless_it_has_caught_up_before() {
         let start = Instant::now();
         let mut shedding = Shedding::new(start);
         shedding.start(start);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_calm_one_is_restored_and_after_a_longer_one_the_next() {
+    fn renditions_are_restored_after_30_s_without_lag_and_then_after_60_s_more() {
         let start = Instant::now();
         let mut shedding = Shedding::new(start);
         assert_eq!(

@@ -176,7 +176,7 @@ mod tests {
     use crate::ladder::testing::{audio_only, unit, video};
 
     #[tokio::test]
-    async fn a_source_is_read_from_the_first_key_frame_of_a_video_track_that_appears_later() {
+    async fn reading_waits_for_a_video_track_that_is_added_later() {
         let producer = audio_only();
         let broadcast = Arc::clone(producer.broadcast());
         let mut waiting = pin!(Reading::with_video(&broadcast));
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broadcast_that_ends_without_video_has_no_source() {
+    async fn a_broadcast_that_ends_without_video_is_not_read() {
         let producer = audio_only();
         let broadcast = Arc::clone(producer.broadcast());
         producer.push(TrackIndex::FIRST, unit(0, true)).unwrap();

@@ -361,7 +361,7 @@ impl<'a> Life<'a> {
         // lengths, so only its order and its distance from the video are checked.
         if index < self.rungs.len() {
             let mut progress = lock(self.progress);
-            arrived = progress.come_out(index, pts, bytes, now).ok_or(Failure::Unit)?;
+            arrived = progress.record_output(index, pts, bytes, now).ok_or(Failure::Unit)?;
             // From this time on, the media belong to the next worker.
             if progress.is_left(pts) {
                 return Ok(());

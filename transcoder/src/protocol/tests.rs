@@ -71,7 +71,7 @@ fn a_payload_is_not_copied() {
 }
 
 #[test]
-fn orders_read_back() {
+fn orders_survive_a_round_trip() {
     let orders = [
         Order::Job(Box::new(job())),
         Order::Unit {
@@ -91,7 +91,7 @@ fn orders_read_back() {
 }
 
 #[test]
-fn reports_read_back() {
+fn reports_survive_a_round_trip() {
     let reports = [
         Report::Config { rendition: 0, record: Bytes::from_static(&[1, 2, 3]) },
         Report::Picture { pts: 5, jpeg: Bytes::from_static(&[0xff, 0xd8]) },
@@ -104,7 +104,7 @@ fn reports_read_back() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_by_name() {
+fn malformed_messages_are_refused_with_their_kind_and_field() {
     assert_eq!(parse_length([0; 4]), Err(Malformed::Length { len: 0 }));
     assert_eq!(parse_length([0xff; 4]), Err(Malformed::Length { len: 0xffff_ffff }));
     let parse = |bytes: &'static [u8]| Report::parse(Bytes::from_static(bytes)).unwrap_err();
@@ -116,7 +116,7 @@ fn what_cannot_be_is_refused_by_name() {
 }
 
 #[test]
-fn long_texts_are_cut_between_letters() {
+fn long_texts_are_truncated_between_characters() {
     let text = "é".repeat(MAX_TEXT_BYTES);
     let report = Report::Log { level: Level::Warn, text };
     let Report::Log { text, .. } = Report::parse(joined(&report.write())).unwrap() else {
@@ -127,7 +127,7 @@ fn long_texts_are_cut_between_letters() {
 
 proptest! {
     #[test]
-    fn no_bytes_make_the_readers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+    fn the_parsers_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
         let _ = Order::parse(bytes.clone().into());
         let _ = Report::parse(bytes.into());
     }

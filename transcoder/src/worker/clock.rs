@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_survive_the_way_there_and_back() {
+    fn ticks_survive_conversion_to_gstreamer_time_and_back() {
         gst::init().unwrap();
         for first in [0, -1_000_000, 7, 1 << 40, 1 << 50, i64::MAX - (1 << 50)] {
             let clock = Clock::default();
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn times_that_cannot_be_are_none() {
+    fn times_outside_the_range_have_no_gstreamer_time() {
         gst::init().unwrap();
         let clock = Clock::default();
         assert!(clock.time(0).is_some());

@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_the_fractions_that_they_stand_for() {
+    fn frame_rates_are_converted_to_their_standard_fractions() {
         for (rate, (num, den)) in [
             (25.0, (25, 1)),
             (29.97, (30_000, 1_001)),

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_has_used_time_and_memory() {
+    fn the_meter_reports_counts_cpu_time_and_memory_of_the_process() {
         let Report::Figures(figures) = Meter::open().read(Counts { decoded: 2, broken: 1 }) else {
             panic!("figures")
         };

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_picture_at_or_after_a_mark_is_marked_once() {
+    fn only_the_first_picture_at_or_after_a_mark_is_marked() {
         let owed = Owed::default();
         // A key frame, a picture that refers to it, and one between the two.
         owed.enter(0, 3600, Some(3600));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_that_nobody_sent_are_none() {
+    fn decoded_pictures_without_a_source_unit_are_ignored() {
         let owed = Owed::default();
         owed.enter(0, 0, None);
         assert_eq!(owed.leave(1800), None);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_counted_from_the_last_picture_on() {
+    fn silence_is_counted_from_the_last_decoded_picture() {
         let owed = Owed::default();
         assert_eq!(owed.enter(0, 0, None), Silence { ticks: 0, units: 1 });
         assert_eq!(owed.enter(3000, 3000, None), Silence { ticks: 3000, units: 2 });
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_owed_is_bounded() {
+    fn units_and_marks_awaiting_the_decoder_are_bounded() {
         let owed = Owed::default();
         for number in 0..10_000 {
             owed.enter(number, number, Some(number));

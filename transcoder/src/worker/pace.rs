@@ -89,13 +89,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_that_was_told_rightly_is_no_news() {
+    fn a_correctly_declared_frame_rate_is_not_reported() {
         let mut counter = Counter::new(30.0);
         assert!((0..600).all(|number| counter.push(number * 3_000, number % 60 == 0).is_none()));
     }
 
     #[test]
-    fn another_rate_is_told_once() {
+    fn a_different_frame_rate_is_reported_once() {
         let mut counter = Counter::new(30.0);
         let stated: Vec<_> = (0..1_200)
             .filter_map(|number| Some((number, counter.push(number * 1_500, number % 60 == 0)?)))
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_says_nothing() {
+    fn a_hole_in_the_times_is_not_reported_as_a_frame_rate() {
         let mut counter = Counter::new(30.0);
         assert_eq!(counter.push(0, true), None);
         assert_eq!(counter.push(3_000, false), None);

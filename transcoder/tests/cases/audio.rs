@@ -29,7 +29,7 @@ fn is_audio(order: &Order) -> bool {
     matches!(order, Order::Unit { media: Media::Audio, .. })
 }
 
-pub(crate) fn audio_is_encoded_again_unit_for_unit_and_in_step() {
+pub(crate) fn audio_is_reencoded_unit_for_unit_and_in_step() {
     for hz in [44_100, 48_000] {
         let (source, sound) = (PLAIN.source(90_000), sound::rising_tone(hz));
         let orders = with_sound(&source, &sound, 90_000, hz);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(crate) fn garbage_ends_a_worker_alone_and_soon() {
+pub(crate) fn a_worker_that_receives_undecodable_units_ends_with_a_warning() {
     let source = PLAIN.source(0);
     let orders = (0..10_000).map(|number: i64| Order::Unit {
         media: Media::Video,
@@ -33,7 +33,7 @@ pub(crate) fn garbage_ends_a_worker_alone_and_soon() {
     assert_eq!(said.units(0), []);
 }
 
-pub(crate) fn a_socket_that_carries_no_messages_ends_a_worker() {
+pub(crate) fn malformed_orders_end_a_worker_with_an_error() {
     use std::io::Write;
     for (bytes, what) in [
         (&[0_u8; 16][..], "a message of 0 bytes"),
@@ -49,7 +49,7 @@ pub(crate) fn a_socket_that_carries_no_messages_ends_a_worker() {
     }
 }
 
-pub(crate) fn a_worker_ends_quietly_with_the_daemon() {
+pub(crate) fn a_worker_ends_without_an_error_when_its_socket_closes() {
     let source = PLAIN.source(0);
     let mut worker = Worker::start();
     let job = job(&PLAIN, &source, &[rendition(160, 90)]);
@@ -66,7 +66,7 @@ pub(crate) fn a_worker_ends_quietly_with_the_daemon() {
     assert!(worker.finish().status.success());
 }
 
-pub(crate) fn a_worker_tells_how_it_does_once_a_second() {
+pub(crate) fn a_worker_reports_its_counts_cpu_time_and_memory() {
     let source = PLAIN.source(0);
     let started = Instant::now();
     let mut worker = Worker::start_without_privileges();

@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(crate) fn a_lost_unit_costs_itself() {
+pub(crate) fn a_lost_unit_costs_no_other_picture() {
     for b_frames in [0, 2] {
         let recipe = Recipe { b_frames, ..PLAIN };
         let mut source = recipe.source(0);
@@ -19,7 +19,7 @@ pub(crate) fn a_lost_unit_costs_itself() {
     }
 }
 
-pub(crate) fn a_lost_key_frame_costs_no_mark() {
+pub(crate) fn a_lost_key_frame_moves_its_mark_to_the_next_picture() {
     for b_frames in [0, 2] {
         let recipe = Recipe { b_frames, ..PLAIN };
         let mut source = recipe.source(0);
@@ -53,7 +53,7 @@ pub(crate) fn a_lost_key_frame_costs_no_mark() {
     }
 }
 
-pub(crate) fn a_broken_unit_costs_at_most_itself() {
+pub(crate) fn broken_units_cost_at_most_their_own_pictures() {
     for b_frames in [0, 2] {
         let recipe = Recipe { b_frames, ..PLAIN };
         let source = recipe.source(0);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(crate) fn any_kind_of_picture_becomes_a_rendition() {
+pub(crate) fn every_picture_format_is_encoded_to_a_rendition() {
     let kinds: [(&str, Recipe); 8] = [
         ("odd", Recipe { size: (321, 181), options: &["-pix_fmt", "yuv444p"], ..PLAIN }),
         ("vertical", Recipe { size: (180, 320), ..PLAIN }),
@@ -42,7 +42,7 @@ pub(crate) fn any_kind_of_picture_becomes_a_rendition() {
     }
 }
 
-pub(crate) fn the_configuration_says_what_was_asked_for() {
+pub(crate) fn the_configuration_of_a_rendition_matches_the_job() {
     let recipe = Recipe {
         options: &["-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709"],
         ..PLAIN
@@ -89,7 +89,7 @@ fn like(
     ssim.unwrap_or_else(|| panic!("no SSIM: {text}"))
 }
 
-pub(crate) fn renditions_look_like_the_source() {
+pub(crate) fn renditions_are_similar_to_the_source() {
     const INTERLACED: Recipe =
         Recipe { filter: "interlace=lowpass=0", options: &["-flags", "+ilme+ildct"], ..PLAIN };
     let odd = Recipe { size: (321, 181), options: &["-pix_fmt", "yuv444p"], ..PLAIN };
@@ -110,7 +110,7 @@ pub(crate) fn renditions_look_like_the_source() {
     }
 }
 
-pub(crate) fn pictures_are_taken_of_the_source_now_and_then() {
+pub(crate) fn poster_pictures_are_taken_at_least_a_second_apart() {
     let recipe = Recipe {
         filter: "setsar=16/11",
         options: &["-color_range", "tv", "-colorspace", "bt709"],

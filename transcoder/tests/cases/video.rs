@@ -55,7 +55,7 @@ pub(crate) fn every_rendition_has_each_picture_of_the_source_and_a_key_frame_at_
     }
 }
 
-pub(crate) fn quality_reorders_and_loses_nothing() {
+pub(crate) fn quality_tuning_reorders_pictures_and_loses_none() {
     for b_frames in [0, 2] {
         let recipe = Recipe { b_frames, ..PLAIN };
         let source = recipe.source(0);
@@ -73,7 +73,7 @@ pub(crate) fn quality_reorders_and_loses_nothing() {
     }
 }
 
-pub(crate) fn where_x264_is_not_installed_openh264_does_the_same() {
+pub(crate) fn openh264_renditions_have_each_picture_and_mark() {
     for b_frames in [0, 2] {
         let recipe = Recipe { b_frames, ..PLAIN };
         let source = recipe.source(90_000);
@@ -92,7 +92,7 @@ pub(crate) fn where_x264_is_not_installed_openh264_does_the_same() {
     }
 }
 
-pub(crate) fn stamps_are_the_sources_wherever_they_start() {
+pub(crate) fn timestamps_of_the_source_are_kept_for_any_start() {
     // Zero, below it, a year, more than a thousand hours later than anything may be, and off every
     // grid.
     for first in [0, -450_000, 90_000 * 3_600 * 24 * 365, 1 << 50, 8_100_001] {
@@ -104,7 +104,7 @@ pub(crate) fn stamps_are_the_sources_wherever_they_start() {
     }
 }
 
-pub(crate) fn stamps_of_a_variable_rate_are_kept() {
+pub(crate) fn timestamps_of_a_variable_frame_rate_are_kept() {
     let mut source = PLAIN.source(0);
     // 10 to 60 pictures a second, and milliseconds' rounding.
     let mut pts = 0;
@@ -117,7 +117,7 @@ pub(crate) fn stamps_of_a_variable_rate_are_kept() {
     key_frames_at(&said, 0, &key_times(&source));
 }
 
-pub(crate) fn a_frame_rate_told_wrongly_does_not_change_the_bitrate() {
+pub(crate) fn an_incorrectly_declared_frame_rate_does_not_change_the_bit_rate() {
     let recipe = Recipe { pictures: 600, filter: "noise=alls=20:allf=t", ..PLAIN };
     let source = recipe.source(0);
     for told in [15.0, 30.0, 60.0] {
@@ -133,7 +133,7 @@ pub(crate) fn a_frame_rate_told_wrongly_does_not_change_the_bitrate() {
     }
 }
 
-pub(crate) fn a_rendition_turned_off_returns_at_a_mark() {
+pub(crate) fn a_rendition_that_was_turned_off_resumes_at_a_mark() {
     let source = Recipe { group: 15, ..PLAIN }.source(0);
     let mut orders = marked(&source);
     // Off within the second group, on within the fourth: it is back with the fifth, although the

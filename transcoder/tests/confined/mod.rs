@@ -57,7 +57,7 @@ fn confined() -> Confinement {
     confinement
 }
 
-fn tell<T>(what: &str, result: io::Result<T>) {
+fn print_result<T>(what: &str, result: io::Result<T>) {
     match result {
         Ok(_) => println!("{what}: done"),
         Err(err) => println!("{what}: {:?}", err.kind()),
@@ -76,29 +76,31 @@ fn sockets(case: &str) -> bool {
     match case {
         "tcp" => {
             confined();
-            tell(case, TcpListener::bind(("127.0.0.1", 0)));
+            print_result(case, TcpListener::bind(("127.0.0.1", 0)));
         }
         "udp" => {
             confined();
-            tell(case, UdpSocket::bind(("127.0.0.1", 0)));
+            print_result(case, UdpSocket::bind(("127.0.0.1", 0)));
         }
         "udp in a thread" => {
             confined();
-            thread::spawn(|| tell("udp", UdpSocket::bind(("127.0.0.1", 0)))).join().unwrap();
+            thread::spawn(|| print_result("udp", UdpSocket::bind(("127.0.0.1", 0))))
+                .join()
+                .unwrap();
         }
         "unix" => {
             confined();
-            tell(case, UnixDatagram::unbound());
+            print_result(case, UnixDatagram::unbound());
         }
         "path" => {
             let path = env::var_os("FILE").unwrap();
             confined();
-            tell(case, UnixStream::connect(path));
+            print_result(case, UnixStream::connect(path));
         }
         "abstract" => {
             let name = UnixAddr::from_abstract_name(b"streamforge-confined").unwrap();
             confined();
-            tell(case, UnixStream::connect_addr(&name));
+            print_result(case, UnixStream::connect_addr(&name));
         }
         "message" => message(),
         "reach" => reach(),
@@ -113,7 +115,7 @@ fn identities(case: &str) -> bool {
         "pidfd" => {
             let parent = env::var("PARENT").unwrap().parse().unwrap();
             confined();
-            tell(
+            print_result(
                 case,
                 pidfd_open(Pid::from_raw(parent).unwrap(), PidfdFlags::empty())
                     .map_err(io::Error::from),
@@ -122,21 +124,24 @@ fn identities(case: &str) -> bool {
         "user" => {
             let user = geteuid();
             confined();
-            tell(case, set_thread_uid(user).map_err(io::Error::from));
+            print_result(case, set_thread_uid(user).map_err(io::Error::from));
         }
         "capabilities" => {
             let had = capabilities(None).unwrap();
             confined();
-            tell(case, set_capabilities(None, had).map_err(io::Error::from));
+            print_result(case, set_capabilities(None, had).map_err(io::Error::from));
         }
         "namespace" => {
             let own = File::open("/proc/self/ns/net").unwrap();
             confined();
-            tell(case, move_into_link_name_space(own.as_fd(), None).map_err(io::Error::from));
+            print_result(
+                case,
+                move_into_link_name_space(own.as_fd(), None).map_err(io::Error::from),
+            );
         }
         "root folder" => {
             confined();
-            tell(case, chroot("/"));
+            print_result(case, chroot("/"));
         }
         "status" => {
             let threads = confined().threads;
@@ -158,15 +163,15 @@ fn processes(case: &str) -> bool {
         "bomb" => bomb(),
         "spawn" => {
             confined();
-            tell(case, Command::new("/bin/true").spawn());
+            print_result(case, Command::new("/bin/true").spawn());
         }
         "exec" => {
             confined();
-            tell::<()>(case, Err(Command::new("/bin/true").exec()));
+            print_result::<()>(case, Err(Command::new("/bin/true").exec()));
         }
         "kill" => {
             confined();
-            tell(
+            print_result(
                 case,
                 kill_process(Pid::from_raw(1).unwrap(), Signal::WINCH).map_err(io::Error::from),
             );
@@ -174,7 +179,10 @@ fn processes(case: &str) -> bool {
         "renice" => {
             let parent = env::var("PARENT").unwrap().parse().unwrap();
             confined();
-            tell(case, setpriority_process(Pid::from_raw(parent), 19).map_err(io::Error::from));
+            print_result(
+                case,
+                setpriority_process(Pid::from_raw(parent), 19).map_err(io::Error::from),
+            );
         }
         _ => return false,
     }
@@ -188,22 +196,25 @@ fn files(case: &str) -> bool {
             let own = env::current_exe().unwrap();
             let landlock = confined().landlock;
             println!("{}", if landlock == Landlock::NotSupported { "without" } else { "with" });
-            tell("password", fs::read("/etc/passwd"));
-            tell("program", File::open(own));
-            tell("parent", fs::read(format!("/proc/{}/environ", env::var("PARENT").unwrap())));
-            tell("root", fs::read_dir("/"));
-            tell("processors", fs::read("/sys/devices/system/cpu/online"));
-            tell("libraries", fs::read_dir("/usr/lib"));
+            print_result("password", fs::read("/etc/passwd"));
+            print_result("program", File::open(own));
+            print_result(
+                "parent",
+                fs::read(format!("/proc/{}/environ", env::var("PARENT").unwrap())),
+            );
+            print_result("root", fs::read_dir("/"));
+            print_result("processors", fs::read("/sys/devices/system/cpu/online"));
+            print_result("libraries", fs::read_dir("/usr/lib"));
         }
         "write" => {
             let file = env::var_os("FILE").unwrap();
             confined();
-            tell("create", File::create(format!("{}.new", file.display())));
-            tell("append", File::options().append(true).open(&file));
-            tell("overwrite", File::options().write(true).open(&file));
-            tell("remove", fs::remove_file(&file));
-            tell("rename", fs::rename(&file, format!("{}.new", file.display())));
-            tell("folder", fs::create_dir(format!("{}.folder", file.display())));
+            print_result("create", File::create(format!("{}.new", file.display())));
+            print_result("append", File::options().append(true).open(&file));
+            print_result("overwrite", File::options().write(true).open(&file));
+            print_result("remove", fs::remove_file(&file));
+            print_result("rename", fs::rename(&file, format!("{}.new", file.display())));
+            print_result("folder", fs::create_dir(format!("{}.folder", file.display())));
         }
         _ => return false,
     }
@@ -239,10 +250,10 @@ fn uses(case: &str) -> bool {
         "gpu" => {
             let limits = Limits { gpu: true, ..limits() };
             println!("{}", confine::confine(&limits).is_ok());
-            tell("udp", UdpSocket::bind(("127.0.0.1", 0)));
-            tell("spawn", Command::new("/bin/true").spawn());
-            tell("create", File::create("/tmp/streamforge-confined"));
-            tell("thread", thread::Builder::new().spawn(|| {}));
+            print_result("udp", UdpSocket::bind(("127.0.0.1", 0)));
+            print_result("spawn", Command::new("/bin/true").spawn());
+            print_result("create", File::create("/tmp/streamforge-confined"));
+            print_result("thread", thread::Builder::new().spawn(|| {}));
         }
         "video" => pipeline(
             "libgstx264",
@@ -313,13 +324,13 @@ fn message() {
     let (one, _other) = UnixStream::pair().unwrap();
     let mut nothing = SendAncillaryBuffer::default();
     if env::var_os("ADDRESSED").is_some() {
-        tell(
+        print_result(
             "message",
             sendmsg_addr(&one, &path, &words, &mut nothing, SendFlags::empty())
                 .map_err(io::Error::from),
         );
     } else {
-        tell(
+        print_result(
             "message",
             sendmsg(&one, &words, &mut nothing, SendFlags::empty()).map_err(io::Error::from),
         );
@@ -331,15 +342,18 @@ fn reach() {
     let path = SocketAddrUnix::new(env::var_os("FILE").unwrap().as_os_str()).unwrap();
     let parent = Pid::from_raw(env::var("PARENT").unwrap().parse().unwrap());
     confined();
-    tell("datagrams", UnixDatagram::pair());
+    print_result("datagrams", UnixDatagram::pair());
     let (one, _other) = UnixStream::pair().unwrap();
-    tell("address", sendto(&one, b"hello", SendFlags::empty(), &path).map_err(io::Error::from));
-    tell("credentials", set_socket_passcred(&one, true).map_err(io::Error::from));
-    tell("buffers", set_socket_send_buffer_size(&one, 1 << 24).map_err(io::Error::from));
-    tell("lock", fcntl_lock(&one, FlockOperation::LockExclusive).map_err(io::Error::from));
-    tell("memory file", memfd_create("x", MemfdFlags::empty()).map_err(io::Error::from));
-    tell("children", set_child_subreaper(parent).map_err(io::Error::from));
-    tell("processors", sched_setaffinity(parent, &CpuSet::new()).map_err(io::Error::from));
+    print_result(
+        "address",
+        sendto(&one, b"hello", SendFlags::empty(), &path).map_err(io::Error::from),
+    );
+    print_result("credentials", set_socket_passcred(&one, true).map_err(io::Error::from));
+    print_result("buffers", set_socket_send_buffer_size(&one, 1 << 24).map_err(io::Error::from));
+    print_result("lock", fcntl_lock(&one, FlockOperation::LockExclusive).map_err(io::Error::from));
+    print_result("memory file", memfd_create("x", MemfdFlags::empty()).map_err(io::Error::from));
+    print_result("children", set_child_subreaper(parent).map_err(io::Error::from));
+    print_result("processors", sched_setaffinity(parent, &CpuSet::new()).map_err(io::Error::from));
 }
 
 /// Starts threads until the limit.

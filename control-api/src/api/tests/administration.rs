@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn the_administrator_ends_a_broadcast_and_sends_its_publisher_away() {
+async fn delete_by_the_administrator_ends_the_broadcast_and_revokes_its_publisher() {
     let hub = hub();
     let claim = hub.claim("demo".parse().unwrap()).unwrap();
     let revoked = claim.revoked();
@@ -20,7 +20,7 @@ async fn the_administrator_ends_a_broadcast_and_sends_its_publisher_away() {
 }
 
 #[tokio::test]
-async fn nobody_else_ends_a_broadcast() {
+async fn delete_without_a_valid_admin_token_is_refused() {
     let hub = hub();
     let _producer = publish(&hub, "demo");
     let wrong = ["Bearer another-token", "Bearer ", "Basic YTpi", TOKEN];
@@ -56,7 +56,7 @@ async fn nobody_else_ends_a_broadcast() {
 }
 
 #[tokio::test]
-async fn another_token_is_asked_for_once_it_is_set() {
+async fn a_new_admin_token_replaces_the_old_one() {
     let hub = hub();
     let administrator = Administrator::new(Some(KeyDigest::of("an-old-token")));
     let api = Api::new(hub, Arc::new(SomeViewers), Arc::new(SomeRenditions), administrator.clone())

@@ -4,7 +4,7 @@ use super::*;
 
 /// The members that OpenAPI 3.1.0 requires of the objects in the description.
 #[tokio::test]
-async fn the_description_is_valid() {
+async fn the_openapi_description_is_valid() {
     let document = document().await;
     let text = |value: &Value, at: &str| {
         let text = value.as_str();
@@ -69,7 +69,7 @@ pub(super) async fn document() -> Value {
 }
 
 #[tokio::test]
-async fn the_description_names_exactly_what_is_served() {
+async fn the_openapi_description_lists_exactly_the_served_paths_and_methods() {
     let document = document().await;
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     let paths = document["paths"].as_object().unwrap();
@@ -98,7 +98,7 @@ async fn the_description_names_exactly_what_is_served() {
 
 /// Responses have the members of their schema, and no others.
 #[tokio::test]
-async fn what_is_sent_is_what_the_description_says() {
+async fn responses_match_the_schemas_of_the_openapi_description() {
     let (hub, document) = (hub(), document().await);
     let _producer = publish(&hub, "demo");
     let body = |path: &str, status: &str| {

@@ -51,7 +51,7 @@ async fn read(router: &Router, path: &str) -> Value {
 }
 
 #[tokio::test]
-async fn what_an_older_process_has_is_listed_between_in_the_same_order_and_paged_with_it() {
+async fn streams_of_an_older_process_are_merged_into_the_list_in_order_and_paged() {
     let (here, before) = (hub(), hub());
     let _here: Vec<_> = ["b", "d", "e"].map(|name| publish(&here, name)).into();
     let _before: Vec<_> = ["a", "c", "d", "f"].map(|name| publish(&before, name)).into();
@@ -80,7 +80,7 @@ async fn what_an_older_process_has_is_listed_between_in_the_same_order_and_paged
 }
 
 #[tokio::test]
-async fn one_channel_is_shown_from_here_or_else_from_the_older_process() {
+async fn a_stream_is_looked_up_in_this_process_first_and_then_in_the_older_one() {
     let (here, before) = (hub(), hub());
     let newer = publish(&here, "both");
     let _older = ["both", "older"].map(|name| publish(&before, name));
@@ -94,7 +94,7 @@ async fn one_channel_is_shown_from_here_or_else_from_the_older_process() {
 }
 
 #[tokio::test]
-async fn ending_a_broadcast_reaches_the_older_process_too() {
+async fn delete_ends_the_broadcast_in_the_older_process_too() {
     let (here, before) = (hub(), hub());
     let _here = publish(&here, "both");
     let _before = ["both", "older"].map(|name| publish(&before, name));
@@ -114,7 +114,7 @@ async fn ending_a_broadcast_reaches_the_older_process_too() {
 }
 
 #[tokio::test]
-async fn an_older_process_is_not_told_by_whom_this_one_does_not_know_and_its_refusal_is_said() {
+async fn only_authorized_deletes_are_forwarded_and_a_refusal_is_reported() {
     let (here, before) = (hub(), hub());
     let _older = publish(&before, "older");
     let router = following(&here, &before, "the-token-of-before");
@@ -152,7 +152,7 @@ async fn a_broadcast_that_continues_in_the_older_process_is_no_success() {
 }
 
 #[tokio::test]
-async fn without_a_response_of_the_older_process_its_broadcast_is_not_said_to_be_gone() {
+async fn a_broadcast_of_an_old_process_that_does_not_respond_is_not_404() {
     for (response, expected) in [
         (Err(NoResponse::Gone), None),
         (Ok(StatusCode::NOT_FOUND), None),

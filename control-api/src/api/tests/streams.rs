@@ -60,7 +60,7 @@ async fn a_stream_is_shown_with_its_tracks_and_viewers() {
 }
 
 #[tokio::test]
-async fn a_channel_that_is_not_live_or_cannot_be_is_a_problem() {
+async fn unknown_channels_and_invalid_paths_are_404_problems() {
     for path in [
         "/api/v1/streams/nobody",
         "/api/v1/streams/a.b",
@@ -101,7 +101,7 @@ async fn a_list_is_paged_in_the_order_of_names() {
 }
 
 #[tokio::test]
-async fn a_query_that_is_not_understood_is_a_problem() {
+async fn invalid_query_parameters_are_400_problems() {
     for query in ["limit=0", "limit=501", "limit=-1", "limit=x", "page=2"] {
         let (status, problem) = get(&hub(), &format!("/api/v1/streams?{query}")).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");

@@ -20,8 +20,7 @@ fn send(
 }
 
 #[test]
-fn who_sends_nothing_usable_is_sent_off_after_ten_seconds_or_thirty_without_a_key_frame_with_words()
-{
+fn unusable_video_is_refused_with_a_reason_after_10_s_or_30_s_without_a_key_frame() {
     let cases = [
         (None, IDR, 10, "SPS and PPS"),
         (Some(AVC), SLICE, 30, "keyframe interval"),
@@ -44,7 +43,7 @@ fn who_sends_nothing_usable_is_sent_off_after_ten_seconds_or_thirty_without_a_ke
 }
 
 #[test]
-fn messages_without_frames_are_silence_or_drops_whatever_they_are() {
+fn empty_messages_are_refused_after_10_s_and_messages_without_frames_after_30_s() {
     let cases: [(&str, Kind, &[u8], Option<Duration>); 9] = [
         ("a picture without bytes", Kind::Video, &hex!("17 01 000000"), Some(IDLE)),
         ("a video message without bytes", Kind::Video, &[], Some(IDLE)),
@@ -80,7 +79,7 @@ fn messages_without_frames_are_silence_or_drops_whatever_they_are() {
 }
 
 #[test]
-fn pictures_that_come_slowly_are_no_silence_and_a_live_publisher_without_frames_is() {
+fn slow_pictures_keep_a_publisher_and_a_live_publisher_without_frames_is_refused() {
     let mut feed = Feed::of_video();
     for ms in [0, 20_000, 40_000, 60_000] {
         feed.video(ms, video_frame(IDR)).unwrap();
@@ -98,7 +97,7 @@ fn pictures_that_come_slowly_are_no_silence_and_a_live_publisher_without_frames_
 }
 
 #[test]
-fn adts_headers_that_contradict_the_sequence_header_are_told_of() {
+fn adts_headers_that_contradict_the_sequence_header_cause_advice() {
     let mut feed = Feed::of_video();
     feed.audio(0, audio_config()).unwrap();
     let words = "state another sampling rate or number of channels";
@@ -118,7 +117,7 @@ fn adts_headers_that_contradict_the_sequence_header_are_told_of() {
 }
 
 #[test]
-fn a_relay_that_begins_in_the_middle_of_a_group_of_20_s_is_told_and_gets_in() {
+fn a_relay_that_starts_within_a_20_s_group_gets_advice_and_is_accepted() {
     let mut feed = Feed::of_video();
     send(&mut feed, 19, false, |_| video_frame(SLICE)).unwrap();
     assert!(feed.publisher.take_words().unwrap().contains("keyframe interval"));
@@ -127,7 +126,7 @@ fn a_relay_that_begins_in_the_middle_of_a_group_of_20_s_is_told_and_gets_in() {
 }
 
 #[test]
-fn a_track_that_is_dropped_beside_one_that_goes_on_is_told_of_once() {
+fn a_dropped_track_beside_an_accepted_one_causes_advice_once() {
     let mut feed = Feed::new();
     feed.video(0, video_config(AVC)).unwrap();
     feed.audio(0, audio_config()).unwrap();
@@ -140,7 +139,7 @@ fn a_track_that_is_dropped_beside_one_that_goes_on_is_told_of_once() {
 }
 
 #[test]
-fn key_frames_are_measured_and_advice_is_given_and_taken_back() {
+fn the_key_frame_interval_is_measured_and_a_long_group_causes_lasting_advice() {
     let mut feed = Feed::of_video();
     let frame = |key| if key { video_frame(IDR) } else { video_frame(SLICE) };
     let mut words = Vec::new();

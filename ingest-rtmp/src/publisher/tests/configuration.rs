@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_codec_that_is_not_carried_is_refused_by_name() {
+fn an_unsupported_codec_is_refused_by_name() {
     let mut feed = Feed::new();
     let refusal = feed.video(0, Bytes::from_static(b"\x90hvc1\x01")).unwrap_err();
     assert_eq!(refusal.reason, Reason::Codec);
@@ -13,7 +13,7 @@ fn a_codec_that_is_not_carried_is_refused_by_name() {
 }
 
 #[test]
-fn a_changed_configuration_of_the_same_codec_string_goes_on_and_waits_for_a_key_frame() {
+fn a_new_configuration_with_the_same_codec_string_waits_for_a_key_frame() {
     let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
     let mut consumer = feed.live().unwrap().subscribe();
@@ -36,7 +36,7 @@ fn a_changed_configuration_of_the_same_codec_string_goes_on_and_waits_for_a_key_
 }
 
 #[test]
-fn another_codec_string_goes_on_with_the_broadcast_and_a_late_track_joins_it() {
+fn a_new_codec_string_continues_the_broadcast_and_a_late_track_joins() {
     let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
     let first = feed.live().unwrap();
@@ -56,7 +56,7 @@ fn another_codec_string_goes_on_with_the_broadcast_and_a_late_track_joins_it() {
 }
 
 #[test]
-fn another_codec_string_that_is_taken_back_before_a_frame_changes_nothing() {
+fn a_new_codec_string_reverted_before_a_frame_has_no_effect() {
     let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
     let first = feed.live().unwrap();
@@ -73,7 +73,7 @@ const SPS: &[u8] = &hex!("00000019 6764001eacd940a02ff9701100000303e90000ea600f1
 const PPS: &[u8] = &hex!("00000006 68ebe3cb22c0");
 
 #[test]
-fn parameter_sets_in_the_stream_do_for_a_sequence_header() {
+fn in_band_parameter_sets_replace_a_missing_sequence_header() {
     for header in [None, Some(AVC_EMPTY)] {
         let mut feed = Feed::new();
         let metadata = object([("videocodecid", 7.0.into())]);
@@ -89,7 +89,7 @@ fn parameter_sets_in_the_stream_do_for_a_sequence_header() {
 }
 
 #[test]
-fn a_sequence_header_in_byte_stream_form_is_read() {
+fn a_sequence_header_in_byte_stream_format_is_parsed() {
     let mut feed = Feed::new();
     let stream = [&[0, 0, 0, 1], &SPS[4..], &[0, 0, 0, 1], &PPS[4..]].concat();
     feed.video(0, video_config(&stream)).unwrap();
@@ -146,8 +146,7 @@ fn payloads(consumer: &mut media_core::broadcast::Consumer) -> (Vec<Bytes>, usiz
 }
 
 #[test]
-fn picture_parameter_sets_that_change_in_the_stream_stay_in_it_and_key_frames_carry_those_in_force()
-{
+fn changed_pps_stay_in_band_and_active_sets_are_inserted_into_key_frames() {
     let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
     let mut consumer = feed.live().unwrap().subscribe();
@@ -176,7 +175,7 @@ fn picture_parameter_sets_that_change_in_the_stream_stay_in_it_and_key_frames_ca
 }
 
 #[test]
-fn picture_parameter_sets_that_change_all_the_time_do_not_end_a_publisher() {
+fn constantly_changing_pps_do_not_end_the_broadcast() {
     let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
     let mut consumer = feed.live().unwrap().subscribe();
@@ -190,7 +189,7 @@ fn picture_parameter_sets_that_change_all_the_time_do_not_end_a_publisher() {
 }
 
 #[test]
-fn a_sequence_header_that_repeats_the_tracks_sets_puts_them_in_force_again() {
+fn a_repeated_sequence_header_reactivates_its_parameter_sets() {
     let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
     let mut consumer = feed.live().unwrap().subscribe();
@@ -202,7 +201,7 @@ fn a_sequence_header_that_repeats_the_tracks_sets_puts_them_in_force_again() {
 }
 
 #[test]
-fn picture_parameter_sets_in_front_of_the_first_key_frame_become_the_tracks() {
+fn a_pps_before_the_first_key_frame_becomes_part_of_the_configuration() {
     for first in [&[OTHER_PPS, IDR][..], &[SPS, OTHER_PPS, IDR]] {
         let mut feed = Feed::of_video();
         feed.video(0, units(true, first)).unwrap();
@@ -216,7 +215,7 @@ fn picture_parameter_sets_in_front_of_the_first_key_frame_become_the_tracks() {
 }
 
 #[test]
-fn adts_headers_are_cut_and_make_the_configuration_where_none_came() {
+fn adts_headers_are_removed_and_replace_a_missing_audio_configuration() {
     let mut feed = Feed::new();
     let metadata = object([("audiocodecid", 10.0.into())]);
     feed.publisher.metadata(&metadata, feed.start).unwrap();

@@ -18,7 +18,7 @@ fn frames_without_a_sequence_header_or_before_a_key_frame_are_dropped_and_counte
 }
 
 #[test]
-fn lengths_that_do_not_add_up_cost_the_frame_alone() {
+fn a_frame_with_inconsistent_unit_lengths_is_dropped_alone() {
     let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
     feed.video(40, Bytes::from_static(&[0x27, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1])).unwrap();
@@ -40,7 +40,7 @@ fn units_that_are_dropped_after_a_picture_that_waited_for_them_are_counted() {
 }
 
 #[test]
-fn stamps_that_wrap_jump_and_fall_back_keep_the_frames_in_step() {
+fn timestamps_that_wrap_at_32_bits_keep_their_spacing() {
     let mut feed = Feed::of_video();
     // They wrap after 100 ms, jump by an hour after 400 ms, and fall back by two after 800 ms; the
     // pictures arrive at a steady rate.
@@ -74,7 +74,7 @@ fn the_payload_in_the_hub_is_the_message_without_its_tag_header() {
 
 /// Frames in the hub hold the memory of their messages.
 #[test]
-fn the_hub_holds_no_message_for_a_frame_that_is_a_small_part_of_it() {
+fn a_frame_that_is_a_small_part_of_its_message_does_not_hold_the_message() {
     let zeros = |message: Bytes| Bytes::from([&message[..], &[0; 1 << 20]].concat());
     let extensions = |frame_type: u8, payload: &[u8]| {
         let extension = [&[0xff, 0xff, 0xff][..], &[0; 65_536], &[7]].concat();
@@ -101,7 +101,7 @@ fn the_hub_holds_no_message_for_a_frame_that_is_a_small_part_of_it() {
 }
 
 #[test]
-fn a_picture_that_waits_is_published_when_the_publisher_leaves() {
+fn the_waiting_first_picture_is_published_when_the_next_one_arrives() {
     let mut feed = Feed::of_video();
     feed.publisher.video(0, video_frame(IDR), feed.start).unwrap();
     assert!(feed.live().is_none());
@@ -125,7 +125,7 @@ fn a_picture_that_waits_is_published_with_the_next_one() {
 
 proptest! {
     #[test]
-    fn unwrapped_stamps_differ_as_the_wire_says(
+    fn unwrapped_timestamps_differ_by_the_steps_of_the_wire(
         steps in prop::collection::vec(any::<i32>(), 1..50),
         first in any::<u32>(),
     ) {
@@ -140,7 +140,7 @@ proptest! {
     }
 
     #[test]
-    fn no_messages_make_the_publisher_panic(
+    fn the_publisher_never_panics(
         messages in prop::collection::vec(
             (0usize..7, any::<u32>(), prop::collection::vec(any::<u8>(), 0..12)),
             0..60,

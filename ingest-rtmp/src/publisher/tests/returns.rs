@@ -23,7 +23,7 @@ fn a_publisher_refused_for_too_many_broadcasts_releases_the_name() {
 }
 
 #[test]
-fn a_publisher_that_returns_with_one_track_more_or_less_goes_on_with_its_broadcast() {
+fn a_publisher_that_returns_with_different_tracks_continues_its_broadcast() {
     let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
     let first = feed.live().unwrap();
@@ -43,7 +43,7 @@ fn a_publisher_that_returns_with_one_track_more_or_less_goes_on_with_its_broadca
 }
 
 #[test]
-fn a_publisher_that_returns_goes_on_with_its_broadcast() {
+fn a_publisher_that_returns_continues_its_broadcast() {
     let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
     let broadcast = feed.live().unwrap();
@@ -63,7 +63,7 @@ fn a_publisher_that_returns_goes_on_with_its_broadcast() {
 }
 
 #[test]
-fn a_publisher_that_was_kicked_is_told_and_starts_nothing() {
+fn a_kicked_publisher_is_refused_and_starts_no_broadcast() {
     let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
     feed.hub.kick(&name());
@@ -75,7 +75,7 @@ fn a_publisher_that_was_kicked_is_told_and_starts_nothing() {
 }
 
 #[test]
-fn a_publisher_whose_broadcast_failed_reads_the_reason() {
+fn a_publisher_whose_broadcast_failed_is_refused_with_the_reason() {
     let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
     let broadcast = feed.live().unwrap();

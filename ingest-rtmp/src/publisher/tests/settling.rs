@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_broadcast_starts_when_both_tracks_have_shown_a_frame_in_the_order_in_which_they_are_decoded() {
+fn a_broadcast_starts_with_a_frame_of_each_track_in_decoding_order() {
     let mut feed = Feed::new();
     feed.audio(0, audio_config()).unwrap();
     feed.audio(0, audio_frame()).unwrap();
@@ -17,7 +17,7 @@ fn a_broadcast_starts_when_both_tracks_have_shown_a_frame_in_the_order_in_which_
 }
 
 #[test]
-fn metadata_that_names_one_track_settles_it_at_its_first_frame() {
+fn metadata_with_one_track_starts_the_broadcast_at_its_first_frame() {
     let one = |key| object([("width", 640.0.into()), (key, 7.0.into())]);
     let mut feed = Feed::new();
     feed.publisher.metadata(&one("videocodecid"), feed.start).unwrap();
@@ -35,7 +35,7 @@ fn metadata_that_names_one_track_settles_it_at_its_first_frame() {
 }
 
 #[test]
-fn a_track_that_sends_only_its_sequence_header_is_left_out_until_its_first_key_frame() {
+fn a_track_with_only_a_sequence_header_is_omitted_until_its_first_key_frame() {
     let mut feed = Feed::new();
     feed.video(0, video_config(AVC)).unwrap();
     feed.audio(0, audio_config()).unwrap();
@@ -59,7 +59,7 @@ fn a_track_that_sends_only_its_sequence_header_is_left_out_until_its_first_key_f
 }
 
 #[test]
-fn sequence_headers_without_frames_make_no_broadcast_however_long() {
+fn sequence_headers_without_a_key_frame_start_no_broadcast() {
     let mut feed = Feed::new();
     feed.audio(0, audio_config()).unwrap();
     feed.video(0, video_config(AVC)).unwrap();
@@ -72,7 +72,7 @@ fn sequence_headers_without_frames_make_no_broadcast_however_long() {
 }
 
 #[test]
-fn a_sequence_header_without_frames_changes_nothing_of_a_live_broadcast() {
+fn a_sequence_header_without_frames_does_not_change_a_live_broadcast() {
     let mut feed = Feed::new();
     feed.publisher.metadata(&object([("audiocodecid", 10.0.into())]), feed.start).unwrap();
     feed.audio(0, audio_config()).unwrap();
@@ -88,7 +88,7 @@ fn a_sequence_header_without_frames_changes_nothing_of_a_live_broadcast() {
 }
 
 #[test]
-fn without_metadata_one_track_is_enough_after_one_and_a_half_seconds_or_four_megabytes() {
+fn without_metadata_one_track_starts_the_broadcast_after_1_5_s_or_4_mb() {
     let mut feed = Feed::new();
     feed.audio(0, audio_config()).unwrap();
     for ms in (0..1_500).step_by(20) {
@@ -110,7 +110,7 @@ fn without_metadata_one_track_is_enough_after_one_and_a_half_seconds_or_four_meg
 }
 
 #[test]
-fn pictures_without_a_start_point_are_waited_for_for_seven_seconds() {
+fn the_start_waits_seven_seconds_for_a_key_frame_among_pictures() {
     // As a relay sends that connected within a group, or a source without IDR pictures; with a
     // sequence header, or with parameter sets among the pictures.
     let within_a_group = |until: u32, header: bool| {
@@ -139,7 +139,7 @@ fn pictures_without_a_start_point_are_waited_for_for_seven_seconds() {
 }
 
 #[test]
-fn one_track_whose_timestamps_stand_still_is_enough_after_four_and_a_half_seconds() {
+fn a_single_track_with_constant_timestamps_starts_the_broadcast_after_4_5_s() {
     for stamps in [0, 1] {
         let mut feed = Feed::new();
         feed.audio(0, audio_config()).unwrap();
@@ -156,7 +156,7 @@ fn one_track_whose_timestamps_stand_still_is_enough_after_four_and_a_half_second
 }
 
 #[test]
-fn the_first_frame_held_is_when_the_broadcast_began_on_both_clocks() {
+fn the_anchor_of_a_broadcast_is_its_first_held_frame_on_both_clocks() {
     let mut feed = Feed::new();
     feed.start -= Duration::from_secs(1);
     feed.audio(0, audio_config()).unwrap();

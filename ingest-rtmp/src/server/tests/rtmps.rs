@@ -29,7 +29,7 @@ impl Running {
 }
 
 #[tokio::test]
-async fn ffmpeg_publishes_in_tls() {
+async fn ffmpeg_publishes_over_tls() {
     let running = Running::start(|_| ());
     let url = format!("rtmps://{}/live/demo", running.private);
     let publish = "-hide_banner -loglevel error -f lavfi -i testsrc2=size=320x180:rate=25 -t 2 \
@@ -47,7 +47,7 @@ async fn ffmpeg_publishes_in_tls() {
 }
 
 #[tokio::test]
-async fn a_peer_that_shakes_no_hands_in_tls_is_closed_and_counted() {
+async fn a_peer_without_a_valid_tls_handshake_is_closed_and_counted() {
     let running = Running::start(|config| config.handshake_ms = 300);
     hangs_up(running.private, b"").await;
     hangs_up(running.private, &[3; 1537]).await;
@@ -58,7 +58,7 @@ async fn a_peer_that_shakes_no_hands_in_tls_is_closed_and_counted() {
 }
 
 #[tokio::test]
-async fn peers_that_say_nothing_keep_nobody_from_shaking_hands_in_tls() {
+async fn silent_peers_do_not_block_tls_handshakes() {
     const SILENT: usize = 140;
     let running = Running::start(|config| {
         config.handshake_ms = 60_000;
@@ -85,7 +85,7 @@ async fn stall(running: &Running, last: u8) -> TcpStream {
 }
 
 #[tokio::test]
-async fn handshakes_that_stall_after_their_hello_leave_room_for_other_addresses() {
+async fn tls_handshakes_stalled_after_the_client_hello_do_not_block_other_addresses() {
     let running = Running::start(|config| {
         config.handshake_ms = 60_000;
         config.max_connections_per_address = 1_000;
@@ -99,7 +99,7 @@ async fn handshakes_that_stall_after_their_hello_leave_room_for_other_addresses(
 }
 
 #[tokio::test]
-async fn handshakes_that_have_stalled_give_way_to_those_that_wait() {
+async fn stalled_tls_handshakes_are_closed_for_waiting_ones() {
     let running = Running::start(|config| {
         config.handshake_ms = 60_000;
         config.max_connections_per_address = 1_000;

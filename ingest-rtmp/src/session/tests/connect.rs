@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_client_of_another_make_connects_and_publishes() {
+fn the_rml_rtmp_client_connects_and_publishes() {
     let mut pair = Pair::connected();
     pair.client.publish("demo?token=abc");
     let asked = pair.run().unwrap();
@@ -27,7 +27,7 @@ fn a_client_of_another_make_connects_and_publishes() {
 }
 
 #[test]
-fn the_handshake_of_the_first_specification_is_answered_too() {
+fn the_simple_handshake_gets_a_response() {
     let mut pair = Pair::new();
     // C1 with a version of zero and no digest, as librtmp and GStreamer send it; then C2, with any
     // content.
@@ -44,7 +44,7 @@ fn the_handshake_of_the_first_specification_is_answered_too() {
 }
 
 #[test]
-fn garbage_for_a_handshake_is_an_error_and_half_of_one_times_out() {
+fn an_invalid_handshake_is_an_error_and_an_incomplete_one_times_out() {
     let mut pair = Pair::new();
     pair.input.extend_from_slice(b"GET / HTTP/1.1\r\n\r\n");
     assert!(matches!(pair.session.poll_event(&mut pair.input, pair.now), Err(Error::Handshake(_))));
@@ -62,7 +62,7 @@ fn garbage_for_a_handshake_is_an_error_and_half_of_one_times_out() {
 }
 
 #[test]
-fn a_connected_peer_must_ask_for_something_and_a_publisher_must_not_be_silent() {
+fn a_connected_peer_without_a_command_and_a_silent_publisher_time_out() {
     let mut pair = Pair::connected();
     let deadline = pair.now + Duration::from_secs(10);
     assert!(matches!(
@@ -87,7 +87,7 @@ fn a_connected_peer_must_ask_for_something_and_a_publisher_must_not_be_silent() 
 }
 
 #[test]
-fn what_encoders_ask_beside_the_standard_is_answered() {
+fn commands_of_encoders_outside_the_standard_get_a_response() {
     let mut pair = Pair::connected();
     for (command, transaction) in
         [("releaseStream", 2.0), ("FCPublish", 3.0), ("_checkbw", 4.0), ("getStreamLength", 5.0)]
@@ -117,7 +117,7 @@ fn what_encoders_ask_beside_the_standard_is_answered() {
 }
 
 #[test]
-fn enhanced_capabilities_are_told_to_those_who_ask_and_are_honest() {
+fn the_connect_response_lists_the_supported_enhanced_rtmp_capabilities() {
     let mut pair = Pair::new();
     pair.run().unwrap();
     let asked = object([
@@ -140,7 +140,7 @@ fn enhanced_capabilities_are_told_to_those_who_ask_and_are_honest() {
 }
 
 #[test]
-fn another_application_is_rejected_with_the_right_one() {
+fn an_unknown_application_is_rejected_with_the_valid_address() {
     let mut pair = Pair::new();
     pair.run().unwrap();
     pair.client.connect("other");
@@ -172,7 +172,7 @@ fn asked(app: &str, name: Value) -> (Pair, Option<Event>) {
 }
 
 #[test]
-fn addresses_are_taken_where_their_meaning_is_plain() {
+fn common_forms_of_the_publish_address_are_accepted() {
     for (app, name, verbatim, token) in [
         ("live", "demo", None, None),
         ("LIVE/", "demo", None, None),
@@ -197,7 +197,7 @@ fn addresses_are_taken_where_their_meaning_is_plain() {
 }
 
 #[test]
-fn without_a_stream_key_the_words_say_where_it_belongs() {
+fn a_missing_stream_key_is_refused_with_a_description_of_its_field() {
     for (app, name) in [
         ("live", Value::from("")),
         ("live", Value::Null),
@@ -224,7 +224,7 @@ fn without_a_stream_key_the_words_say_where_it_belongs() {
 }
 
 #[test]
-fn a_connect_whose_object_is_amf3_is_answered() {
+fn a_connect_command_with_an_amf3_object_gets_a_response() {
     let mut pair = Pair::new();
     pair.run().unwrap();
     // "connect", 1, then an AMF3 object { app: "live", objectEncoding: 3, capsEx: 1 }, as Flash

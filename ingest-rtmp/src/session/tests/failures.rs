@@ -3,7 +3,7 @@
 use super::*;
 
 /// The message to the peer of a session that failed with `err`; the session closes.
-fn told(pair: &mut Pair, err: &Error) -> (Value, String, String) {
+fn failure_status(pair: &mut Pair, err: &Error) -> (Value, String, String) {
     pair.session.fail(err).unwrap();
     assert!(pair.session.is_closing());
     let answer = pair.answers().unwrap().remove(0);
@@ -13,7 +13,7 @@ fn told(pair: &mut Pair, err: &Error) -> (Value, String, String) {
 }
 
 #[test]
-fn commands_out_of_order_end_the_connection_in_words() {
+fn commands_out_of_order_fail_with_a_description() {
     let mut pair = Pair::new();
     pair.run().unwrap();
     pair.send(kind::COMMAND, 0, &["createStream".into(), 1.0.into(), Value::Null]);
@@ -21,26 +21,29 @@ fn commands_out_of_order_end_the_connection_in_words() {
     assert!(matches!(err, Error::OutOfOrder { .. }), "createStream before connect");
     let words = "command createStream is not allowed while waiting for connect".to_owned();
     assert_eq!(
-        told(&mut pair, &err),
+        failure_status(&mut pair, &err),
         ("_error".into(), "NetConnection.Connect.Failed".into(), words)
     );
     let mut pair = Pair::connected();
     pair.send(kind::COMMAND, 0, &["connect".into(), 1.0.into(), Value::Null]);
     let err = pair.answers().unwrap_err();
     assert!(matches!(err, Error::OutOfOrder { .. }), "connect twice");
-    assert_eq!(told(&mut pair, &err).1, "NetConnection.Call.Failed");
+    assert_eq!(failure_status(&mut pair, &err).1, "NetConnection.Call.Failed");
 }
 
 #[test]
-fn a_failure_is_told_on_the_stream_that_it_ends_and_not_before_the_handshake() {
+fn a_failure_is_sent_on_the_stream_that_it_ends_and_not_before_the_handshake() {
     let mut pair = Pair::publishing();
     pair.send_raw(kind::COMMAND, 0, &hex!("02 ffff"));
     let err = pair.answers().unwrap_err();
     let words = "command: AMF value at byte 3 is truncated".to_owned();
-    assert_eq!(told(&mut pair, &err), ("onStatus".into(), "NetStream.Failed".into(), words));
+    assert_eq!(
+        failure_status(&mut pair, &err),
+        ("onStatus".into(), "NetStream.Failed".into(), words)
+    );
     let mut pair = Pair::publishing();
     let err = pair.session.handle_timeout(pair.now + Duration::from_secs(10)).unwrap_err();
-    let (_, code, words) = told(&mut pair, &err);
+    let (_, code, words) = failure_status(&mut pair, &err);
     assert_eq!(
         (&code[..], &words[..]),
         ("NetConnection.Connect.IdleTimeOut", "idle took longer than 10000 ms")
@@ -51,7 +54,7 @@ fn a_failure_is_told_on_the_stream_that_it_ends_and_not_before_the_handshake() {
 }
 
 #[test]
-fn large_media_on_their_way_after_the_stream_was_closed_do_no_harm() {
+fn media_in_transit_after_the_close_of_a_stream_are_ignored() {
     let mut pair = Pair::publishing();
     pair.send(kind::COMMAND, 0, &["deleteStream".into(), 6.0.into(), Value::Null, 1.0.into()]);
     pair.send_raw(kind::VIDEO, 1, &vec![0; 200_000]);
@@ -61,7 +64,7 @@ fn large_media_on_their_way_after_the_stream_was_closed_do_no_harm() {
 }
 
 #[test]
-fn a_command_of_nested_arrays_ends_the_connection_and_metadata_of_them_is_skipped() {
+fn deeply_nested_commands_are_refused_and_deeply_nested_metadata_is_skipped() {
     let nested = hex!("0a 00000001").repeat(800);
     let mut pair = Pair::connected();
     pair.send_raw(kind::COMMAND, 0, &nested);
@@ -75,7 +78,7 @@ fn a_command_of_nested_arrays_ends_the_connection_and_metadata_of_them_is_skippe
 }
 
 #[test]
-fn commands_without_values_or_of_the_wrong_kind_do_no_harm() {
+fn commands_with_missing_or_wrong_values_do_not_fail_the_session() {
     for body in
         [&hex!("")[..], &hex!("02 0007 7075626c697368"), &hex!("05 05 05"), &hex!("02 0000")]
     {

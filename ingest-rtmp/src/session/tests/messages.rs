@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn all_frames_of_an_aggregate_are_events_though_no_more_input_comes() {
+fn all_frames_of_an_aggregate_are_events_without_further_input() {
     let mut pair = Pair::publishing();
     let mut aggregate = Vec::new();
     for ms in [1_000u32, 1_040, 1_080] {
@@ -27,7 +27,7 @@ fn all_frames_of_an_aggregate_are_events_though_no_more_input_comes() {
 }
 
 #[test]
-fn received_bytes_are_acknowledged_by_the_window_with_the_running_total() {
+fn acknowledgements_are_sent_each_window_with_the_total_of_received_bytes() {
     let mut pair = Pair::publishing();
     pair.send_raw(kind::WINDOW, 0, &1000u32.to_be_bytes());
     pair.run().unwrap();
@@ -54,7 +54,7 @@ fn received_bytes_are_acknowledged_by_the_window_with_the_running_total() {
 }
 
 #[test]
-fn a_ping_is_answered_with_its_time() {
+fn a_ping_response_has_the_time_of_the_request() {
     let mut pair = Pair::connected();
     pair.send_raw(kind::USER_CONTROL, 0, &hex!("0006 01020304"));
     pair.session.poll_event(&mut pair.input, pair.now).unwrap();

@@ -15,7 +15,7 @@ fn publishing_with(caps: Option<Value>) -> Pair {
 }
 
 #[test]
-fn a_publisher_that_understands_it_is_asked_to_connect_again_and_goes_on_until_it_does() {
+fn a_capable_publisher_receives_a_reconnect_request_and_may_continue_to_publish() {
     let mut pair = publishing_with(Some(3.0.into()));
     assert!(matches!(pair.run().unwrap(), Some(Event::Publish { .. })));
     pair.session.accept().unwrap();
@@ -32,7 +32,7 @@ fn a_publisher_that_understands_it_is_asked_to_connect_again_and_goes_on_until_i
 }
 
 #[test]
-fn one_that_publishes_only_then_is_asked_as_it_is_accepted() {
+fn a_reconnect_request_before_publish_is_sent_with_the_acceptance() {
     let mut pair = publishing_with(Some(1.0.into()));
     assert!(!pair.session.request_reconnect().unwrap());
     assert!(matches!(pair.run().unwrap(), Some(Event::Publish { .. })));
@@ -43,7 +43,7 @@ fn one_that_publishes_only_then_is_asked_as_it_is_accepted() {
 }
 
 #[test]
-fn who_does_not_understand_it_is_not_asked_to_connect_again() {
+fn a_publisher_without_the_reconnect_capability_receives_no_reconnect_request() {
     let others = [Value::from(2.0), 1.5.into(), (-1.0).into(), f64::NAN.into(), "1".into()];
     for caps in others.map(Some).into_iter().chain([None]) {
         let mut pair = publishing_with(caps.clone());
@@ -56,7 +56,7 @@ fn who_does_not_understand_it_is_not_asked_to_connect_again() {
 }
 
 #[test]
-fn a_refused_publisher_reads_why_and_the_session_closes() {
+fn a_refused_publisher_receives_the_reason_and_the_session_closes() {
     let mut pair = Pair::connected();
     pair.client.publish("demo");
     assert!(matches!(pair.run().unwrap(), Some(Event::Publish { .. })));
@@ -69,7 +69,7 @@ fn a_refused_publisher_reads_why_and_the_session_closes() {
 }
 
 #[test]
-fn a_second_publish_is_granted_again_if_it_is_the_same_and_refused_if_not_and_the_first_goes_on() {
+fn a_repeated_publish_is_accepted_and_a_different_one_is_refused_without_an_end() {
     let publish =
         |name: &str| ["publish".into(), 5.0.into(), Value::Null, name.into(), "live".into()];
     let mut pair = Pair::publishing();
@@ -96,7 +96,7 @@ fn a_second_publish_is_granted_again_if_it_is_the_same_and_refused_if_not_and_th
 }
 
 #[test]
-fn only_the_stream_that_is_named_is_unpublished() {
+fn an_unpublish_command_for_a_different_stream_is_ignored() {
     let mut pair = Pair::publishing();
     for (command, argument) in [
         ("FCUnpublish", Value::from("other")),
@@ -118,7 +118,7 @@ fn only_the_stream_that_is_named_is_unpublished() {
 }
 
 #[test]
-fn message_streams_are_given_again_once_deleted_and_one_too_many_is_refused_in_words() {
+fn deleted_message_streams_are_reused_and_streams_over_the_limit_are_refused() {
     let mut pair = Pair::connected();
     let create = ["createStream".into(), 1.0.into(), Value::Null];
     for _ in 0..MAX_STREAMS {
@@ -140,7 +140,7 @@ fn message_streams_are_given_again_once_deleted_and_one_too_many_is_refused_in_w
 }
 
 #[test]
-fn a_stream_is_closed_once_however_often_it_is_said() {
+fn a_stream_is_closed_once_by_repeated_commands() {
     let mut pair = Pair::publishing();
     // GStreamer's FCUnpublish carries the name; deleteStream follows.
     pair.send(kind::COMMAND, 0, &["FCUnpublish".into(), 5.0.into(), Value::Null, "demo".into()]);

@@ -80,7 +80,7 @@ fn events(consumer: &mut Consumer) -> Vec<String> {
 }
 
 #[test]
-fn a_rendition_appears_with_its_first_configuration_and_is_back_with_the_next() {
+fn a_rendition_becomes_present_with_each_configuration_after_an_absence() {
     let (producer, broadcast, now) = broadcast();
     let mut packager = broadcast.subscribe_from_oldest();
     let mut player = broadcast.subscribe();
@@ -133,7 +133,7 @@ fn a_rendition_has_a_name_of_its_own_and_keeps_its_codec_family() {
 }
 
 #[test]
-fn a_publisher_returns_to_a_broadcast_with_renditions() {
+fn a_publisher_may_resume_a_broadcast_with_renditions() {
     let (producer, broadcast, now) = broadcast();
     producer.push(TrackIndex::FIRST, unit(0, now)).unwrap();
     let mut rendition = broadcast.rendition("v360".parse().unwrap()).unwrap();
@@ -143,7 +143,7 @@ fn a_publisher_returns_to_a_broadcast_with_renditions() {
 }
 
 #[tokio::test]
-async fn a_broadcast_that_has_ended_is_over_when_its_renditions_are() {
+async fn the_log_of_an_ended_broadcast_ends_with_its_last_rendition() {
     let (producer, broadcast, now) = broadcast();
     let mut packager = broadcast.subscribe_from_oldest();
     let mut player = broadcast.subscribe();
@@ -166,7 +166,7 @@ async fn a_broadcast_that_has_ended_is_over_when_its_renditions_are() {
 }
 
 #[test]
-fn one_that_lagged_is_told_who_is_absent() {
+fn a_subscriber_that_lagged_receives_the_absent_renditions() {
     let (producer, broadcast, now) = broadcast();
     producer.push(TrackIndex::FIRST, unit(0, now)).unwrap();
     let mut rendition = broadcast.rendition("v360".parse().unwrap()).unwrap();
@@ -182,7 +182,7 @@ fn one_that_lagged_is_told_who_is_absent() {
 }
 
 #[test]
-fn one_that_knows_that_it_is_late_skips_to_the_newest_group_and_no_further() {
+fn a_subscriber_may_skip_to_the_newest_group_but_not_beyond_it() {
     let (producer, broadcast, now) = broadcast();
     let mut reader = broadcast.subscribe();
     for n in 0..9 {

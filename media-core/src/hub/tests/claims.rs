@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_second_publisher_of_a_live_name_is_refused_and_a_freed_name_is_not() {
+fn a_claimed_name_is_refused_until_its_claim_is_dropped() {
     let hub = hub();
     let claim = hub.claim(name()).unwrap();
     assert_eq!(hub.claim(name()).unwrap_err(), Error::Busy { name: name() });
@@ -12,7 +12,7 @@ fn a_second_publisher_of_a_live_name_is_refused_and_a_freed_name_is_not() {
 }
 
 #[test]
-fn the_hub_takes_as_many_channels_as_it_may() {
+fn the_hub_refuses_channels_over_its_limit() {
     let hub = hub();
     let claims: Vec<_> =
         (0..3).map(|n| hub.claim(format!("c{n}").parse().unwrap()).unwrap()).collect();
@@ -22,7 +22,7 @@ fn the_hub_takes_as_many_channels_as_it_may() {
 }
 
 #[test]
-fn a_kick_ends_the_broadcast_and_tells_the_publisher() {
+fn a_kick_ends_the_broadcast_and_revokes_the_claim() {
     let hub = hub();
     let claim = hub.claim(name()).unwrap();
     let revoked = claim.revoked();
@@ -50,7 +50,7 @@ fn active(hub: &Hub, now: Instant) -> Result<Claim, Error> {
 }
 
 #[test]
-fn a_silent_publisher_gives_way_at_once_and_an_active_one_does_not() {
+fn a_silent_publisher_is_replaced_at_once_and_an_active_one_is_not() {
     let (hub, begun) = (hub(), start());
     let first = active(&hub, begun).unwrap();
     first.hold().touch(begun + Duration::from_millis(500));
@@ -66,7 +66,7 @@ fn a_silent_publisher_gives_way_at_once_and_an_active_one_does_not() {
 }
 
 #[test]
-fn a_publisher_that_does_not_report_its_activity_never_gives_way() {
+fn a_publisher_that_does_not_report_activity_is_never_replaced() {
     let (hub, begun) = (hub(), start());
     let _claim = hub.claim(name()).unwrap();
     let later = begun + Duration::from_secs(3_600);
@@ -74,7 +74,7 @@ fn a_publisher_that_does_not_report_its_activity_never_gives_way() {
 }
 
 #[test]
-fn after_a_takeover_the_broadcast_goes_on_and_the_old_publisher_changes_nothing() {
+fn after_a_takeover_the_broadcast_continues_and_the_old_publisher_has_no_effect() {
     let (hub, begun) = (hub(), start());
     let (tracks, utc) = (vec![video(), audio(hex!("1190"))], SystemTime::UNIX_EPOCH + T * 1_000);
     let old = active(&hub, begun).unwrap().start(tracks.clone(), begun, utc).unwrap();
@@ -105,7 +105,7 @@ fn after_a_takeover_the_broadcast_goes_on_and_the_old_publisher_changes_nothing(
 }
 
 #[test]
-fn a_takeover_that_never_starts_lets_the_broadcast_end_in_its_time() {
+fn a_broadcast_ends_10_s_after_a_takeover_that_never_started() {
     let (hub, begun) = (hub(), start());
     let claim = active(&hub, begun).unwrap();
     let old = claim.start(vec![video()], begun, SystemTime::UNIX_EPOCH).unwrap();
@@ -119,7 +119,7 @@ fn a_takeover_that_never_starts_lets_the_broadcast_end_in_its_time() {
 }
 
 #[test]
-fn a_kick_between_claim_and_start_leaves_nothing_behind() {
+fn a_kick_between_claim_and_start_removes_the_channel() {
     for waiting in [false, true] {
         let (hub, begun) = (hub(), start());
         if waiting {
@@ -139,7 +139,7 @@ fn a_kick_between_claim_and_start_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_kick_between_two_broadcasts_of_one_publisher_leaves_nothing_behind() {
+fn a_kick_between_two_broadcasts_of_a_publisher_removes_the_channel() {
     let (hub, begun) = (hub(), start());
     let claim = active(&hub, begun).unwrap();
     let producer = claim.start(vec![video()], begun, SystemTime::UNIX_EPOCH).unwrap();
@@ -151,7 +151,7 @@ fn a_kick_between_two_broadcasts_of_one_publisher_leaves_nothing_behind() {
 }
 
 #[test]
-fn who_was_taken_over_or_kicked_while_it_settled_starts_nothing() {
+fn a_claim_that_was_taken_over_does_not_start_and_a_kick_frees_the_name_at_once() {
     let (hub, begun) = (hub(), start());
     let old = active(&hub, begun).unwrap();
     let new = active(&hub, begun + TAKEOVER).unwrap();
@@ -168,7 +168,7 @@ fn who_was_taken_over_or_kicked_while_it_settled_starts_nothing() {
 }
 
 #[test]
-fn a_closed_hub_takes_no_claims() {
+fn a_closed_hub_refuses_and_revokes_claims() {
     let hub = hub();
     let claim = hub.claim(name()).unwrap();
     hub.close();

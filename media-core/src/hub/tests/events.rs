@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_broadcast_that_fails_ends_and_its_publisher_hears_the_words() {
+async fn a_failed_broadcast_ends_and_revokes_the_claim_with_the_reason() {
     let hub = hub();
     let claim = hub.claim(name()).unwrap();
     let revoked = claim.revoked();
@@ -24,7 +24,7 @@ async fn a_broadcast_that_fails_ends_and_its_publisher_hears_the_words() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_broadcast_is_awaited() {
+async fn a_task_waits_for_the_end_of_a_broadcast() {
     let hub = hub();
     let source = Source::new(&hub, start());
     let broadcast = Arc::clone(source.producer.broadcast());
@@ -41,7 +41,7 @@ async fn the_end_of_a_broadcast_is_awaited() {
 }
 
 #[tokio::test]
-async fn subscribers_hear_of_broadcasts_and_wait_for_frames() {
+async fn subscribers_receive_new_broadcasts_and_wait_for_frames() {
     let hub = hub();
     let mut events = hub.events();
     let reader = tokio::spawn(async move {
@@ -63,7 +63,7 @@ async fn subscribers_hear_of_broadcasts_and_wait_for_frames() {
 }
 
 #[tokio::test]
-async fn each_broadcast_begins_once_and_ends_once_and_one_that_was_missed_does_neither() {
+async fn hub_events_report_each_start_and_end_once_and_omit_broadcasts_that_were_missed() {
     let hub = hub();
     let mut events = hub.events();
     let first = Source::new(&hub, start());

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_silent_publisher_makes_a_gap_and_its_backlog_goes_after_what_was_told() {
+fn a_backlog_after_a_silence_is_placed_after_the_published_gap() {
     let hub = hub();
     let begun = start();
     let source = Source::new(&hub, begun);
@@ -38,7 +38,7 @@ fn a_silent_publisher_makes_a_gap_and_its_backlog_goes_after_what_was_told() {
 }
 
 #[test]
-fn media_that_lead_the_wall_clock_are_followed_by_no_gap_and_no_gap_is_shorter_than_a_part() {
+fn media_ahead_of_the_wall_clock_delays_the_gap_and_a_gap_lasts_at_least_a_part() {
     let hub = hub();
     let begun = start();
     let source = Source::new(&hub, begun);
@@ -82,7 +82,7 @@ fn media_that_lead_the_wall_clock_are_followed_by_no_gap_and_no_gap_is_shorter_t
 }
 
 #[test]
-fn a_backlog_is_kept_as_far_as_it_leads_the_wall_clock_by_two_and_a_half_seconds() {
+fn a_backlog_is_kept_up_to_2_5_s_ahead_of_the_wall_clock() {
     let hub = hub();
     let begun = start();
     let source = Source::new(&hub, begun);
@@ -114,7 +114,7 @@ fn a_backlog_is_kept_as_far_as_it_leads_the_wall_clock_by_two_and_a_half_seconds
 }
 
 #[test]
-fn a_gap_is_published_by_the_clock_and_by_no_reader() {
+fn a_gap_is_extended_by_the_clock_and_not_by_readers() {
     let hub = hub();
     let begun = start();
     let source = Source::new(&hub, begun);
@@ -142,7 +142,7 @@ fn a_gap_is_published_by_the_clock_and_by_no_reader() {
 }
 
 #[test]
-fn a_hole_in_the_stamps_is_a_gap_and_the_next_frame_resumes() {
+fn a_hole_in_the_timestamps_makes_a_gap_and_the_next_frame_resumes() {
     let hub = hub();
     let source = Source::new(&hub, start());
     let mut consumer = source.producer.broadcast().subscribe_from_oldest();
@@ -154,7 +154,7 @@ fn a_hole_in_the_stamps_is_a_gap_and_the_next_frame_resumes() {
 }
 
 #[test]
-fn one_call_declares_a_bounded_number_of_gaps_and_frames_go_on_after_the_last() {
+fn one_call_declares_at_most_65_gaps_and_later_frames_resume_after_them() {
     let hub = hub();
     let begun = start();
     let source = Source::new(&hub, begun);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn frames_come_in_order_of_arrival_with_a_mark_at_each_segment() {
+fn frames_are_logged_from_the_first_key_frame_with_a_mark_at_each_segment() {
     let hub = hub();
     let source = Source::new(&hub, start());
     let mut consumer = source.producer.broadcast().subscribe_from_oldest();
@@ -27,7 +27,7 @@ fn a_subscriber_starts_at_the_newest_group_of_each_track() {
 }
 
 #[test]
-fn a_subscriber_from_the_oldest_frame_misses_no_group_and_knows_its_configuration() {
+fn a_subscriber_from_the_oldest_frame_receives_all_groups_with_their_configuration() {
     let hub = hub();
     let source = Source::new(&hub, start());
     source.run(0..4_500);
@@ -43,7 +43,7 @@ fn a_subscriber_from_the_oldest_frame_misses_no_group_and_knows_its_configuratio
 }
 
 #[test]
-fn a_slow_subscriber_skips_to_the_newest_group_and_learns_what_it_lost() {
+fn a_slow_subscriber_skips_to_the_newest_group_and_receives_the_number_of_lost_frames() {
     let hub = hub();
     let source = Source::new(&hub, start());
     let mut consumer = source.producer.broadcast().subscribe_from_oldest();
@@ -71,7 +71,7 @@ fn memory_is_bounded_by_bytes_even_inside_one_group() {
 }
 
 #[test]
-fn small_entries_are_as_bounded_as_large_ones() {
+fn the_log_bounds_the_memory_of_empty_frames() {
     let hub = hub();
     let source = Source::new(&hub, start());
     source.run(0..100);
@@ -92,7 +92,7 @@ fn small_entries_are_as_bounded_as_large_ones() {
 }
 
 #[test]
-fn configurations_count_with_the_bytes_that_they_hold() {
+fn configurations_count_toward_the_memory_limit_of_the_log() {
     let mut settings = hub().0.settings;
     settings.broadcast.bytes = 64 << 10;
     let hub = Hub::new(settings);
@@ -112,7 +112,7 @@ fn configurations_count_with_the_bytes_that_they_hold() {
 }
 
 #[test]
-fn a_subscriber_takes_out_no_more_bytes_than_a_batch_may_hold() {
+fn a_batch_of_events_is_bounded_by_bytes() {
     let hub = hub();
     let source = Source::new(&hub, start());
     let mut consumer = source.producer.broadcast().subscribe_from_oldest();
@@ -130,7 +130,7 @@ fn a_subscriber_takes_out_no_more_bytes_than_a_batch_may_hold() {
 }
 
 #[test]
-fn a_reader_learns_from_events_alone_what_the_broadcast_is_at_their_place() {
+fn the_situation_of_a_broadcast_is_derived_from_its_events() {
     let hub = hub();
     let begun = start();
     let source = Source::new(&hub, begun);
@@ -173,7 +173,7 @@ fn a_reader_learns_from_events_alone_what_the_broadcast_is_at_their_place() {
 }
 
 #[test]
-fn a_configuration_that_changes_before_the_first_frame_is_an_event_too() {
+fn a_configuration_that_changes_before_the_first_frame_is_an_event() {
     let hub = hub();
     let source = Source::new(&hub, start());
     let mut reader = source.producer.broadcast().subscribe_from_oldest();

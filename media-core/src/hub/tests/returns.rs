@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn an_absence_is_a_row_of_gaps_and_a_return_goes_on_with_the_same_broadcast() {
+fn an_absence_makes_gaps_and_a_return_resumes_the_same_broadcast() {
     let hub = hub();
     let begun = start();
     let source = Source::new(&hub, begun);
@@ -40,7 +40,7 @@ fn an_absence_is_a_row_of_gaps_and_a_return_goes_on_with_the_same_broadcast() {
 }
 
 #[test]
-fn a_publisher_that_stays_away_ends_its_broadcast() {
+fn a_broadcast_ends_10_s_after_its_publisher_left() {
     let hub = hub();
     let begun = start();
     let source = Source::new(&hub, begun);
@@ -61,7 +61,7 @@ fn a_publisher_that_stays_away_ends_its_broadcast() {
 }
 
 #[test]
-fn a_publisher_that_is_back_and_waits_for_a_key_frame_keeps_its_broadcast() {
+fn a_claim_extends_an_absence_but_not_without_limit() {
     let hub = hub();
     let begun = start();
     let source = Source::new(&hub, begun);
@@ -85,7 +85,7 @@ fn a_publisher_that_is_back_and_waits_for_a_key_frame_keeps_its_broadcast() {
 }
 
 #[test]
-fn a_return_with_another_description_goes_on_with_the_same_broadcast() {
+fn a_return_with_a_different_description_resumes_the_same_broadcast() {
     let hub = hub();
     let begun = start();
     let producer = hub.claim(name()).unwrap();
@@ -107,7 +107,7 @@ fn a_return_with_another_description_goes_on_with_the_same_broadcast() {
 }
 
 #[test]
-fn audio_that_comes_late_is_a_track_of_the_source_behind_the_renditions() {
+fn late_audio_becomes_a_source_track_after_the_renditions() {
     let hub = hub();
     let claim = hub.claim(name()).unwrap();
     let producer = claim.start(vec![video()], start(), SystemTime::UNIX_EPOCH).unwrap();
@@ -145,7 +145,7 @@ fn audio_that_comes_late_is_a_track_of_the_source_behind_the_renditions() {
 }
 
 #[test]
-fn video_that_comes_late_decides_cuts_from_its_first_key_frame_on() {
+fn late_video_carries_the_marks_from_its_first_key_frame_in_a_new_segment() {
     let hub = hub();
     let begun = start();
     let claim = hub.claim(name()).unwrap();
@@ -196,7 +196,7 @@ fn video_that_comes_late_decides_cuts_from_its_first_key_frame_on() {
 }
 
 #[test]
-fn a_publisher_that_returns_with_video_in_place_of_audio_resumes_with_its_first_key_frame() {
+fn a_return_with_video_instead_of_audio_resumes_at_the_first_key_frame() {
     let hub = hub();
     let begun = start();
     let claim = hub.claim(name()).unwrap();
@@ -236,7 +236,7 @@ fn a_publisher_that_returns_with_video_in_place_of_audio_resumes_with_its_first_
 }
 
 #[test]
-fn a_return_with_another_codec_family_begins_another_broadcast() {
+fn a_return_with_a_different_codec_family_starts_a_new_broadcast() {
     let hub = hub();
     let begun = start();
     let source = Source::new(&hub, begun);

@@ -51,7 +51,7 @@ fn another_configuration_of_the_same_codec_family_starts_a_segment_with_a_discon
 }
 
 #[test]
-fn parameter_sets_that_alternate_start_a_segment_a_second_and_then_end_the_broadcast_with_words() {
+fn alternating_parameter_sets_start_a_segment_a_second_and_then_end_the_broadcast() {
     let hub = hub();
     let source = Source::new(&hub, start());
     let revoked = source.producer.claim.as_ref().unwrap().revoked();
@@ -77,7 +77,7 @@ fn parameter_sets_that_alternate_start_a_segment_a_second_and_then_end_the_broad
 }
 
 #[test]
-fn short_groups_with_short_segments_do_not_outrun_the_clock() {
+fn short_groups_are_joined_so_that_numbers_do_not_outrun_the_clock() {
     let mut settings = hub().0.settings;
     settings.broadcast.segment = Duration::from_secs(1);
     settings.broadcast.stall = Duration::from_secs(1);
@@ -93,7 +93,7 @@ fn short_groups_with_short_segments_do_not_outrun_the_clock() {
 }
 
 #[test]
-fn numbers_of_a_name_go_on_above_those_of_the_broadcast_before() {
+fn the_numbers_of_a_channel_continue_after_those_of_its_previous_broadcast() {
     let hub = hub();
     let begun = start();
     let source = Source::new(&hub, begun);
@@ -117,7 +117,7 @@ fn numbers_of_a_name_go_on_above_those_of_the_broadcast_before() {
 }
 
 #[test]
-fn pictures_every_two_seconds_are_segments_and_slower_ones_last_until_the_segment_is_full() {
+fn pictures_up_to_3_5_s_apart_are_segments_and_slower_ones_are_followed_by_gaps() {
     for (interval, wanted) in [
         (2_000, vec![(0, false), (2_000, false), (4_000, false), (6_000, false), (8_000, false)]),
         (3_500, vec![(0, false), (3_500, false), (7_000, false), (10_500, false)]),
@@ -156,7 +156,7 @@ type Step = (usize, i64, u64, bool, u8);
 
 proptest::proptest! {
     #[test]
-    fn whatever_timestamps_say_marks_follow_the_wall_clock(
+    fn marks_follow_the_wall_clock_for_arbitrary_timestamps(
         steps in proptest::collection::vec(
             (0usize..2, proptest::prop_oneof![
                 4 => -300i64..400, 1 => -20_000i64..20_000, 1 => proptest::num::i64::ANY,

@@ -39,7 +39,7 @@ fn is_here(cache: &Arc<Cache>, n: usize) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_not_asked_for_leaves_first_and_what_is_followed_stays() {
+async fn unrequested_objects_are_evicted_first_and_objects_with_readers_stay() {
     let budget = Budget::new(10 * OBJECT, Gauge::default());
     let cache = Cache::new(Arc::clone(&budget), Quota::new(100, 100));
     for n in 0..9 {
@@ -59,7 +59,7 @@ async fn what_was_not_asked_for_leaves_first_and_what_is_followed_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn objects_that_could_not_leave_for_their_readers_leave_when_these_are_done() {
+async fn objects_with_readers_are_evicted_when_the_readers_are_dropped() {
     let budget = Budget::new(10 * OBJECT, Gauge::default());
     let cache = Cache::new(Arc::clone(&budget), Quota::new(100, 100));
     let objects: Vec<_> = (0..9).map(|n| put(&cache, &budget, n, 1_000, 100)).collect();
@@ -74,7 +74,7 @@ async fn objects_that_could_not_leave_for_their_readers_leave_when_these_are_don
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_can_use_any_more_leaves_by_itself() {
+async fn objects_that_are_too_stale_to_be_used_are_removed() {
     let budget = Budget::new(1 << 30, Gauge::default());
     let cache = Cache::new(Arc::clone(&budget), Quota::new(100, 100));
     for n in 0..1_000 {
@@ -88,7 +88,7 @@ async fn what_nobody_can_use_any_more_leaves_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_left_for_room_leaves_nothing_behind() {
+async fn index_entries_of_evicted_objects_are_pruned() {
     let budget = Budget::new(20 * OBJECT, Gauge::default());
     let cache = Cache::new(Arc::clone(&budget), Quota::new(100, 100));
     for n in 0..5_000 {
@@ -100,7 +100,7 @@ async fn what_left_for_room_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_fetches_and_the_others_wait_until_it_has_landed_or_is_dropped() {
+async fn one_request_fetches_and_others_wait_until_it_has_landed_or_is_dropped() {
     let budget = Budget::new(1 << 30, Gauge::default());
     let cache = Cache::new(Arc::clone(&budget), Quota::new(2, 2));
     let find = |n| cache.find(&key(n), None, Instant::now());

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_used_for_longest_leaves_first_and_what_was_written_again_counts_once() {
+    fn the_least_recently_used_file_is_evicted_and_a_rewritten_one_counts_once() {
         let name = |n: u64| Arc::<str>::from(format!("{n}"));
         let mut index = Index::new(3 * (OVERHEAD + 1_000));
         for n in 0..3 {

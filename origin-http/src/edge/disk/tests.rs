@@ -79,7 +79,7 @@ async fn an_object_survives_a_restart_with_its_headers_and_its_age() {
 }
 
 #[tokio::test]
-async fn a_torn_or_foreign_file_is_dropped() {
+async fn a_corrupt_file_or_one_of_another_object_is_removed() {
     let dir = Dir::new("torn");
     write(&dir.open(1 << 20), TARGET, "bytes of a segment").await;
     let path = dir.0.join(FILE);
@@ -103,7 +103,7 @@ async fn a_torn_or_foreign_file_is_dropped() {
 }
 
 #[tokio::test]
-async fn the_directory_keeps_within_its_bound_and_the_longest_unused_leave() {
+async fn the_disk_limit_is_kept_by_evicting_the_least_recently_used_files() {
     let dir = Dir::new("bound");
     let disk = dir.open(40 << 10);
     let path = |n: usize| TARGET.replace("/1.m4s", &format!("/{n}.m4s"));
@@ -121,7 +121,7 @@ async fn the_directory_keeps_within_its_bound_and_the_longest_unused_leave() {
 }
 
 #[tokio::test]
-async fn a_disk_that_fails_is_off_and_nobody_else_learns_of_it() {
+async fn a_failing_disk_cache_is_disabled() {
     let dir = Dir::new("fails");
     let disk = dir.open(1 << 20);
     let other = "/media/01890a5d-ac96-774b-bcce-b302099a8058/v0/1.m4s";
@@ -147,7 +147,7 @@ async fn a_disk_that_fails_is_off_and_nobody_else_learns_of_it() {
 }
 
 #[test]
-fn what_is_no_longer_fresh_is_not_read() {
+fn a_stale_file_is_not_read() {
     let born = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
     let mut bytes = format!("{MAGIC}\n{TARGET}\n100\n50\netag: \"1\"\n\nbody").into_bytes();
     bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());

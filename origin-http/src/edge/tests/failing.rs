@@ -5,46 +5,46 @@ use super::*;
 const INVALID: &str = "the origin's response is invalid\n";
 
 #[tokio::test(start_paused = true)]
-async fn the_next_origin_is_asked_where_one_fails_or_says_that_it_fails() {
+async fn the_next_origin_is_tried_when_one_fails_or_responds_with_a_server_error() {
     let headers = &[("cache-control", "max-age=1")];
     let (first, second) =
         (Scripted::saying(200, headers, "first"), Scripted::saying(200, headers, "second"));
     let edge = edge_of(&[&first, &second]);
     let path = |n: u32| format!("/live/c{n}/master.m3u8");
-    assert_eq!(get(&edge, &path(0)).await, said(200, "first", "miss"));
+    assert_eq!(get(&edge, &path(0)).await, fetched(200, "first", "miss"));
     first.set_down(true);
     // Its connection is still open, so the next request finds it broken: none is lost.
     edge.stop().await;
     let edge = edge_of(&[&first, &second]);
-    assert_eq!(get(&edge, &path(1)).await, said(200, "second", "miss"));
+    assert_eq!(get(&edge, &path(1)).await, fetched(200, "second", "miss"));
     let up = |edge: &Arc<Edge>, name: &str| edge.metrics.origin_is_up(name);
     assert_eq!((up(&edge, "0"), up(&edge, "1")), (0, 1));
     first.set_down(false);
-    assert_eq!(get(&edge, &path(2)).await, said(200, "second", "miss"));
+    assert_eq!(get(&edge, &path(2)).await, fetched(200, "second", "miss"));
     sleep(Duration::from_millis(300)).await;
-    assert_eq!(get(&edge, &path(3)).await, said(200, "first", "miss"));
+    assert_eq!(get(&edge, &path(3)).await, fetched(200, "first", "miss"));
     assert_eq!(up(&edge, "0"), 1);
     // Another origin's playlist would belong to another broadcast: a channel stays where it was
     // found.
     sleep(Duration::from_secs(2)).await;
-    assert_eq!(get(&edge, &path(1)).await, said(200, "second", "miss"));
+    assert_eq!(get(&edge, &path(1)).await, fetched(200, "second", "miss"));
 
     let broken = Scripted::saying(503, headers, "not now");
     let edge = edge_of(&[&broken, &second]);
-    assert_eq!(get(&edge, &path(0)).await, said(200, "second", "miss"));
+    assert_eq!(get(&edge, &path(0)).await, fetched(200, "second", "miss"));
     let edge = edge_of(&[&broken]);
-    assert_eq!(get(&edge, &path(0)).await, said(503, "not now", "miss"));
-    assert_eq!(get(&edge, &path(0)).await, said(503, "not now", "miss")); // kept by nobody
+    assert_eq!(get(&edge, &path(0)).await, fetched(503, "not now", "miss"));
+    assert_eq!(get(&edge, &path(0)).await, fetched(503, "not now", "miss")); // kept by nobody
     assert_eq!(up(&edge, "0"), 1); // it answers
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_may_be_on_one_origin_only_and_is_not_gone_when_that_one_fails() {
+async fn a_channel_is_found_on_any_origin_and_is_502_when_that_origin_fails() {
     let without = Scripted::saying(404, &[("cache-control", "max-age=1")], "no such channel");
     let with = Scripted::saying(200, &[("cache-control", "max-age=1")], "here");
     let edge = edge_of(&[&without, &with]);
-    assert_eq!(get(&edge, MASTER).await, said(200, "here", "miss"));
-    assert_eq!(get(&edge, PLAYLIST).await, said(200, "here", "miss"));
+    assert_eq!(get(&edge, MASTER).await, fetched(200, "here", "miss"));
+    assert_eq!(get(&edge, PLAYLIST).await, fetched(200, "here", "miss"));
     assert_eq!((without.asked(), with.asked()), (1, 2));
     with.set_down(true);
     // The connections that are open would outlive the failure.
@@ -56,20 +56,20 @@ async fn a_channel_may_be_on_one_origin_only_and_is_not_gone_when_that_one_fails
         &edge.origins.order(&key::Scope::Channel("x".parse().unwrap()))[1],
     );
     for target in [MASTER, PLAYLIST] {
-        assert_eq!(get(&edge, target).await, said(502, "no origin responds\n", "error"));
+        assert_eq!(get(&edge, target).await, fetched(502, "no origin responds\n", "error"));
     }
     // An edge that has never found the channel cannot know that it exists: the refusal of the
     // origin that responds precedes the fault of the other one. Otherwise one failed origin would
     // turn every wrong address into a fault.
     let edge = edge_of(&[&without, &with]);
-    assert_eq!(get(&edge, MASTER).await, said(404, "no such channel", "miss"));
+    assert_eq!(get(&edge, MASTER).await, fetched(404, "no such channel", "miss"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_origin_texts_are_stale_for_a_while_and_its_return_is_noticed() {
+async fn stale_playlists_are_served_for_a_limited_time_while_the_origin_is_down() {
     let origin = Scripted::saying(200, &[("cache-control", "public, max-age=2")], "text");
     let edge = edge_of(&[&origin]);
-    assert_eq!(get(&edge, MASTER).await, said(200, "text", "miss"));
+    assert_eq!(get(&edge, MASTER).await, fetched(200, "text", "miss"));
     origin.set_down(true);
     // Idle connections are closed after a while, as when the origin's process has ended.
     edge.stop().await;
@@ -94,14 +94,14 @@ async fn without_an_origin_texts_are_stale_for_a_while_and_its_return_is_noticed
     );
     assert_eq!(
         get(&edge, &format!("{PLAYLIST}?_HLS_msn=9")).await,
-        said(502, "no origin responds\n", "error")
+        fetched(502, "no origin responds\n", "error")
     );
     assert_eq!(began.elapsed(), Duration::ZERO);
     sleep(Duration::from_secs(11)).await;
-    assert_eq!(get(&edge, MASTER).await, said(502, "no origin responds\n", "error"));
+    assert_eq!(get(&edge, MASTER).await, fetched(502, "no origin responds\n", "error"));
     origin.set_down(false);
     sleep(Duration::from_millis(250)).await;
-    assert_eq!(get(&edge, MASTER).await, said(200, "text", "miss"));
+    assert_eq!(get(&edge, MASTER).await, fetched(200, "text", "miss"));
 }
 
 fn master_key() -> key::Key {
@@ -109,25 +109,25 @@ fn master_key() -> key::Key {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_origin_that_hangs_is_waited_for_as_long_as_one_that_holds_a_request() {
+async fn a_response_that_exceeds_first_byte_ms_is_a_504() {
     let origin = Scripted::new(|_| async {
         sleep(Duration::from_secs(19)).await;
         answer(200, &[("cache-control", "max-age=9")], "late")
     });
     let edge = edge_of(&[&origin]);
-    assert_eq!(get(&edge, PART_1).await, said(200, "late", "miss"));
+    assert_eq!(get(&edge, PART_1).await, fetched(200, "late", "miss"));
     let config = Config { first_byte_ms: 18_000, ..Config::default() };
     let edge = edge_with(config, &[&origin]);
     let began = Instant::now();
     assert_eq!(
         get(&edge, PART_1).await,
-        said(504, "the origin did not respond in time\n", "error")
+        fetched(504, "the origin did not respond in time\n", "error")
     );
     assert_eq!(began.elapsed().as_secs(), 18);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_stalls_ends_short_for_its_readers_and_is_fetched_anew_by_the_next() {
+async fn a_stalled_body_is_truncated_for_its_readers_and_fetched_again_by_the_next() {
     let origin = Scripted::new(|_| async {
         let (mut sender, body) = Channel::<Bytes, Infallible>::new(4);
         sender.send_data(Bytes::from_static(b"some")).await.unwrap();
@@ -146,7 +146,7 @@ async fn a_body_that_stalls_ends_short_for_its_readers_and_is_fetched_anew_by_th
 }
 
 #[tokio::test(start_paused = true)]
-async fn memory_keeps_within_its_bound_whatever_is_fetched_and_whoever_reads_slowly() {
+async fn memory_stays_within_its_limit_for_many_objects_and_slow_readers() {
     const MIB: i64 = 1 << 20;
     let origin = Scripted::new(|request| async move {
         let headers = [("cache-control", "max-age=31536000, immutable")];
@@ -163,7 +163,7 @@ async fn memory_keeps_within_its_bound_whatever_is_fetched_and_whoever_reads_slo
         assert!(edge.metrics.cached.get() <= 16 * MIB, "{}", edge.metrics.cached.get());
     }
     assert!(edge.metrics.cached.get() > 12 * MIB);
-    assert_eq!(get(&edge, &path(99)).await, said(502, INVALID, "error")); // too large
+    assert_eq!(get(&edge, &path(99)).await, fetched(502, INVALID, "error")); // too large
     // Readers that read nothing hold their objects; there is no room then, and there is when they
     // leave.
     let mut slow = Vec::new();
@@ -189,15 +189,15 @@ async fn memory_keeps_within_its_bound_whatever_is_fetched_and_whoever_reads_slo
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_with_more_header_than_is_allowed_is_none() {
+async fn a_response_with_too_large_a_header_section_is_a_502() {
     let value: &'static str = "x".repeat(80_000).leak();
     let headers: &'static [(&str, &str)] = vec![("x-large", value)].leak();
     let origin = Scripted::saying(200, headers, "text");
-    assert_eq!(get(&edge_of(&[&origin]), MASTER).await, said(502, INVALID, "error"));
+    assert_eq!(get(&edge_of(&[&origin]), MASTER).await, fetched(502, INVALID, "error"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_not_asked_for_is_not_passed_on() {
+async fn unrequested_encodings_redirects_ranges_and_304s_of_an_origin_are_502() {
     for (status, headers) in [
         (200, &[("content-encoding", "gzip")][..]),
         (301, &[("location", "http://elsewhere.example/")]),
@@ -210,7 +210,7 @@ async fn what_was_not_asked_for_is_not_passed_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn too_many_fetches_at_once_are_refused_not_queued() {
+async fn concurrent_fetches_beyond_the_limit_are_refused_and_not_queued() {
     let origin = Scripted::new(|_| async {
         sleep(Duration::from_secs(5)).await;
         answer(200, &[("cache-control", "max-age=9")], "text")
@@ -233,7 +233,7 @@ async fn too_many_fetches_at_once_are_refused_not_queued() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_viewer_takes_its_share_of_fetches_and_leaves_the_rest_to_others() {
+async fn fetches_are_limited_by_viewer_address_except_for_local_requests() {
     let origin = Scripted::new(|_| async {
         sleep(Duration::from_secs(5)).await;
         answer(200, &[("cache-control", "max-age=9")], "text")
@@ -270,7 +270,7 @@ async fn one_viewer_takes_its_share_of_fetches_and_leaves_the_rest_to_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_comes_back_is_noticed() {
+async fn a_forwarding_loop_is_detected() {
     let origin = Scripted::saying(200, &[("cache-control", "max-age=9")], "text");
     let edge = edge_of(&[&origin]);
     assert_eq!(ask(&edge, MASTER, &[("cdn-loop", "other; x=y, another")]).await.0, 200);
@@ -295,7 +295,7 @@ async fn a_request_that_comes_back_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_many_passed_on_or_that_says_much_is_refused_here() {
+async fn a_request_with_too_long_a_cdn_loop_is_refused() {
     let origin = Scripted::saying(200, &[("cache-control", "max-age=9")], "text");
     let edge = edge_of(&[&origin]);
     for list in ["x".repeat(513), "a,".repeat(8) + "a"] {
@@ -306,7 +306,7 @@ async fn a_request_that_many_passed_on_or_that_says_much_is_refused_here() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_origin_has_against_one_request_is_not_what_others_are_told() {
+async fn an_error_for_one_request_is_not_shared_with_concurrent_requests() {
     for status in [403, 431, 508] {
         let origin = Scripted::new(move |request| async move {
             sleep(Duration::from_secs(1)).await;
@@ -331,31 +331,31 @@ async fn what_an_origin_has_against_one_request_is_not_what_others_are_told() {
 }
 
 #[tokio::test]
-async fn when_a_local_origin_is_gone_so_is_what_it_had() {
+async fn resources_of_a_local_origin_that_is_gone_are_404() {
     let socket = std::env::temp_dir().join(format!("streamforge-nobody-{}", std::process::id()));
     let edge = Edge::new(&Config::local(socket), Metrics::default()).unwrap();
-    assert_eq!(get(&edge, MASTER).await, said(404, "no such resource\n", "error"));
+    assert_eq!(get(&edge, MASTER).await, fetched(404, "no such resource\n", "error"));
     assert_eq!(get(&edge, SEGMENT_1).await.0, 404);
 }
 
 #[tokio::test]
-async fn a_local_origin_that_breaks_off_is_busy_not_gone() {
+async fn a_local_origin_that_closes_connections_is_503_and_not_404() {
     let path = std::env::temp_dir().join(format!("streamforge-breaking-{}", std::process::id()));
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
     let breaking = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
     let edge = Edge::new(&Config::local(path.clone()), Metrics::default()).unwrap();
-    let busy = said(503, "too many requests at once\n", "error");
+    let busy = fetched(503, "too many requests at once\n", "error");
     assert_eq!(get(&edge, MASTER).await, busy);
     assert_eq!(edge.metrics.origin_is_up("local"), 1);
     breaking.abort();
     let _ = breaking.await;
     // Its socket file still exists.
-    assert_eq!(get(&edge, MASTER).await, said(404, "no such resource\n", "error"));
+    assert_eq!(get(&edge, MASTER).await, fetched(404, "no such resource\n", "error"));
     std::fs::remove_file(path).unwrap();
 }
 
 #[tokio::test]
-async fn an_edge_needs_an_origin_and_those_who_vouch_for_it() {
+async fn an_edge_needs_an_origin_and_readable_ca_certificates() {
     let of = |config: Config| Edge::new(&config, Metrics::default()).unwrap_err().to_string();
     assert_eq!(of(Config::default()), "edge.origin is empty");
     let config = Config {
@@ -367,7 +367,7 @@ async fn an_edge_needs_an_origin_and_those_who_vouch_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_breaks_before_the_answer_is_no_news_of_its_origin() {
+async fn a_connection_that_breaks_before_the_response_is_retried_and_the_origin_stays_up() {
     let origin = Scripted::saying(200, &[("cache-control", "max-age=1")], "text");
     let broken = Arc::new(AtomicUsize::new(0));
     let (answering, breaking) = (Arc::clone(&origin), Arc::clone(&broken));
@@ -384,7 +384,7 @@ async fn a_connection_that_breaks_before_the_answer_is_no_news_of_its_origin() {
         Dial::in_memory(Arc::clone(&connect), config.connect(), tls)
     })
     .unwrap();
-    assert_eq!(get(&edge, MASTER).await, said(200, "text", "miss"));
+    assert_eq!(get(&edge, MASTER).await, fetched(200, "text", "miss"));
     assert_eq!((broken.load(Ordering::Relaxed), edge.metrics.origin_is_up("0")), (2, 1));
 }
 
@@ -440,7 +440,7 @@ fn good(body: &str) -> Vec<u8> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_whose_end_is_in_doubt_is_refused_and_its_connection_is_not_used_again() {
+async fn a_response_with_ambiguous_framing_is_refused_and_its_connection_not_reused() {
     for framing in [
         "content-length: 4\r\ntransfer-encoding: chunked",
         "transfer-encoding: chunked\r\ncontent-length: 4",
@@ -470,10 +470,10 @@ async fn an_answer_whose_end_is_in_doubt_is_refused_and_its_connection_is_not_us
                 _ => Some(good("text")),
             });
             for _ in 0..2 {
-                assert_eq!(get(&edge, MASTER).await, said(502, INVALID, "error"), "{framing}");
+                assert_eq!(get(&edge, MASTER).await, fetched(502, INVALID, "error"), "{framing}");
                 settle().await;
             }
-            assert_eq!(get(&edge, PLAYLIST).await, said(200, "text", "miss"), "{framing}");
+            assert_eq!(get(&edge, PLAYLIST).await, fetched(200, "text", "miss"), "{framing}");
             assert_eq!(asked.load(Ordering::Relaxed), 3, "{framing}");
             assert_eq!(edge.cache.len(), 1);
         }
@@ -481,7 +481,7 @@ async fn an_answer_whose_end_is_in_doubt_is_refused_and_its_connection_is_not_us
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_address_with_a_bad_answer_or_none_takes_no_other_with_it() {
+async fn one_target_with_invalid_or_missing_responses_does_not_affect_others() {
     let config = Config { first_byte_ms: 1_000, ..Config::default() };
     let (edge, _) = edge_of_bytes(config, |path| match path.split('/').nth(2) {
         Some("malformed") => Some("HTTP/1.1 200 OK\r\nno field\r\n\r\n".into()),
@@ -503,24 +503,24 @@ async fn one_address_with_a_bad_answer_or_none_takes_no_other_with_it() {
             assert_eq!((found.0, &*found.2), (status, "error"), "{channel}");
         }
         let good = format!("/live/good{n}/master.m3u8");
-        assert_eq!(get(&edge, &good).await, said(200, "text", "miss"), "after {channel}");
+        assert_eq!(get(&edge, &good).await, fetched(200, "text", "miss"), "after {channel}");
         assert_eq!(edge.metrics.origin_is_up("0"), 1);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_origin_that_leaves_everything_without_an_answer_rests() {
+async fn an_origin_that_never_responds_is_not_asked_for_a_while() {
     let (edge, asked) = edge_of_bytes(Config::default(), |_| Some(Vec::new()));
     assert_eq!(get(&edge, MASTER).await.0, 504);
     assert_eq!(get(&edge, PLAYLIST).await.0, 504);
     assert_eq!(edge.metrics.origin_is_up("0"), 0);
     let began = Instant::now();
-    assert_eq!(get(&edge, MASTER).await, said(502, "no origin responds\n", "error"));
+    assert_eq!(get(&edge, MASTER).await, fetched(502, "no origin responds\n", "error"));
     assert_eq!((began.elapsed(), asked.load(Ordering::Relaxed)), (Duration::ZERO, 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_ends_with_its_connection_is_passed_on_and_not_kept() {
+async fn a_response_that_ends_with_its_connection_is_forwarded_and_not_cached() {
     let (edge, asked) = edge_of_bytes(Config::default(), |_| {
         Some("HTTP/1.0 200 OK\r\ncache-control: max-age=3600, immutable\r\n\r\ntext".into())
     });
@@ -532,7 +532,7 @@ async fn an_answer_that_ends_with_its_connection_is_passed_on_and_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn objects_and_errors_that_come_byte_by_byte_take_little_more_than_they_are() {
+async fn objects_and_errors_that_arrive_in_single_bytes_use_little_extra_memory() {
     const BYTES: usize = 60_000;
     fn dribbled(status: &str, control: &str) -> Option<Vec<u8>> {
         let head = format!(

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn fifty_requests_for_what_is_yet_to_come_are_one_at_the_origin() {
+async fn fifty_requests_for_the_next_part_are_one_request_to_the_origin() {
     let go = Arc::new(Notify::new());
     let gate = Arc::clone(&go);
     let origin = Scripted::new(move |_| {
@@ -42,7 +42,7 @@ async fn fifty_requests_for_what_is_yet_to_come_are_one_at_the_origin() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_of_a_viewer_reaches_the_origin_and_nothing_of_the_origin_a_viewer() {
+async fn only_known_header_fields_pass_between_viewers_and_the_origin() {
     let origin = Scripted::saying(
         200,
         &[
@@ -78,7 +78,7 @@ async fn nothing_of_a_viewer_reaches_the_origin_and_nothing_of_the_origin_a_view
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_used_for_its_lifetime_and_then_asked_about() {
+async fn a_response_is_served_for_its_lifetime_and_then_revalidated() {
     let origin = Scripted::new(|request| async move {
         let headers = [("cache-control", "public, max-age=2"), ("etag", "\"1\"")];
         match request.headers().get("if-none-match") {
@@ -103,19 +103,19 @@ async fn an_answer_is_used_for_its_lifetime_and_then_asked_about() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_no_is_kept_for_its_lifetime() {
+async fn a_404_is_cached_for_its_lifetime() {
     let origin = Scripted::saying(404, &[("cache-control", "public, max-age=4")], "no");
     let edge = edge_of(&[&origin]);
-    assert_eq!(get(&edge, SEGMENT_1).await, said(404, "no", "miss"));
+    assert_eq!(get(&edge, SEGMENT_1).await, fetched(404, "no", "miss"));
     sleep(Duration::from_millis(3_900)).await;
-    assert_eq!(get(&edge, SEGMENT_1).await, said(404, "no", "hit"));
+    assert_eq!(get(&edge, SEGMENT_1).await, fetched(404, "no", "hit"));
     sleep(Duration::from_millis(200)).await;
-    assert_eq!(get(&edge, SEGMENT_1).await, said(404, "no", "miss"));
+    assert_eq!(get(&edge, SEGMENT_1).await, fetched(404, "no", "miss"));
     assert_eq!(origin.asked(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_is_passed_on_and_kept_for_a_short_time_whatever_its_origin_says() {
+async fn an_error_is_forwarded_and_cached_for_a_limited_time() {
     let origin =
         Scripted::saying(404, &[("cache-control", "public, max-age=3600, immutable")], "no");
     let edge = edge_of(&[&origin]);
@@ -155,7 +155,7 @@ async fn via_names_the_edge_in_both_directions() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_segment_streams_through_while_it_grows_and_who_comes_late_gets_all_of_it() {
+async fn an_open_segment_is_streamed_as_it_grows_and_late_readers_get_all_of_it() {
     let (sender, body) = Channel::<Bytes, Infallible>::new(4);
     let body = Mutex::new(Some(body));
     let origin = Scripted::new(move |_| {
@@ -196,7 +196,7 @@ async fn a_segment_streams_through_while_it_grows_and_who_comes_late_gets_all_of
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_leaves_ends_nothing_for_others_and_what_nobody_waits_for_is_given_up() {
+async fn a_fetch_continues_while_a_request_waits_and_is_cancelled_after_the_last() {
     struct Gone(Arc<AtomicUsize>);
     impl Drop for Gone {
         fn drop(&mut self) {
@@ -224,7 +224,7 @@ async fn who_leaves_ends_nothing_for_others_and_what_nobody_waits_for_is_given_u
     settle().await;
     assert_eq!(gone.load(Ordering::Relaxed), 0);
     go.notify_one();
-    assert_eq!(second.await.unwrap(), said(200, "text", "shared"));
+    assert_eq!(second.await.unwrap(), fetched(200, "text", "shared"));
     // Only one:
     sleep(Duration::from_secs(10)).await;
     let alone = asking();
@@ -234,11 +234,11 @@ async fn who_leaves_ends_nothing_for_others_and_what_nobody_waits_for_is_given_u
     assert_eq!(gone.load(Ordering::Relaxed), 1);
     assert_eq!(edge.cache.len(), 1); // what was there before
     go.notify_one();
-    assert_eq!(asking().await.unwrap(), said(200, "text", "miss"));
+    assert_eq!(asking().await.unwrap(), fetched(200, "text", "miss"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn ranges_conditions_and_head_are_answered_from_what_is_here() {
+async fn ranges_conditions_and_head_are_answered_from_the_cache() {
     let origin = Scripted::saying(
         200,
         &[
@@ -279,7 +279,7 @@ async fn ranges_conditions_and_head_are_answered_from_what_is_here() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_varies_by_what_nobody_forwards_is_kept_by_nobody_and_says_so_in_full() {
+async fn a_response_that_varies_by_cookie_is_not_cached_and_keeps_its_vary_fields() {
     let fields =
         [("cache-control", "max-age=9"), ("vary", "Accept-Encoding, Origin"), ("vary", "Cookie")];
     let origin = Scripted::new(move |_| async move { answer(200, &fields, "text") });

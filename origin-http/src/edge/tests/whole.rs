@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn segments_and_headers_outlive_a_restart_on_disk_and_nothing_else_does() {
+async fn only_complete_segments_and_init_segments_survive_a_restart_on_disk() {
     let dir = std::env::temp_dir().join(format!("streamforge-edge-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&dir);
     let config = Config { disk_dir: dir.clone(), disk_mb: 8, ..Config::default() };
@@ -47,7 +47,7 @@ async fn segments_and_headers_outlive_a_restart_on_disk_and_nothing_else_does() 
     for name in ["etag", "content-type", "cache-control", "accept-ranges"] {
         assert_eq!(headers[name], first.1[name], "{name}");
     }
-    assert_eq!(get(&edge, SEGMENT_1).await, said(200, "0123456789", "hit"));
+    assert_eq!(get(&edge, SEGMENT_1).await, fetched(200, "0123456789", "hit"));
     assert_eq!(get(&edge, &init).await.0, 200);
     for target in [&growing, PART_1, MASTER] {
         assert_eq!(get(&edge, target).await.0, 502, "{target}");
@@ -81,7 +81,7 @@ fn edge_of_stage(stage: &Stage) -> Arc<Edge> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_edge_of_our_own_origin_answers_as_it_does() {
+async fn an_edge_gives_the_same_responses_as_its_origin() {
     let stage = Stage::live().await;
     let edge = edge_of_stage(&stage);
     let segment = stage.media(&format!("{}.m4s", stage.first));
@@ -121,7 +121,7 @@ async fn an_edge_of_our_own_origin_answers_as_it_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hinted_parts_reloads_and_open_segments_come_through_as_they_are_made() {
+async fn hinted_parts_reloads_and_open_segments_are_forwarded_as_they_are_made() {
     let mut stage = Stage::live().await;
     let edge = edge_of_stage(&stage);
     let open = stage.first + 3;
@@ -151,7 +151,7 @@ async fn hinted_parts_reloads_and_open_segments_come_through_as_they_are_made() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_router_asks_elsewhere_for_what_it_does_not_have_and_keeps_what_is_its_own() {
+async fn a_router_fetches_unknown_channels_from_the_edge_and_serves_its_own() {
     let origin = Scripted::new(|request| async move {
         let status = if request.uri().path().contains("/beside/") { 200 } else { 404 };
         answer(status, &[("cache-control", "max-age=1")], "of another")
@@ -181,7 +181,7 @@ async fn a_router_asks_elsewhere_for_what_it_does_not_have_and_keeps_what_is_its
 }
 
 #[tokio::test]
-async fn more_requests_wait_for_the_process_that_was_here_before_than_it_takes_connections() {
+async fn more_requests_than_connections_can_wait_at_the_previous_process() {
     const MANY: usize = 400;
     let (asked, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Semaphore::new(0)));
     let (counted, gate) = (Arc::clone(&asked), Arc::clone(&go));
@@ -231,7 +231,7 @@ async fn more_requests_wait_for_the_process_that_was_here_before_than_it_takes_c
 }
 
 #[tokio::test]
-async fn an_edge_says_itself_who_may_read_and_evaluates_preconditions() {
+async fn an_edge_applies_its_own_cors_origins_and_evaluates_preconditions() {
     let origin = Scripted::saying(
         200,
         &[

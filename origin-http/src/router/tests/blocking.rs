@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_was_held_says_for_how_long_and_no_other() {
+async fn only_a_held_response_has_a_server_timing_field() {
     let mut stage = Stage::live().await;
     let open = stage.first + 3;
     let path = format!("/live/demo/v0.m3u8?_HLS_msn={open}&_HLS_part=2");
@@ -67,7 +67,7 @@ async fn a_request_is_held_for_three_target_durations_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_viewer_who_goes_away_leaves_no_waiter() {
+async fn a_cancelled_request_leaves_no_waiter() {
     let stage = Stage::live().await;
     let path = format!("/live/demo/v0.m3u8?_HLS_msn={}", stage.first + 3);
     let gone = timeout(Duration::from_millis(1), stage.get(&path)).await;
@@ -76,7 +76,7 @@ async fn a_viewer_who_goes_away_leaves_no_waiter() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_the_end_directives_are_ignored_and_nothing_is_waited_for() {
+async fn after_the_end_directives_are_ignored_and_no_request_waits() {
     let mut stage = Stage::live().await;
     stage.end().await;
     let begun = Instant::now();
@@ -91,7 +91,7 @@ async fn after_the_end_directives_are_ignored_and_nothing_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiting_request_is_answered_by_the_end() {
+async fn the_end_of_the_broadcast_releases_waiting_requests() {
     let mut stage = Stage::live().await;
     let (router, path) =
         (Arc::clone(&stage.router), format!("/live/demo/v0.m3u8?_HLS_msn={}", stage.first + 4));
@@ -103,7 +103,7 @@ async fn a_waiting_request_is_answered_by_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_viewers_of_a_channel_wait_until_it_can_be_listed() {
+async fn requests_for_a_new_channel_wait_until_it_can_be_listed() {
     let mut stage = Stage::new().await;
     let router = Arc::clone(&stage.router);
     let early =
@@ -121,7 +121,7 @@ async fn the_first_viewers_of_a_channel_wait_until_it_can_be_listed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hinted_part_is_held_until_it_is_whole_and_no_other() {
+async fn only_a_request_for_the_hinted_part_waits_until_it_is_complete() {
     let mut stage = Stage::live().await;
     let open = stage.first + 3;
     let (router, hinted) = (Arc::clone(&stage.router), stage.media(&format!("{open}.2.m4s")));

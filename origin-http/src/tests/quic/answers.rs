@@ -17,7 +17,7 @@ fn headers(headers: &HeaderMap) -> BTreeMap<String, String> {
 }
 
 #[tokio::test]
-async fn answers_are_the_same_as_over_http_1() {
+async fn http3_responses_equal_those_over_http1() {
     let running = Running::live().await;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let tcp = listener.local_addr().unwrap();
@@ -105,7 +105,7 @@ async fn a_segment_of_many_pieces_arrives_whole() {
 }
 
 #[tokio::test]
-async fn a_segment_that_still_grows_arrives_part_by_part() {
+async fn an_open_segment_arrives_part_by_part() {
     let mut running = Running::live().await;
     let mut client = running.client().await;
     let path = running.stage.media(&format!("{}.m4s", running.stage.first + 3));
@@ -137,7 +137,7 @@ async fn next_part(running: &Running, client: &mut Client) -> Stream {
 }
 
 #[tokio::test]
-async fn a_blocking_playlist_comes_with_its_part() {
+async fn a_blocking_playlist_request_is_answered_with_its_part() {
     let mut running = Running::live().await;
     let mut client = running.client().await;
     let stream = next_part(&running, &mut client).await;
@@ -151,7 +151,7 @@ async fn a_blocking_playlist_comes_with_its_part() {
 }
 
 #[tokio::test]
-async fn who_gives_up_waiting_is_not_waited_for() {
+async fn a_request_cancelled_by_stop_sending_no_longer_waits() {
     let running = Running::live().await;
     let mut client = running.client().await;
     let mut stream = next_part(&running, &mut client).await;

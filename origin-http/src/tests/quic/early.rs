@@ -37,7 +37,7 @@ async fn a_get_is_answered_in_early_data() {
 }
 
 #[tokio::test]
-async fn what_changes_something_is_too_early() {
+async fn an_unsafe_method_in_early_data_is_425() {
     let running = Running::live().await;
     let (accepted, answer) = ask_early(&running, Method::POST, "/api/echo").await;
     assert!(accepted);
@@ -45,7 +45,7 @@ async fn what_changes_something_is_too_early() {
 }
 
 #[tokio::test]
-async fn what_a_proxy_marks_as_early_is_too_early_if_it_changes_something() {
+async fn an_unsafe_request_with_an_early_data_field_is_425() {
     let running = Running::live().await;
     let mut client = running.client().await;
     // RFC 8470 5.1.
@@ -58,7 +58,7 @@ async fn what_a_proxy_marks_as_early_is_too_early_if_it_changes_something() {
 }
 
 #[tokio::test]
-async fn a_session_is_resumed_once() {
+async fn one_session_ticket_is_issued_per_connection() {
     let running = Running::live().await;
     let endpoint = returning(&running).await;
     until(|| running.endpoint.open_connections() == 0).await;
@@ -101,7 +101,7 @@ async fn a_session_is_resumed_once() {
 }
 
 #[tokio::test]
-async fn under_pressure_an_address_must_be_shown_to_be_ones_own() {
+async fn under_load_the_server_validates_addresses_by_retry() {
     let running = Running::start(config(), |endpoint| endpoint.retry_from(0)).await;
     let relay = path::Relay::start(running.address, path::Rate::Free).await;
     let mut client = running.client_with(relay.address, |_| ()).await;
@@ -111,7 +111,7 @@ async fn under_pressure_an_address_must_be_shown_to_be_ones_own() {
 }
 
 #[tokio::test]
-async fn a_flood_of_first_flights_leaves_no_more_than_its_bound() {
+async fn a_flood_of_initial_packets_opens_a_bounded_number_of_connections() {
     let running = Running::start(config(), |endpoint| endpoint.retry_from(8)).await;
     let (client, mut connecting) = (running.certificate.client(|_| ()), Vec::new());
     // No packet of the server arrives.
@@ -125,7 +125,7 @@ async fn a_flood_of_first_flights_leaves_no_more_than_its_bound() {
 }
 
 #[tokio::test]
-async fn an_address_that_finishes_no_handshake_has_a_share_of_them_and_displaces_its_own() {
+async fn incomplete_handshakes_are_limited_per_address_and_displace_the_oldest() {
     let config = Config { first_byte_ms: 60_000, ..config() };
     let running = Running::start(config, |endpoint| {
         endpoint.retry_from(0);
@@ -152,7 +152,7 @@ async fn an_address_that_finishes_no_handshake_has_a_share_of_them_and_displaces
 }
 
 #[tokio::test]
-async fn a_client_whose_first_message_comes_in_two_datagrams_is_served_when_the_second_has_come() {
+async fn a_client_hello_split_over_two_datagrams_is_served() {
     let config = Config { first_byte_ms: 60_000, ..config() };
     let running = Running::start(config, |_| ()).await;
     let relay = path::Relay::start(running.address, path::Rate::Halting).await;

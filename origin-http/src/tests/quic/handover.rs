@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn connections_of_the_old_process_live_on_and_new_ones_reach_the_new() {
+async fn after_a_handover_old_connections_continue_and_new_ones_reach_the_new_process() {
     let mut old = Running::live().await;
     let mut early = old.client().await;
     assert_eq!(early.get("/time").await.status, StatusCode::OK);
@@ -57,7 +57,7 @@ async fn connections_of_the_old_process_live_on_and_new_ones_reach_the_new() {
 }
 
 #[tokio::test]
-async fn a_handover_that_fails_leaves_all_as_it_was() {
+async fn a_failed_handover_leaves_the_old_process_serving() {
     let old = Running::live().await;
     let mut client = old.client().await;
     drop(old.handover.prepare().unwrap());

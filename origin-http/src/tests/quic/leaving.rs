@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_server_that_goes_answers_what_has_begun_and_takes_no_more() {
+async fn a_draining_server_completes_requests_and_refuses_new_connections() {
     let mut running = Running::live().await;
     let mut client = running.client().await;
     assert_eq!(client.get("/time").await.status, StatusCode::OK);
@@ -27,7 +27,7 @@ async fn a_server_that_goes_answers_what_has_begun_and_takes_no_more() {
 }
 
 #[tokio::test]
-async fn an_answer_is_not_cut_by_the_goodbye() {
+async fn retiring_does_not_truncate_a_response_in_progress() {
     let mut stage = Stage::new().await;
     stage.frame_bytes = 40_000;
     stage.push(SEGMENT + 1).await;
@@ -120,7 +120,7 @@ async fn a_goodbye_does_not_wait_behind_media_that_do_not_arrive() {
 }
 
 #[tokio::test]
-async fn a_connection_without_requests_is_asked_to_leave() {
+async fn an_idle_connection_is_closed_with_h3_no_error() {
     let brief = Config { idle_ms: 1_000, write_ms: 100, ..config() };
     let running = Running::start(brief, |_| ()).await;
     let keep = |transport: &mut TransportConfig| {
@@ -133,7 +133,7 @@ async fn a_connection_without_requests_is_asked_to_leave() {
 }
 
 #[tokio::test]
-async fn a_client_may_move_while_it_is_served() {
+async fn a_response_continues_after_connection_migration() {
     let mut running = Running::live().await;
     let mut client = running.client().await;
     let path = running.stage.media(&format!("{}.m4s", running.stage.first + 3));
@@ -153,7 +153,7 @@ async fn a_client_may_move_while_it_is_served() {
 }
 
 #[tokio::test]
-async fn a_client_that_says_goaway_gets_the_answers_that_it_waits_for() {
+async fn a_client_that_sends_goaway_still_gets_responses() {
     let mut running = Running::live().await;
     let (_endpoint, quic, mut control) = settled(&running).await;
     let path = format!("/live/demo/v0.m3u8?_HLS_msn={}&_HLS_part=2", running.stage.first + 3);

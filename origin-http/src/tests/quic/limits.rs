@@ -20,7 +20,7 @@ fn section(lines: &[&[u8]]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn malformed_requests_are_reset_and_their_connection_goes_on() {
+async fn malformed_requests_are_reset_and_the_connection_continues() {
     let running = Running::live().await;
     let (_endpoint, quic) = bare(&running).await;
     let good: [&[u8]; 4] = [GET, HTTPS, AUTHORITY, TIME];
@@ -50,7 +50,7 @@ async fn malformed_requests_are_reset_and_their_connection_goes_on() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_as_long_as_it_says_is_none() {
+async fn a_request_body_with_a_wrong_content_length_is_not_accepted() {
     let running = Running::live().await;
     let (_endpoint, quic) = bare(&running).await;
     let post = section(&[&[0xc0 | 20], HTTPS, AUTHORITY, b"\x51\x09/api/echo", b"\x54\x014"]);
@@ -64,7 +64,7 @@ async fn a_body_that_is_not_as_long_as_it_says_is_none() {
 }
 
 #[tokio::test]
-async fn a_stream_that_ends_within_a_frame_ends_the_connection() {
+async fn a_request_stream_that_ends_within_a_frame_closes_the_connection() {
     let running = Running::live().await;
     let get = section(&[GET, HTTPS, AUTHORITY, TIME]);
     let post = section(&[&[0xc0 | 20], HTTPS, AUTHORITY, b"\x51\x09/api/echo"]);
@@ -82,7 +82,7 @@ async fn a_stream_that_ends_within_a_frame_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn streams_that_a_client_may_not_have_so_end_the_connection() {
+async fn violations_on_unidirectional_streams_close_the_connection() {
     let running = Running::live().await;
     for (name, stream, ends, code) in [
         ("a push", &[1, 0][..], false, 0x103),
@@ -125,7 +125,7 @@ async fn streams_that_a_client_may_not_have_so_end_the_connection() {
 }
 
 #[tokio::test]
-async fn streams_that_mean_nothing_are_turned_away_and_the_connection_goes_on() {
+async fn streams_of_unknown_type_are_stopped_and_the_connection_continues() {
     let running = Running::live().await;
     let (_endpoint, quic) = bare(&running).await;
     // More than may be open at once, so that earlier ones have to end.
@@ -140,7 +140,7 @@ async fn streams_that_mean_nothing_are_turned_away_and_the_connection_goes_on() 
 }
 
 #[tokio::test]
-async fn an_address_that_may_be_invented_gets_three_times_what_came_from_it() {
+async fn an_unvalidated_address_gets_at_most_three_times_the_bytes_it_sent() {
     let hasty = Config { first_byte_ms: 500, ..config() };
     // A flight longer than that, and a first datagram three times whose size is not a multiple of
     // the server's.
@@ -164,7 +164,7 @@ async fn an_address_that_may_be_invented_gets_three_times_what_came_from_it() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_packed_or_unpacked_is_refused() {
+async fn a_field_section_that_is_too_large_compressed_or_not_is_refused() {
     let running = Running::live().await;
     let (_endpoint, quic) = bare(&running).await;
     // Two bytes for a field of about a hundred: content-security-policy, 7 000 times.
@@ -186,7 +186,7 @@ async fn a_head_that_is_too_large_packed_or_unpacked_is_refused() {
 }
 
 #[tokio::test]
-async fn settings_without_end_end_the_connection() {
+async fn endless_settings_close_the_connection() {
     let running = Running::live().await;
     let endpoint = running.certificate.client(|_| ());
     let quic = endpoint.connect(running.address, NAME).unwrap().await.unwrap();
@@ -198,7 +198,7 @@ async fn settings_without_end_end_the_connection() {
 }
 
 #[tokio::test]
-async fn frames_out_of_order_end_the_connection() {
+async fn a_data_frame_before_headers_closes_the_connection() {
     let running = Running::live().await;
     let (_endpoint, quic) = bare(&running).await;
     let (_send, _recv) = send_bare(&quic, &frame(0, b"data")).await;
@@ -207,7 +207,7 @@ async fn frames_out_of_order_end_the_connection() {
 }
 
 #[tokio::test]
-async fn there_are_so_many_streams_and_no_more() {
+async fn the_number_of_request_streams_is_limited() {
     let few = Config { max_streams: 4, ..config() };
     let running = Running::start(few, |_| ()).await;
     let (_endpoint, quic) = bare(&running).await;
@@ -231,7 +231,7 @@ async fn there_are_so_many_streams_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_head_that_does_not_come_in_time_is_not_waited_for() {
+async fn a_request_whose_headers_do_not_arrive_in_time_is_reset() {
     let hasty = Config { header_ms: 100, ..config() };
     let running = Running::start(hasty, |_| ()).await;
     let (_endpoint, quic) = bare(&running).await;
@@ -242,7 +242,7 @@ async fn a_head_that_does_not_come_in_time_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn who_takes_nothing_of_an_answer_is_closed() {
+async fn a_client_that_does_not_read_its_response_is_closed() {
     let hasty = Config { write_ms: 200, ..config() };
     let running = Running::start(hasty, |_| ()).await;
     let narrow = |transport: &mut TransportConfig| {
@@ -259,7 +259,7 @@ async fn who_takes_nothing_of_an_answer_is_closed() {
 }
 
 #[tokio::test]
-async fn one_address_has_so_many_connections_with_answers_on_their_way_and_no_more() {
+async fn active_connections_are_limited_per_address() {
     let few = Config { max_connections_per_address: 2, ..config() };
     let mut running = Running::start(few, |_| ()).await;
     let path = format!("/live/demo/v0.m3u8?_HLS_msn={}&_HLS_part=0", running.stage.first + 4);
@@ -292,7 +292,7 @@ async fn one_address_has_so_many_connections_with_answers_on_their_way_and_no_mo
 }
 
 #[tokio::test]
-async fn a_request_whose_body_does_not_come_makes_room_for_others() {
+async fn a_connection_with_an_unfinished_request_is_displaced() {
     let one = Config { max_connections: 1, ..config() };
     let running = Running::start(one, |_| ()).await;
     let mut client = running.client().await;
@@ -307,7 +307,7 @@ async fn a_request_whose_body_does_not_come_makes_room_for_others() {
 }
 
 #[tokio::test]
-async fn a_connection_whose_last_bytes_do_not_arrive_makes_room_at_once() {
+async fn a_connection_with_undelivered_last_bytes_is_displaced_at_once() {
     let one = Config { max_connections: 1, ..config() };
     let running = Running::start(one, |_| ()).await;
     let relay = path::Relay::start(running.address, path::Rate::Free).await;

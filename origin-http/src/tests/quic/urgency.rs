@@ -38,7 +38,7 @@ async fn race(
 type Order = Arc<std::sync::Mutex<Vec<&'static str>>>;
 
 #[tokio::test]
-async fn what_is_asked_for_last_comes_first_where_it_is_more_urgent() {
+async fn responses_arrive_in_order_of_urgency_not_of_request() {
     let (running, mut client, _relay) = slow().await;
     let segment = |index: u64| running.stage.media(&format!("{}.m4s", running.stage.first + index));
     let order = Order::default();

@@ -14,7 +14,7 @@ async fn waiting(running: &Running) -> Peer {
 }
 
 #[tokio::test]
-async fn a_connection_goes_over_to_the_other_machine_with_all_that_was_read() {
+async fn a_connection_switches_to_hyper_with_all_bytes_that_were_read() {
     let running = Running::live().await;
     let mut peer = running.connect().await;
     let plain = get("/time");
@@ -40,7 +40,7 @@ async fn a_connection_goes_over_to_the_other_machine_with_all_that_was_read() {
 }
 
 #[tokio::test]
-async fn both_machines_answer_alike() {
+async fn both_http1_implementations_give_equal_responses() {
     let running = Running::live().await;
     let first = running.stage.first;
     let segment = running.stage.media(&format!("{first}.m4s"));
@@ -68,7 +68,7 @@ async fn both_machines_answer_alike() {
 }
 
 #[tokio::test]
-async fn a_peer_that_leaves_while_it_waits_is_forgotten() {
+async fn a_peer_that_disconnects_while_its_request_waits_is_forgotten() {
     let running = Running::live().await;
     let peer = waiting(&running).await;
     drop(peer);
@@ -82,7 +82,7 @@ async fn a_peer_that_leaves_while_it_waits_is_forgotten() {
 }
 
 #[tokio::test]
-async fn who_asks_ahead_while_it_waits_is_answered_in_order() {
+async fn requests_pipelined_behind_a_waiting_one_are_answered_in_order() {
     let mut running = Running::live().await;
     let mut peer = waiting(&running).await;
     // More than is read ahead.
@@ -99,7 +99,7 @@ async fn who_asks_ahead_while_it_waits_is_answered_in_order() {
 }
 
 #[tokio::test]
-async fn however_much_came_before_half_a_head_it_is_closed_in_time() {
+async fn a_partial_head_after_any_number_of_requests_is_closed_after_header_ms() {
     let running = Running::start(Config { header_ms: 200, ..config() }).await;
     // Some of these use up a task's budget just when the limit is to be waited for.
     let asked: Vec<usize> = (100..270).collect();
@@ -117,7 +117,7 @@ async fn however_much_came_before_half_a_head_it_is_closed_in_time() {
 }
 
 #[tokio::test]
-async fn no_body_follows_an_answer_to_head_whoever_gives_it() {
+async fn no_response_to_head_has_a_body_not_even_a_refusal() {
     let running = Running::live().await;
     for request in
         ["HEAD /api/v1/x HTTP/1.1\r\nHost: origin\r\n\r\n", "HEAD /api/v1/x HTTP/1.1\r\n\r\n"]
@@ -136,7 +136,7 @@ async fn no_body_follows_an_answer_to_head_whoever_gives_it() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_none_is_refused_by_both_machines() {
+async fn an_invalid_host_is_refused_by_both_http1_implementations() {
     let running = Running::live().await;
     for host in ["###", "a b", "a/b", "u@a", "a:b", "[::1", "a?b", "a%zz", "", "a,b c", "\u{e4}"] {
         for other in ["", "Connection: keep-alive, x\r\n", "Content-Length: 0\r\n"] {
@@ -166,7 +166,7 @@ async fn a_request_that_ends_with_an_empty_chunk_has_no_body() {
 }
 
 #[tokio::test]
-async fn a_method_that_http_does_not_have_is_not_implemented() {
+async fn unsupported_methods_get_405_and_unknown_ones_501() {
     let running = Running::live().await;
     for (method, status) in [("DELETE", 405), ("BREW", 501)] {
         let mut peer = running.connect().await;

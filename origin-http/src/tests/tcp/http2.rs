@@ -25,7 +25,7 @@ impl Running {
 }
 
 #[tokio::test]
-async fn streams_that_are_reset_at_once_end_the_connection() {
+async fn rapid_stream_resets_close_the_connection() {
     // CVE-2023-44487.
     let running = Running::live().await;
     let mut raw = running.raw(None).await;
@@ -42,7 +42,7 @@ async fn streams_that_are_reset_at_once_end_the_connection() {
 }
 
 #[tokio::test]
-async fn a_header_block_without_end_ends_the_connection() {
+async fn an_endless_header_block_closes_the_connection() {
     // CVE-2024-27316: large pieces, and empty ones.
     let running = Running::live().await;
     for piece in [vec![0; 16 << 10], vec![]] {
@@ -59,7 +59,7 @@ async fn a_header_block_without_end_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn a_small_block_that_stands_for_megabytes_of_fields_ends_the_connection() {
+async fn an_hpack_bomb_closes_the_connection() {
     let running = Running::live().await;
     let mut raw = running.raw(None).await;
     // A field of 3 900 bytes enters the table, and is then repeated with one byte each.
@@ -73,7 +73,7 @@ async fn a_small_block_that_stands_for_megabytes_of_fields_ends_the_connection()
 }
 
 #[tokio::test]
-async fn fields_beyond_the_limit_are_refused_and_the_next_request_is_answered() {
+async fn too_large_a_header_section_gets_431_and_the_next_request_is_answered() {
     let running = Running::live().await;
     let mut raw = running.raw(None).await;
     // 65 fields of 215 bytes, including the overhead of each (RFC 9113 6.5.2): more than 16 384.
@@ -89,7 +89,7 @@ async fn fields_beyond_the_limit_are_refused_and_the_next_request_is_answered() 
 }
 
 #[tokio::test]
-async fn windows_that_grow_by_nothing_or_too_much_and_frames_too_large_are_errors() {
+async fn invalid_window_updates_frames_and_settings_are_connection_errors() {
     let running = Running::live().await;
     for (bytes, expected) in [
         (frame(WINDOW_UPDATE, 0, 0, &[0; 4]), PROTOCOL_ERROR),
@@ -108,7 +108,7 @@ async fn windows_that_grow_by_nothing_or_too_much_and_frames_too_large_are_error
 }
 
 #[tokio::test]
-async fn questions_without_end_from_a_peer_that_reads_no_answer_end_the_connection() {
+async fn a_flood_of_pings_or_settings_without_reading_closes_the_connection() {
     let running = Running::start(Config { write_ms: 200, ..config() }).await;
     for question in [frame(PING, 0, 0, &[7; 8]), frame(SETTINGS, 0, 0, &setting(3, 100))] {
         // The buffers are small, so that the server soon has no room for another response.
@@ -128,7 +128,7 @@ async fn questions_without_end_from_a_peer_that_reads_no_answer_end_the_connecti
 }
 
 #[tokio::test]
-async fn answers_that_a_peer_leaves_no_room_for_do_not_last() {
+async fn a_connection_whose_responses_have_no_window_is_closed_after_write_ms() {
     let running = Running::over(
         {
             let mut stage = Stage::with(&config()).await;
@@ -149,7 +149,7 @@ async fn answers_that_a_peer_leaves_no_room_for_do_not_last() {
 }
 
 #[tokio::test]
-async fn frames_that_are_not_known_are_passed_over() {
+async fn frames_of_unknown_type_are_ignored() {
     let running = Running::live().await;
     let mut raw = running.raw(None).await;
     raw.send(&frame(0x10, 0, 0, b"\0\0\0\x01u=1")).await; // PRIORITY_UPDATE (RFC 9218 7.1)
@@ -179,7 +179,7 @@ async fn a_request_that_ends_with_an_empty_frame_has_no_body() {
 }
 
 #[tokio::test]
-async fn requests_that_another_may_read_otherwise_are_refused() {
+async fn ambiguous_http2_requests_are_refused() {
     let running = Running::live().await;
     let mut raw = running.raw(None).await;
     let many = vec![("x", "1"); 65];

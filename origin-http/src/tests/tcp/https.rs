@@ -49,7 +49,7 @@ impl Secure {
 }
 
 #[tokio::test]
-async fn answers_over_tls_say_where_http3_is_and_plain_ones_do_not() {
+async fn responses_over_tls_advertise_http3_by_alt_svc_and_plain_ones_do_not() {
     for quic in [true, false] {
         let secure = Secure::start(Stage::live().await, config(), &["http/1.1"], quic).await;
         let mut peer = secure.connect().await;
@@ -72,7 +72,7 @@ async fn answers_over_tls_say_where_http3_is_and_plain_ones_do_not() {
 }
 
 #[tokio::test]
-async fn one_connection_gets_media_over_tls_byte_for_byte() {
+async fn media_over_tls_arrive_unchanged_on_one_connection() {
     let secure = Secure::start(Stage::live().await, config(), &["http/1.1"], false).await;
     let path = secure.stage.media(&format!("{}.m4s", secure.stage.first));
     let expected = secure.stage.get(&path).await.body;
@@ -90,7 +90,7 @@ async fn one_connection_gets_media_over_tls_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn who_shakes_no_hands_is_closed_and_counted() {
+async fn connections_without_a_tls_handshake_are_closed_and_counted() {
     let running =
         Secure::start(Stage::live().await, Config { first_byte_ms: 100, ..config() }, &[], false)
             .await;
@@ -114,7 +114,7 @@ async fn who_shakes_no_hands_is_closed_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_that_takes_nothing_is_closed_over_tls_too_and_a_slow_one_is_not() {
+async fn a_peer_that_stops_reading_is_closed_and_a_slow_reader_is_not() {
     const WRITE: Duration = Duration::from_millis(300);
     let settings = Config { write_ms: 300, ..config() };
     let mut stage = Stage::with(&settings).await;
@@ -170,7 +170,7 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 #[tokio::test]
-async fn early_requests_that_would_do_something_are_told_to_come_again() {
+async fn unsafe_requests_in_early_data_get_425() {
     let secure = Secure::start(Stage::live().await, config(), &["http/1.1"], false).await;
     let mut first = secure.connect().await;
     first.send(get("/time")).await;
@@ -211,7 +211,7 @@ async fn early_requests_that_would_do_something_are_told_to_come_again() {
 }
 
 #[tokio::test]
-async fn who_is_there_when_the_server_retires_is_served_and_sent_elsewhere() {
+async fn a_retiring_server_completes_requests_and_then_closes_its_connections() {
     let mut secure = Secure::start(Stage::live().await, config(), &["h2", "http/1.1"], false).await;
     let running = Running::over(Stage::live().await, config()).await;
     let mut kept = running.connect().await;
@@ -290,7 +290,7 @@ fn ours(urgency: u8, size: usize) -> String {
 const MEGABYTE: usize = 1 << 20;
 
 #[tokio::test]
-async fn a_playlist_asked_for_last_overtakes_segments_that_are_on_their_way() {
+async fn a_playlist_requested_last_overtakes_segments_in_progress() {
     let stage = Stage::live().await;
     let mut raw = narrow(&stage).await;
     for stream in [1, 3, 5] {
@@ -320,7 +320,7 @@ async fn a_playlist_asked_for_last_overtakes_segments_that_are_on_their_way() {
 }
 
 #[tokio::test]
-async fn audio_goes_before_video_and_a_lower_bit_rate_before_a_higher() {
+async fn responses_are_sent_in_order_of_the_servers_urgency() {
     let stage = Stage::live().await;
     let mut raw = narrow(&stage).await;
     for (stream, urgency) in [(1, 6), (3, 5), (5, 4), (7, 3), (9, 2)] {
@@ -330,7 +330,7 @@ async fn audio_goes_before_video_and_a_lower_bit_rate_before_a_higher() {
 }
 
 #[tokio::test]
-async fn what_the_client_finds_urgent_comes_first_whatever_it_is_and_what_it_does_not_comes_last() {
+async fn the_clients_priority_field_precedes_the_servers_urgency() {
     let stage = Stage::live().await;
     let mut raw = narrow(&stage).await;
     for (stream, urgency, asked) in [(1, 1, "u=7"), (3, 3, ""), (5, 6, "u=0"), (7, 2, "u=5, i")] {
@@ -341,7 +341,7 @@ async fn what_the_client_finds_urgent_comes_first_whatever_it_is_and_what_it_doe
 }
 
 #[tokio::test]
-async fn a_stream_without_a_window_stops_nobody() {
+async fn a_stream_without_a_window_does_not_block_others() {
     let stage = Stage::live().await;
     let mut raw = narrow(&stage).await;
     // All windows are zero now, and then those of two streams are large.
@@ -359,7 +359,7 @@ async fn a_stream_without_a_window_stops_nobody() {
     assert_eq!(order(&mut raw, 1).await, [1]);
 }
 #[tokio::test]
-async fn what_a_connection_s_task_holds_is_small() {
+async fn the_task_of_a_connection_is_at_most_8_kib() {
     let stage = Stage::live().await;
     let (certificates, _) = testing::certificate();
     let (ours, _theirs) = duplex(1);
@@ -371,7 +371,7 @@ async fn what_a_connection_s_task_holds_is_small() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_stands_still_is_displaced_by_who_comes_and_so_is_an_idle_connection() {
+async fn stalled_handshakes_and_idle_connections_are_displaced_by_new_ones() {
     let few = Config { max_connections: 1, ..config() };
     for alpn in ["http/1.1", "h2"] {
         let secure = Secure::start(Stage::live().await, few.clone(), &[alpn], false).await;

@@ -7,7 +7,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn a_peer_that_says_nothing_or_half_a_preface_is_closed() {
+async fn a_peer_that_sends_nothing_or_half_a_preface_is_closed() {
     let running = Running::start(Config { first_byte_ms: 100, ..config() }).await;
     let silent = running.connect().await;
     let mut half = running.connect().await;
@@ -18,7 +18,7 @@ async fn a_peer_that_says_nothing_or_half_a_preface_is_closed() {
 }
 
 #[tokio::test]
-async fn a_head_that_dribbles_in_is_closed_but_a_quiet_connection_is_kept() {
+async fn a_request_head_that_takes_too_long_is_closed_but_an_idle_connection_is_kept() {
     let running = Running::start(Config { header_ms: 200, idle_ms: 1_000, ..config() }).await;
     let mut peer = running.connect().await;
     for _ in 0..2 {
@@ -60,7 +60,7 @@ async fn a_connection_without_a_request_is_closed_after_the_idle_limit() {
 }
 
 #[tokio::test]
-async fn the_idle_limit_begins_when_an_answer_has_ended_however_long_it_took() {
+async fn the_idle_limit_begins_when_a_response_has_ended() {
     let idle = Duration::from_secs(1);
     let mut running = Running::start(Config { idle_ms: 1_000, ..config() }).await;
     running.stage.push(3 * SEGMENT + 2 * PART + 1).await;
@@ -86,7 +86,7 @@ async fn the_idle_limit_begins_when_an_answer_has_ended_however_long_it_took() {
 }
 
 #[tokio::test]
-async fn an_upload_may_take_longer_than_a_head() {
+async fn a_request_body_may_take_longer_than_header_ms() {
     let running = Running::start(Config { header_ms: 100, ..config() }).await;
     let mut peer = running.connect().await;
     peer.send(request("POST", "/api/v1/x", "Content-Length: 8\r\n")).await;
@@ -106,7 +106,7 @@ async fn large_segments(config: Config) -> Running {
 }
 
 #[tokio::test]
-async fn a_reader_that_takes_nothing_is_closed() {
+async fn a_peer_that_reads_nothing_is_closed_after_write_ms() {
     let running = large_segments(Config { write_ms: 100, ..config() }).await;
     let mut peer = running.connect().await;
     peer.send(get(&running.stage.media(&format!("{}.m4s", running.stage.first)))).await;
@@ -114,7 +114,7 @@ async fn a_reader_that_takes_nothing_is_closed() {
 }
 
 #[tokio::test]
-async fn a_head_beyond_its_limits_is_refused() {
+async fn a_request_head_beyond_its_limits_is_refused() {
     let running = Running::start(config()).await;
     for headers in [
         format!("X: {}\r\n", "x".repeat(70_000)),
@@ -160,7 +160,7 @@ async fn no_request_is_smuggled_in_another() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_costs_its_own_connection() {
+async fn invalid_http_closes_only_its_own_connection() {
     let running = Running::start(config()).await;
     for garbage in [
         "\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\x03\x03",
@@ -181,7 +181,7 @@ async fn what_is_no_http_costs_its_own_connection() {
 }
 
 #[tokio::test]
-async fn connections_with_an_answer_on_its_way_are_limited_in_all_and_by_address() {
+async fn active_connections_are_limited_in_total_and_per_address() {
     for (limits, reason) in [
         (Config { max_connections: 2, ..config() }, "connections"),
         (Config { max_connections_per_address: 2, ..config() }, "connections_per_address"),
@@ -212,7 +212,7 @@ async fn connections_with_an_answer_on_its_way_are_limited_in_all_and_by_address
 }
 
 #[tokio::test]
-async fn idle_connections_of_few_addresses_make_room_for_others_whatever_they_speak() {
+async fn idle_connections_in_any_protocol_state_are_displaced_by_new_addresses() {
     let mut running = Running::start(Config { max_connections: 6, ..config() }).await;
     running.stage.push(3 * SEGMENT + 2 * PART + 1).await;
     let mut viewer = running.connect_from(1).await;
@@ -253,7 +253,7 @@ async fn idle_connections_of_few_addresses_make_room_for_others_whatever_they_sp
 }
 
 #[tokio::test]
-async fn a_request_whose_body_does_not_come_makes_room_for_others() {
+async fn a_connection_with_an_unfinished_request_is_displaced() {
     let running = Running::start(Config { max_connections: 1, ..config() }).await;
     for _ in 0..2 {
         let mut endless = running.connect().await;
@@ -278,7 +278,7 @@ async fn a_request_whose_body_does_not_come_makes_room_for_others() {
 }
 
 #[tokio::test]
-async fn an_answer_that_its_peer_has_not_taken_keeps_its_connection() {
+async fn a_connection_with_an_unread_response_is_not_displaced() {
     let mut running = large_segments(Config { max_connections: 1, ..config() }).await;
     let path = running.stage.media(&format!("{}.m4s", running.stage.first));
     let whole = running.stage.get(&path).await.body.len();

@@ -4,7 +4,7 @@
 use super::*;
 
 #[test]
-fn an_absence_is_gaps_in_both_tracks_at_the_same_numbers() {
+fn an_absence_makes_gap_segments_with_the_same_numbers_in_both_tracks() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.run(30.0, 60, true, Some(48_000.0), 0.0..5.0, 0.0);
     bench.producer.take().unwrap().leave(bench.at(5_000));
@@ -60,7 +60,7 @@ fn audio_that_stops_is_filled_with_silence_part_by_part() {
 }
 
 #[test]
-fn audio_that_is_back_after_silence_is_where_it_was_sent() {
+fn audio_that_resumes_after_silence_keeps_its_timestamps() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.run(30.0, 60, false, Some(48_000.0), 0.0..3.0, 0.0);
     bench.run(30.0, 60, false, None, 3.0..7.0, 0.0);
@@ -73,7 +73,7 @@ fn audio_that_is_back_after_silence_is_where_it_was_sent() {
 }
 
 #[test]
-fn video_that_stops_is_a_still_picture_and_audio_goes_on() {
+fn stopped_video_becomes_a_still_picture_while_audio_continues() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.run(30.0, 60, false, Some(48_000.0), 0.0..3.0, 0.0);
     for n in 141..937i64 {
@@ -141,7 +141,7 @@ fn heard(track: &Track, ms: std::ops::Range<i64>) -> usize {
 }
 
 #[test]
-fn audio_whose_description_changes_while_video_is_silent_is_heard() {
+fn audio_reconfigured_while_video_is_silent_is_packaged_from_the_next_mark() {
     // With a still picture, and without one, where groups begin with recovery points.
     for open_gop in [false, true] {
         let mut bench = Bench::new(tracks(AAC_48, true));
@@ -168,7 +168,7 @@ fn audio_whose_description_changes_while_video_is_silent_is_heard() {
 }
 
 #[test]
-fn a_publisher_that_returns_with_other_audio_and_without_video_is_heard() {
+fn audio_of_a_publisher_that_returns_without_video_is_packaged() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.run(25.0, 50, false, Some(48_000.0), 0.0..5.0, 0.0);
     bench.producer.take().unwrap().leave(bench.at(5_000));
@@ -183,7 +183,7 @@ fn a_publisher_that_returns_with_other_audio_and_without_video_is_heard() {
 }
 
 #[test]
-fn a_name_never_gets_fewer_discontinuities_than_its_broadcast_before_was_listed_with() {
+fn the_discontinuity_count_of_a_channel_never_decreases_between_broadcasts() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     let first = bench.consumer.broadcast().first_discontinuity();
     bench.program =
@@ -205,7 +205,7 @@ fn a_name_never_gets_fewer_discontinuities_than_its_broadcast_before_was_listed_
 }
 
 #[test]
-fn no_picture_of_an_older_group_is_shown_while_video_is_silent() {
+fn silent_open_gop_video_becomes_gaps_instead_of_a_still_picture() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.open_gop = true;
     bench.run(25.0, 50, false, Some(48_000.0), 0.0..5.0, 0.0);
@@ -220,7 +220,7 @@ fn no_picture_of_an_older_group_is_shown_while_video_is_silent() {
 }
 
 #[test]
-fn a_still_picture_is_counted_once_and_is_no_measure_of_the_bit_rate() {
+fn a_still_picture_is_counted_once_and_does_not_raise_the_peak_bit_rate() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     (bench.settings.window, bench.settings.window_bytes) = (T * 8, 4 << 20);
     bench.restart();
@@ -241,7 +241,7 @@ fn a_still_picture_is_counted_once_and_is_no_measure_of_the_bit_rate() {
 }
 
 #[test]
-fn a_picture_that_no_player_can_read_once_a_part_is_not_shown() {
+fn a_picture_too_large_to_repeat_in_each_part_is_not_used_as_a_still() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.pictures(1_400_000, 0..4_000);
     bench.audio_alone(1, 48_000, 4_000..12_000);
@@ -265,7 +265,7 @@ fn video_and_audio_that_stop_together_are_gaps() {
 }
 
 #[test]
-fn a_hole_in_the_stamps_does_not_stretch_a_part_or_the_part_target() {
+fn a_hole_in_the_timestamps_does_not_lengthen_a_part_or_the_part_target() {
     for hole in [1.8, 2.9] {
         for before in [1.0, 5.9] {
             let mut bench = Bench::new(tracks(AAC_48, true));
@@ -281,7 +281,7 @@ fn a_hole_in_the_stamps_does_not_stretch_a_part_or_the_part_target() {
 }
 
 #[test]
-fn a_stall_and_its_backlog_never_overlap_what_was_told() {
+fn segments_after_a_stall_and_its_backlog_never_overlap() {
     for (stall, b_frames) in [(3_500i64, false), (2_100, true), (9_000, false)] {
         let mut bench = Bench::new(tracks(AAC_48, true));
         bench.run(30.0, 60, b_frames, Some(48_000.0), 0.0..5.0, 0.0);
@@ -299,7 +299,7 @@ fn a_stall_and_its_backlog_never_overlap_what_was_told() {
 }
 
 #[test]
-fn a_publisher_that_comes_and_goes_never_makes_time_go_back() {
+fn media_time_never_decreases_when_a_publisher_reconnects_repeatedly() {
     for away in [30i64, 150, 480, 1_400] {
         let mut bench = Bench::new(tracks(AAC_48, true));
         let mut at = 0;
@@ -323,7 +323,7 @@ fn a_publisher_that_comes_and_goes_never_makes_time_go_back() {
 }
 
 #[test]
-fn segments_that_we_were_too_slow_to_see_are_gaps() {
+fn segments_lost_by_a_lagging_packager_are_gaps() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.run(25.0, 50, false, Some(48_000.0), 0.0..5.0, 0.0);
     // Nothing is read for a while, and more is sent than the log holds.
@@ -366,7 +366,7 @@ fn a_broadcast_that_ends_while_its_publisher_is_away_has_no_empty_segment() {
 }
 
 #[test]
-fn audio_that_ended_a_little_after_a_gap_began_is_told_of_no_further_than_the_next_mark() {
+fn audio_that_ends_just_after_a_gap_began_does_not_extend_past_the_next_mark() {
     for fps in [23.976, 25.0, 29.97, 30.0, 60.0] {
         for ended in [4_333i64, 5_007, 5_120, 5_871] {
             let mut bench = Bench::new(tracks(AAC_48, true));

@@ -226,7 +226,7 @@ fn config(cases: u32) -> ProptestConfig {
 proptest::proptest! {
     #![proptest_config(config(32))]
     #[test]
-    fn whatever_timestamps_say_segments_are_sound_and_follow_the_wall_clock(
+    fn segments_are_valid_and_follow_the_wall_clock_for_arbitrary_timestamps(
         steps in vec((
             prop_oneof![8 => 0i64..60, 1 => 0i64..4_000],
             0usize..2,
@@ -243,7 +243,7 @@ proptest::proptest! {
 proptest::proptest! {
     #![proptest_config(config(12))]
     #[test]
-    fn whatever_the_rates_of_timestamps_segments_are_sound_and_follow_the_wall_clock(
+    fn segments_are_valid_and_follow_the_wall_clock_for_arbitrary_timestamp_rates(
         stretches in vec((
             1i64..200,
             prop_oneof![4 => Just(40), 1 => 0i64..50, 1 => 0i64..1_500],
@@ -257,7 +257,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn audio_that_comes_half_a_minute_late_does_not_turn_its_clock_back() {
+fn audio_half_a_minute_late_does_not_move_its_clock_backward() {
     let crawls = (25, 1_249, [Some(143), None], 1, 4);
     let both = |video| (1, 40, [Some(video), Some(0)], 1, 4);
     assert_bounded_after(&steps_of(&[both(2_541), crawls, both(129)]));
@@ -302,7 +302,7 @@ fn assert_where_players_look(bench: &Bench, ms: i64) {
 }
 
 #[test]
-fn over_an_hour_a_clock_that_drifts_leaves_players_no_further_than_half_a_segment() {
+fn an_hour_of_200_ppm_drift_moves_segments_by_at_most_half_their_nominal_duration() {
     const AAC_8: Option<[u8; 2]> = Some(hex!("1590"));
     for ppm in [-200, 200] {
         let mut bench = Bench::new(tracks(AAC_8, true));
@@ -348,7 +348,7 @@ fn pictures_two_seconds_apart_are_segments_of_one_picture_each() {
 }
 
 #[test]
-fn a_broadcast_of_one_picture_shows_it_for_a_part() {
+fn a_broadcast_of_one_picture_lasts_one_part() {
     let mut bench = Bench::new(tracks(None, true));
     bench.send(0, 0, 0, 0, true);
     let track = &bench.end(0).tracks[0];
@@ -357,7 +357,7 @@ fn a_broadcast_of_one_picture_shows_it_for_a_part() {
 }
 
 #[test]
-fn video_stamped_in_presentation_order_keeps_its_pictures_and_stays_beside_audio() {
+fn video_stamped_in_presentation_order_keeps_its_pictures_in_step_with_audio() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     for n in 0..1_000i64 {
         let shown = n / 4 * 4 + [0, 3, 1, 2][usize::try_from(n % 4).unwrap()];

@@ -54,7 +54,7 @@ impl Bench {
 }
 
 #[test]
-fn another_level_is_a_discontinuity_with_another_init_segment() {
+fn a_new_level_makes_a_discontinuity_and_a_new_init_segment() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.both(Some(0), Some((1, 48_000)), 0..4_000);
     bench.producer.as_ref().unwrap().configure(TrackIndex::new(0), &level(40)).unwrap();
@@ -101,7 +101,7 @@ fn a_lower_level_keeps_the_codec_string_that_held_segments_need() {
 }
 
 #[test]
-fn another_sampling_rate_goes_on_to_the_tick_on_the_clock_of_the_first() {
+fn a_new_sampling_rate_continues_without_a_hole_on_the_first_timescale() {
     for (first, second) in
         [((AAC_48, 48_000), (AAC_44, 44_100)), ((AAC_44, 44_100), (AAC_48, 48_000))]
     {
@@ -135,7 +135,7 @@ fn another_sampling_rate_goes_on_to_the_tick_on_the_clock_of_the_first() {
 }
 
 #[test]
-fn audio_that_comes_late_joins_at_the_next_segment() {
+fn late_audio_joins_at_the_next_segment() {
     let mut bench = Bench::new(tracks(None, true));
     bench.both(Some(0), None, 0..5_000);
     assert!(bench.last.is_some(), "video alone is shown");
@@ -167,7 +167,7 @@ fn audio_that_comes_late_joins_at_the_next_segment() {
 }
 
 #[test]
-fn video_that_comes_late_joins_and_carries_the_marks() {
+fn late_video_joins_and_becomes_the_master() {
     for late in [0, 280] {
         let mut bench = Bench::new(tracks(AAC_48, false));
         bench.both(None, Some((0, 48_000)), 0..5_000);
@@ -210,7 +210,7 @@ fn video_that_comes_late_joins_and_carries_the_marks() {
 }
 
 #[test]
-fn video_that_was_added_before_packaging_began_takes_the_marks_from_audio_where_it_did() {
+fn late_video_becomes_the_master_at_the_same_mark_after_a_packager_restart() {
     let mut bench = Bench::new(tracks(AAC_48, false));
     bench.both(None, Some((0, 48_000)), 0..3_000);
     let (name, (_, config)) = (TrackName::source_video(), tracks(None, true).remove(0));
@@ -233,7 +233,7 @@ fn video_that_was_added_before_packaging_began_takes_the_marks_from_audio_where_
 }
 
 #[test]
-fn what_needs_another_init_segment_waits_for_the_mark_though_it_was_missed() {
+fn video_with_a_new_level_resumes_after_its_discontinuity_mark_was_lost() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.both(Some(0), Some((1, 48_000)), 0..3_000);
     bench.producer.as_ref().unwrap().configure(TrackIndex::new(0), &level(40)).unwrap();
@@ -261,7 +261,7 @@ fn what_needs_another_init_segment_waits_for_the_mark_though_it_was_missed() {
 }
 
 #[test]
-fn another_configuration_has_an_init_segment_of_its_own_after_a_discontinuity_in_every_track() {
+fn a_new_audio_configuration_makes_an_init_segment_and_a_discontinuity_in_both_tracks() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.run(25.0, 50, false, Some(48_000.0), 0.0..4.0, 0.0);
     let mono = Config::Aac(aac::Config::parse(&hex!("1188")).unwrap());
@@ -282,7 +282,7 @@ fn another_configuration_has_an_init_segment_of_its_own_after_a_discontinuity_in
 }
 
 #[test]
-fn a_broadcast_that_replaces_another_starts_with_a_discontinuity_that_only_grows() {
+fn a_replacing_broadcast_starts_with_a_discontinuity_after_the_previous_count() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     let settings = bench.program.settings;
     bench.program = Program::new(&bench.consumer, settings, Metrics::default(), Some(70_000));

@@ -43,7 +43,7 @@ fn manifest_end(presentation: &Presentation) -> String {
 }
 
 #[test]
-fn the_wait_for_a_return_is_not_listed_after_the_end() {
+fn gaps_of_an_unsuccessful_wait_for_a_return_are_not_listed_after_the_end() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.run(30.0, 60, true, Some(48_000.0), 0.0..5.0, 0.0);
     bench.producer.take().unwrap().leave(bench.at(5_000));
@@ -60,7 +60,7 @@ fn the_wait_for_a_return_is_not_listed_after_the_end() {
 }
 
 #[test]
-fn an_end_while_video_is_a_still_picture_is_the_end_of_both_tracks() {
+fn both_tracks_end_together_while_video_is_a_still_picture() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.run(30.0, 60, false, Some(48_000.0), 0.0..3.0, 0.0);
     for n in 141..600i64 {
@@ -75,7 +75,7 @@ fn an_end_while_video_is_a_still_picture_is_the_end_of_both_tracks() {
 }
 
 #[test]
-fn a_broadcast_shorter_than_a_segment_ends_with_its_media() {
+fn a_broadcast_shorter_than_a_segment_lists_one_media_segment() {
     for away_ms in [0, 10_100] {
         let mut bench = Bench::new(tracks(AAC_48, true));
         bench.run(30.0, 60, false, Some(48_000.0), 0.0..0.7, 0.0);
@@ -89,7 +89,7 @@ fn a_broadcast_shorter_than_a_segment_ends_with_its_media() {
 }
 
 #[test]
-fn an_end_at_any_moment_of_a_ladder_is_reachable_in_each_rendition() {
+fn every_rendition_ends_with_media_when_its_worker_is_killed_with_the_source() {
     for (seconds, delay) in [(7.0, 300), (7.3, 700), (8.1, 900), (6.02, 2_000)] {
         let mut bench = Bench::new(tracks(AAC_48, true));
         let rung = Rung::new(bench.consumer.broadcast(), "v180", delay);
@@ -104,7 +104,7 @@ fn an_end_at_any_moment_of_a_ladder_is_reachable_in_each_rendition() {
 }
 
 #[test]
-fn a_rendition_that_has_been_missing_for_long_is_listed_as_missing_to_the_end() {
+fn a_rendition_missing_for_22_s_lists_gaps_up_to_the_end_of_the_source() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     let rung = Rung::new(bench.consumer.broadcast(), "v180", 300);
     bench.rungs.push(rung);

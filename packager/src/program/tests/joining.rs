@@ -4,7 +4,7 @@
 use super::{renditions::*, *};
 
 #[test]
-fn the_first_snapshot_waits_for_renditions_but_not_for_ever() {
+fn the_first_snapshot_waits_at_most_6_s_for_renditions() {
     // Renditions whose first segment is complete 2.6 s after the source's, and one that never
     // appears.
     let first = |delay: i64, dead: bool| {
@@ -31,7 +31,7 @@ fn the_first_snapshot_waits_for_renditions_but_not_for_ever() {
 }
 
 #[test]
-fn a_late_rendition_has_the_sources_numbers_and_a_period_from_the_next_mark_on() {
+fn a_late_rendition_has_the_numbers_of_the_source_and_a_new_period() {
     let mut bench = Bench::with_rungs(&[("v720", 100)]);
     bench.act(9_100, |bench| {
         let broadcast = Arc::clone(bench.consumer.broadcast());
@@ -64,7 +64,7 @@ pub(super) fn assert_sound_but_late(presentation: &Presentation) {
 }
 
 #[test]
-fn a_late_rendition_agrees_on_discontinuities() {
+fn a_late_rendition_has_the_discontinuity_count_of_the_source() {
     let mut bench = Bench::with_rungs(&[("v720", 100)]);
     let source = |bench: &Bench, width: u16| {
         let Some((_, Config::Avc(avc))) = tracks(None, true).pop() else { panic!("video") };

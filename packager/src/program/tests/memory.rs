@@ -40,7 +40,7 @@ impl Bench {
 }
 
 #[test]
-fn the_oldest_leave_early_and_the_list_stays_long_enough() {
+fn the_oldest_segments_are_removed_early_and_the_list_keeps_12_s() {
     let mut bench = bounded(8 * MIB);
     let mut newest = Vec::new();
     for n in 0..1_500i64 {
@@ -66,7 +66,7 @@ fn the_oldest_leave_early_and_the_list_stays_long_enough() {
 }
 
 #[test]
-fn a_stream_that_takes_too_much_for_the_shortest_list_is_full() {
+fn a_stream_whose_shortest_list_exceeds_the_limit_is_refused_with_the_numbers() {
     let mut bench = bounded(4 * MIB);
     let full = (0..1_500i64).find_map(|n| bench.picture(n * 40, n * 40, n % 50 == 0, 20_000).err());
     let full = full.unwrap();
@@ -84,7 +84,7 @@ fn a_stream_that_takes_too_much_for_the_shortest_list_is_full() {
 }
 
 #[test]
-fn timestamps_that_stand_still_are_bounded_by_what_they_bring() {
+fn memory_is_bounded_for_pictures_whose_timestamps_do_not_advance() {
     for (size, count) in [(8, 20_000), (1_000, 20_000), (100_000, 2_000)] {
         let mut bench = bounded(16 * MIB);
         let full = (0..count).find_map(|n| {
@@ -98,7 +98,7 @@ fn timestamps_that_stand_still_are_bounded_by_what_they_bring() {
 }
 
 #[test]
-fn audio_that_waits_for_video_is_counted() {
+fn audio_queued_for_video_counts_toward_the_memory_limit() {
     let mut bench = bounded(16 * MIB);
     let mut sent = 0;
     let full = (0..200i64).find_map(|n| {
@@ -131,7 +131,7 @@ fn audio_that_waits_for_video_is_counted() {
 }
 
 #[test]
-fn the_gauge_is_what_is_held_and_nothing_once_it_is_gone() {
+fn the_window_gauge_equals_the_held_bytes_and_is_zero_after_the_program_is_dropped() {
     let metrics = Metrics::default();
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.metrics = metrics.clone();

@@ -14,7 +14,7 @@ fn run_with_a_death(killed: i64, back: i64, delay: i64) -> Bench {
 }
 
 #[test]
-fn a_worker_that_is_killed_and_back_within_a_segment_costs_the_rest_of_that_segment() {
+fn a_worker_restarted_within_a_segment_loses_the_rest_of_that_segment() {
     let mut bench = run_with_a_death(8_900, 9_300, 150);
     let presentation = bench.end(20_000);
     assert_sound(presentation);
@@ -31,7 +31,7 @@ fn a_worker_that_is_killed_and_back_within_a_segment_costs_the_rest_of_that_segm
 }
 
 #[test]
-fn a_rendition_is_gaps_while_nobody_makes_it_and_starts_at_the_next_mark_when_it_is_back() {
+fn a_rendition_lists_gaps_without_a_worker_and_resumes_at_the_next_mark() {
     for (killed, back, wanted) in [
         // Dead for two marks and back in the middle.
         (8_900, 13_000, "mmmmgggmmm"),
@@ -58,7 +58,7 @@ fn a_rendition_is_gaps_while_nobody_makes_it_and_starts_at_the_next_mark_when_it
 }
 
 #[test]
-fn gaps_of_a_rendition_are_told_in_step_with_the_source() {
+fn gaps_of_a_rendition_are_listed_in_step_with_the_source() {
     let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
     bench.act(8_900, |bench| bench.rungs[0].kill());
     for ms in (10_000..20_000).step_by(170) {
@@ -76,7 +76,7 @@ fn gaps_of_a_rendition_are_told_in_step_with_the_source() {
 }
 
 #[test]
-fn a_worker_slower_than_patience_is_given_up_and_counted() {
+fn a_worker_slower_than_the_patience_is_marked_late_and_counted() {
     let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
     bench.act(8_900, |bench| bench.rungs[0].delay = 8_000);
     bench.act(22_000, |bench| {
@@ -93,7 +93,7 @@ fn a_worker_slower_than_patience_is_given_up_and_counted() {
 }
 
 #[test]
-fn a_worker_that_was_given_up_is_waited_for_again_when_it_has_caught_up() {
+fn a_late_worker_that_has_caught_up_resumes_its_rendition() {
     for late in [1_500, 2_300] {
         let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
         bench.act(3_900, |bench| bench.rungs[0].delay = 8_000);
@@ -120,7 +120,7 @@ fn a_worker_that_stalls_for_a_while_loses_nothing() {
 }
 
 #[test]
-fn pictures_that_the_worker_cannot_decode_are_bridged_and_the_segment_starts_at_the_mark() {
+fn undecodable_pictures_are_bridged_and_segments_start_at_the_mark() {
     // The mark's own picture, one amid the segment, five before a mark and four from a mark on.
     for lost in [vec![120], vec![150], vec![175, 176, 177, 178, 179], vec![180, 181, 182, 183]] {
         for b_frames in [false, true] {
@@ -139,7 +139,7 @@ fn pictures_that_the_worker_cannot_decode_are_bridged_and_the_segment_starts_at_
 }
 
 #[test]
-fn a_hole_in_a_rendition_is_a_gap_up_to_the_next_mark() {
+fn a_hole_in_a_rendition_makes_its_segment_a_gap() {
     let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
     bench.rungs[0].undecodable = (125..175).collect();
     bench.run(30.0, 60, false, Some(48_000.0), 0.0..12.0, 0.0);
@@ -149,7 +149,7 @@ fn a_hole_in_a_rendition_is_a_gap_up_to_the_next_mark() {
 }
 
 #[test]
-fn periods_have_the_renditions_that_are_there() {
+fn periods_list_only_the_renditions_with_media() {
     let mut bench = run_with_a_death(8_900, 13_000, 150);
     let presentation = bench.end(20_000);
     let index = presentation.tracks.iter().position(|track| track.name.as_str() == "v720").unwrap();
@@ -207,7 +207,7 @@ impl Rung {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(128))]
     #[test]
-    fn whatever_becomes_of_its_worker_a_rendition_has_the_sources_segments(
+    fn a_rendition_has_the_segments_of_the_source_for_any_worker_failures(
         rate in 2usize..8, group in 20u64..150, b_frames: bool, encodes_b_frames: bool,
         halved: bool, away in 0i64..5_000, other: bool,
         fates in proptest::collection::vec((0i64..24_000, 0usize..2, fate()), 0..12),

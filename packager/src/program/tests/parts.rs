@@ -35,7 +35,7 @@ fn assert_whole(
 }
 
 #[test]
-fn at_every_usual_frame_rate_each_frame_is_in_one_part_and_the_rules_are_kept() {
+fn each_frame_is_in_one_part_at_common_frame_rates() {
     for (fps, group) in RATES {
         assert_whole(fps, group, false, (AAC_48, 48_000.0), 0.0, 0.0);
         assert_whole(fps, group, true, (AAC_44, 44_100.0), 0.0, 0.0);
@@ -45,7 +45,7 @@ fn at_every_usual_frame_rate_each_frame_is_in_one_part_and_the_rules_are_kept() 
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
     #[test]
-    fn however_stamps_are_rounded_and_audio_lies_beside_video_each_frame_is_in_one_part(
+    fn each_frame_is_in_one_part_for_any_timestamp_rounding_and_audio_offset(
         rate in 0usize..8, b_frames: bool, cd: bool,
         phase in 0.0..1.0f64, audio_early in 0.0..0.09f64,
     ) {
@@ -56,7 +56,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn a_track_of_long_frames_gets_the_part_target_that_its_frames_keep() {
+fn a_track_of_long_frames_has_a_part_target_that_its_frames_fit() {
     let mut bench = Bench::new(tracks(None, true));
     bench.run(12.5, 25, false, None, 0.0..8.0, 0.0);
     let track = &bench.end(8_000).tracks[0];
@@ -79,7 +79,7 @@ fn audio_alone_is_cut_every_two_seconds() {
 }
 
 #[test]
-fn a_payload_is_in_the_segment_by_pointer() {
+fn payloads_are_not_copied_into_the_segment() {
     let mut bench = Bench::new(tracks(None, true));
     let mut sent = Vec::new();
     for n in 0..61i64 {
@@ -104,7 +104,7 @@ fn a_payload_is_in_the_segment_by_pointer() {
 }
 
 #[test]
-fn a_part_that_is_hinted_at_comes() {
+fn every_hinted_audio_part_is_published() {
     // 48 frames at 25 a second are 90 access units, 9 full parts: nothing is left of a segment
     // after its ninth.
     let mut bench = Bench::new(tracks(AAC_48, true));

@@ -122,7 +122,7 @@ fn each_segment_of_every_rendition_has_the_number_start_and_duration_of_the_sour
 }
 
 #[test]
-fn another_configuration_of_a_rendition_takes_effect_at_the_next_mark_that_knows_it() {
+fn a_new_configuration_of_a_rendition_takes_effect_at_the_next_mark() {
     let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
     bench.act(8_900, |bench| bench.rungs[0].reconfigure(400));
     bench.run(30.0, 60, true, Some(48_000.0), 0.0..16.0, 0.0);
@@ -145,7 +145,7 @@ fn another_configuration_of_a_rendition_takes_effect_at_the_next_mark_that_knows
 }
 
 #[test]
-fn a_worker_that_is_late_after_a_change_of_the_source_loses_only_what_was_listed_as_missing() {
+fn a_worker_late_after_a_source_change_loses_only_the_segments_listed_as_gaps() {
     for discontinuities in [1, 2] {
         let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
         // Units of the worker before have arrived when the next one names its configuration.
@@ -182,7 +182,7 @@ fn a_worker_that_is_late_after_a_change_of_the_source_loses_only_what_was_listed
 }
 
 #[test]
-fn a_publisher_that_goes_and_returns_leaves_the_renditions_in_step() {
+fn renditions_stay_in_step_when_the_publisher_returns() {
     for (other, worker_dies) in [(false, false), (true, false), (false, true), (true, true)] {
         for b_frames in [false, true] {
             let mut bench = Bench::with_rungs(&[("v720", 300), ("v480", 100)]);
@@ -227,7 +227,7 @@ fn a_publisher_that_goes_and_returns_leaves_the_renditions_in_step() {
 }
 
 #[test]
-fn a_worker_that_follows_another_at_a_mark_makes_no_period() {
+fn a_worker_replaced_exactly_at_a_mark_starts_no_new_period() {
     let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
     // The first worker's last frames arrive with the mark's own frame, and the next worker begins
     // with that.
@@ -251,7 +251,7 @@ fn a_worker_that_follows_another_at_a_mark_makes_no_period() {
 }
 
 #[test]
-fn a_gridded_source_has_renditions_that_are_not() {
+fn renditions_of_a_gridded_source_are_not_gridded() {
     let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
     bench.run(30.0, 1_000, true, Some(48_000.0), 0.0..27.0, 0.0);
     let presentation = bench.end(27_000);
@@ -308,7 +308,7 @@ fn segments_that_start_at_recovery_points_are_not_listed_as_independent() {
 }
 
 #[test]
-fn a_part_of_a_rendition_that_is_hinted_at_comes() {
+fn every_hinted_part_of_a_rendition_is_published() {
     let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 470)]);
     let hints = Rc::new(RefCell::new(Vec::new()));
     for ms in (3_000..16_000).step_by(20) {
@@ -332,7 +332,7 @@ fn a_part_of_a_rendition_that_is_hinted_at_comes() {
 }
 
 #[test]
-fn audio_alone_may_have_a_rendition() {
+fn a_broadcast_of_audio_alone_has_an_audio_rendition() {
     let mut bench = Bench::new(tracks(AAC_48, false));
     let broadcast = Arc::clone(bench.consumer.broadcast());
     bench.rungs.push(Rung::of_audio(&broadcast, "a64", 300));
@@ -348,7 +348,7 @@ fn audio_alone_may_have_a_rendition() {
 }
 
 #[test]
-fn an_audio_rendition_is_cut_like_any_audio() {
+fn an_audio_rendition_is_cut_at_the_marks_of_the_source() {
     for delay in [60, 400, 900] {
         let mut bench = Bench::with_rungs(&[("v720", 150)]);
         let broadcast = Arc::clone(bench.consumer.broadcast());

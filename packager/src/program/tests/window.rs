@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_left_the_list_is_held_for_as_long_as_the_longest_list() {
+fn unlisted_segments_are_held_for_another_window() {
     let mut bench = Bench::new(tracks(None, true));
     bench.run(10.0, 20, false, None, 0.0..200.0, 0.0);
     let track = &bench.last.as_ref().unwrap().tracks[0];
@@ -13,7 +13,7 @@ fn what_left_the_list_is_held_for_as_long_as_the_longest_list() {
 }
 
 #[test]
-fn a_list_of_long_segments_reaches_back_far_enough_for_players() {
+fn a_list_of_long_segments_covers_three_target_durations() {
     let mut bench = Bench::new(tracks(None, true));
     bench.program.settings.window = Duration::from_secs(12);
     bench.run(30.0, 250, false, None, 0.0..80.0, 0.0);

@@ -54,7 +54,7 @@ impl Bench {
 }
 
 #[test]
-fn a_unit_waits_until_the_master_has_reached_its_end_or_it_has_waited_long_enough() {
+fn an_audio_unit_waits_until_the_master_reaches_its_end_or_for_250_ms() {
     let mut bench = Bench::new(1, false);
     bench.send(0..1, 0);
     assert_eq!(bench.audio.poll_timeout(), Some(bench.start + HOLD));
@@ -83,7 +83,7 @@ fn a_segment_starts_with_the_first_unit_at_or_after_the_mark() {
 }
 
 #[test]
-fn silence_in_a_hole_belongs_to_the_segments_that_the_hole_covers() {
+fn silence_in_a_hole_is_split_among_the_segments_that_the_hole_covers() {
     let mut bench = Bench::new(4, false);
     bench.send(0..50, 0);
     // Units are back in the fourth segment.
@@ -99,7 +99,7 @@ fn silence_in_a_hole_belongs_to_the_segments_that_the_hole_covers() {
 }
 
 #[test]
-fn units_that_do_not_come_are_silence_up_to_the_mark_once_the_master_is_well_past_it() {
+fn missing_audio_units_become_silence_up_to_the_mark_after_the_hold_time() {
     let mut bench = Bench::new(2, false);
     bench.send(0..90, 0);
     let patience = Timescale::VIDEO.ticks(HOLD);
@@ -111,7 +111,7 @@ fn units_that_do_not_come_are_silence_up_to_the_mark_once_the_master_is_well_pas
 }
 
 #[test]
-fn parts_of_audio_that_has_stopped_are_silence_before_the_mark_is_known() {
+fn stopped_audio_is_filled_with_silence_after_500_ms_without_a_mark() {
     let mut bench = Bench::new(1, false);
     bench.send(0..10, 0);
     let before = |bench: &Bench| bench.audio.edge().unwrap().get();
@@ -123,7 +123,7 @@ fn parts_of_audio_that_has_stopped_are_silence_before_the_mark_is_known() {
 }
 
 #[test]
-fn a_track_that_joins_starts_at_the_newest_mark_that_its_first_unit_has_reached() {
+fn a_joining_audio_track_starts_at_a_mark_that_a_unit_directly_follows() {
     let mut bench = Bench::new(3, true);
     // Two units after the mark at 2 s: too late to start there.
     bench.send(96..97, 0);
@@ -137,7 +137,7 @@ fn a_track_that_joins_starts_at_the_newest_mark_that_its_first_unit_has_reached(
 }
 
 #[test]
-fn a_gap_of_the_master_is_one_of_audio_unless_that_goes_on() {
+fn a_gap_of_the_master_is_a_gap_of_audio_unless_audio_continues() {
     for alive in [false, true] {
         let mut bench = Bench::new(1, false);
         bench.send(0..200, 0);

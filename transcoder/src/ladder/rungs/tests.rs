@@ -58,7 +58,7 @@ fn events(consumer: &mut Consumer) -> Vec<String> {
 }
 
 #[test]
-fn what_is_made_becomes_tracks_of_the_broadcast() {
+fn output_of_the_worker_is_published_as_tracks_of_the_broadcast() {
     let mut stage = stage();
     let mut rungs = rungs(&stage, 1e6);
     assert_eq!(states(&rungs), ["v240 Made", "v144 Made", "a64 Made"]);
@@ -78,7 +78,7 @@ fn what_is_made_becomes_tracks_of_the_broadcast() {
 }
 
 #[test]
-fn the_dearest_is_shed_and_restored_last() {
+fn the_most_expensive_rung_is_shed_first_and_restored_last() {
     let mut stage = stage();
     let mut rungs = rungs(&stage, 1e6);
     rungs.configure(0, RECORD).unwrap();
@@ -98,7 +98,7 @@ fn the_dearest_is_shed_and_restored_last() {
 }
 
 #[test]
-fn what_the_machine_has_no_room_for_is_refused_and_asked_for_again() {
+fn rungs_over_the_capacity_are_refused() {
     let stage = stage();
     // Decoding costs about 8 270, 240 lines 12 137, 144 lines 4 316.
     let capacity = Capacity::new(30_000.0, 1.0);
@@ -127,7 +127,7 @@ fn what_the_machine_has_no_room_for_is_refused_and_asked_for_again() {
 }
 
 #[test]
-fn a_source_with_more_frames_a_second_is_promised_for_anew() {
+fn rungs_are_admitted_again_when_the_frame_rate_of_the_source_changes() {
     let mut stage = stage();
     // Decoding, 240 and 144 lines cost 8 270, 12 137 and 4 316; with 60 frames a second 16 560, 24
     // 300 and 4 320.
@@ -152,7 +152,7 @@ fn a_source_with_more_frames_a_second_is_promised_for_anew() {
 }
 
 #[test]
-fn a_source_that_grows_gets_the_rungs_that_it_has_room_for_and_one_that_was_shed_stays_so() {
+fn a_larger_source_gets_more_rungs_and_a_shed_rung_stays_shed() {
     let stage = stage();
     let mut rungs = rungs(&stage, 1e6);
     assert_eq!(rungs.shed(), Some(0));
@@ -164,7 +164,7 @@ fn a_source_that_grows_gets_the_rungs_that_it_has_room_for_and_one_that_was_shed
 }
 
 #[test]
-fn another_level_goes_on_with_the_rendition() {
+fn a_new_level_of_a_rendition_continues_its_track() {
     let mut stage = stage();
     let mut rungs = rungs(&stage, 1e6);
     rungs.configure(0, RECORD).unwrap();
@@ -183,7 +183,7 @@ fn another_level_goes_on_with_the_rendition() {
 }
 
 #[test]
-fn audio_that_comes_late_has_a_rendition_once() {
+fn late_audio_gets_one_rendition() {
     let stage = stage();
     let rung = Configured { height: 240, video_kbps: 300 };
     let planned = plan::renditions(&stage.source, &[rung], None);
@@ -196,7 +196,7 @@ fn audio_that_comes_late_has_a_rendition_once() {
 }
 
 #[test]
-fn a_worker_that_is_gone_leaves_all_absent_until_the_next_says_what_comes() {
+fn renditions_are_absent_from_the_end_of_a_worker_to_the_next_configuration() {
     let mut stage = stage();
     let mut rungs = rungs(&stage, 1e6);
     rungs.configure(0, RECORD).unwrap();

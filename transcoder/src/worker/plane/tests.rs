@@ -37,7 +37,7 @@ fn scaled(
 }
 
 #[test]
-fn vectors_and_plain_arithmetic_agree_to_the_bit() {
+fn vector_and_scalar_scaling_are_bit_exact() {
     let sizes = [
         (64, 36),
         (33, 17),
@@ -82,7 +82,7 @@ fn a_flat_plane_stays_flat() {
 }
 
 #[test]
-fn a_plane_keeps_its_place() {
+fn scaling_does_not_shift_the_plane() {
     // A step in the middle is in the middle of the result, and symmetric.
     let samples: Vec<u8> =
         (0..24).flat_map(|_| (0..96).map(|x| if x < 48 { 50 } else { 150 })).collect();
@@ -97,7 +97,7 @@ fn a_plane_keeps_its_place() {
 }
 
 #[test]
-fn a_torn_plane_is_not_whole() {
+fn a_plane_with_too_few_samples_is_not_whole() {
     let plane = |samples, width, height, stride| Plane::<&[u8]> { samples, width, height, stride };
     assert!(plane(&[0; 14], 4, 3, 5).is_whole());
     assert!(!plane(&[0; 13], 4, 3, 5).is_whole());
