@@ -25,7 +25,7 @@ AIOQUIC := tests/players/.venv/.requirements.txt
 
 # The tests of the daemon mostly wait for real time to pass, so more of them run at once than there
 # are cores (tests/integration/support/machine.rs).
-export RUST_TEST_THREADS ?= 20
+export RUST_TEST_THREADS ?= 24
 
 .PHONY: help run test test-daemon test-crates deb test-package packages test-packages tree-packages
 help:
@@ -49,7 +49,7 @@ test-daemon:
 	cargo test --workspace --locked --test integration
 # All other programs. Their lower priority keeps them from disturbing players.
 test-crates:
-	nice -n 5 cargo test --workspace --locked --lib --bins --test '[!i]*'
+	nice -n 5 cargo test --workspace --locked --lib --bin streamforge --test '[!i]*'
 
 deb: packages $(CARGO_DEB)
 	scripts/third-party-notices >target/third-party-notices

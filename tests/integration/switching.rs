@@ -184,16 +184,11 @@ fn goes_down_and_up(player: &str, path: &str, seconds: u32) {
 /// anything below 16 000 bytes, the size of a rung's part here.
 #[track_caller]
 fn follows_selected_levels_up_and_adapts_down(player: &str, path: &str) {
-    const SECONDS: u32 = 34;
+    const SECONDS: u32 = 18;
     let show = Show::start();
-    let throttle = format!("0:{WIDE_KBPS},18:{NARROW_KBPS}");
-    let report = show.play(
-        player,
-        path,
-        SECONDS,
-        &["--level", "1:144,6:240,11:360,17:auto", "--throttle", &throttle],
-        |_| (),
-    );
+    let throttle = format!("0:{WIDE_KBPS},1:{NARROW_KBPS}");
+    let options = ["--tour", "144,240,360", "--throttle", &throttle];
+    let report = show.play(player, path, SECONDS, &options, |_| ());
     let heights: Vec<u64> = report.shown().iter().map(|(_, height)| *height).collect();
     let told = [LOWEST, MIDDLE, SOURCE];
     let at = heights.windows(told.len()).position(|window| window == told);

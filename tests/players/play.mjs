@@ -3,6 +3,7 @@
 //
 //     node play.mjs --player hls|dash|shaka|native|page --url URL [--seconds 20] [--out DIR]
 //                   [--latency | --numbers FPS] [--throttle 0:0,8:300,20:0] [--level 2:144,15:auto]
+//                   [--tour 144,240,360]
 //                   [--back 6:4] [--stall MS] [--wait SECONDS] [--certificate PEM [--http3]]
 //                   [--until playing,ended,playing] [--delay SECONDS]
 //
@@ -20,6 +21,8 @@
 // - `--throttle` limits the network, from the given seconds after start-up on, in kilobits a second
 //   (0: no limit).
 // - `--level` holds the player to the rendition of a height, or to none (auto).
+// - `--tour` holds the player to each of these heights in turn, until two seconds after it is shown,
+//   and then to none. The seconds of the other options, but those of 0, begin after it.
 // - `--back` seeks back by the given seconds, as a viewer does.
 // - `--stall` is the time in all for which the player may stand still without a fault.
 // - `--wait` is the time between `ready`, when the player's page is loaded, and opening URL.
@@ -55,6 +58,8 @@ const START_DEADLINE_MS = 40_000;
 const CHOICE_DEADLINE_MS = 5_000;
 const AFTER_UNTIL_MS = 2_000;
 const AFTER_END_MS = 3_000;
+const SHOWN_DEADLINE_MS = 20_000;
+const AFTER_SHOWN_MS = 2_000;
 // Without it the page's state is read with each frame that the browser paints, and it then paints
 // 60 frames a second.
 const POLLING_MS = 100;
@@ -69,6 +74,7 @@ const { values: options } = parseArgs({
     numbers: { type: 'string', default: '0' },
     throttle: { type: 'string' },
     level: { type: 'string' },
+    tour: { type: 'string' },
     back: { type: 'string' },
     stall: { type: 'string', default: '0' },
     wait: { type: 'string', default: '0' },
@@ -87,13 +93,14 @@ const until = options.until?.split(',');
 const rates = parseSchedule(options.throttle, rateOf);
 const levels = parseSchedule(options.level, heightOf);
 const backs = parseSchedule(options.back, secondsOf);
+const tour = options.tour?.split(',').map(Number) ?? [];
 if (
   !PLAYERS.includes(options.player) || !URL.canParse(options.url ?? '') || !(seconds > 0) || !(fps >= 0) || !(stallMs >= 0) || !(waitMs >= 0) || !(delay >= 0) ||
-  rates === null || levels === null || backs === null
+  rates === null || levels === null || backs === null || !tour.every((height) => height > 0)
 ) {
   console.error(
     `usage: play.mjs --player ${PLAYERS.join('|')} --url URL [--seconds N] [--out DIR] [--latency | --numbers FPS]\n` +
-      '                [--throttle SECONDS:KBPS,...] [--level SECONDS:HEIGHT,...] [--back SECONDS:BY,...] [--stall MS]\n' +
+      '                [--throttle SECONDS:KBPS,...] [--level SECONDS:HEIGHT,...] [--tour HEIGHT,...] [--back SECONDS:BY,...] [--stall MS]\n' +
       '                [--wait SECONDS] [--certificate PEM [--http3]] [--until STATE,...] [--delay SECONDS]',
   );
   process.exit(2);
@@ -195,8 +202,17 @@ async function play() {
   }
 }
 
-// Watches for the time that was asked for.
+// Watches for the time that was asked for, after the tour.
 async function watch(page, throttle, screenshots) {
+  for (const { at_s, value } of rates) if (at_s === 0) throttle.set(value);
+  for (const height of tour) {
+    await level(page, height);
+    await page
+      .waitForFunction((height) => window.probe.height() === height, height, { polling: POLLING_MS, timeout: SHOWN_DEADLINE_MS })
+      .catch(() => {});
+    await page.waitForTimeout(AFTER_SHOWN_MS);
+  }
+  if (tour.length > 0) await level(page, null);
   await acts(page, [
     ...rates.map(({ at_s, value }) => ({ at_s, act: () => throttle.set(value) })),
     ...levels.map(({ at_s, value }) => ({

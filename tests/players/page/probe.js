@@ -167,6 +167,9 @@
 
     level: (height) => player.level(height),
 
+    /// The height of the picture that is shown.
+    height: () => video.videoHeight,
+
     /// Seeks back by so many seconds.
     back(by) {
       video.currentTime -= by;
