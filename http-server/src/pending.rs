@@ -130,8 +130,9 @@ fn add_fields(response: &mut Response<Body>, alt_svc: Option<&HeaderValue>) {
 /// Makes a response one to HEAD: its fields, its length, no body. Source: RFC 9110 9.3.2 and 8.6
 /// (Content-Length).
 fn drop_body(response: &mut Response<Body>) {
-    let has_length =
-        !matches!(response.status(), StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT);
+    let status = response.status();
+    let has_length = !status.is_informational()
+        && !matches!(status, StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT);
     // A service that has dropped the body itself has stated the length.
     if has_length
         && let Some(len) = response.body().len()

@@ -259,6 +259,13 @@ impl Header {
     }
 }
 
+/// A socket that is gone holds nothing back: whoever waits for it in [`Full`] would not be woken.
+impl Drop for Write {
+    fn drop(&mut self) {
+        self.full.store(false, Ordering::Relaxed);
+    }
+}
+
 impl Write {
     /// Ends the wait if the operation completed, or begins one. An error if the peer has accepted
     /// no bytes within the limit, or too few over several waits.

@@ -90,7 +90,6 @@ impl Presentations {
     pub(crate) fn remove(&self, live: &Arc<Live>) {
         self.0.stays.end(live.channel(), live.broadcast());
         self.0.broadcasts.remove(&live.broadcast());
-        self.0.removed.notify_waiters();
         // The name may belong to a newer broadcast by now, which keeps it.
         let held = self.0.channels.remove_if(live.channel(), |_, held| Arc::ptr_eq(held, live));
         // The name goes to a broadcast that has no snapshot yet and waits for it. A broadcast that
@@ -104,6 +103,7 @@ impl Presentations {
         if let Some(heir) = heir.filter(|_| held.is_some()) {
             self.name(&heir);
         }
+        self.0.removed.notify_waiters();
     }
 }
 

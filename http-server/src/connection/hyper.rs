@@ -216,17 +216,17 @@ impl<S: Service> Requests<S> {
                 }
                 () = context.drain.triggered(), if !draining => {
                     draining = true;
-                    connection.as_mut().graceful_shutdown();
+                    self.end(connection.as_mut());
                 }
                 () = context.retire.triggered(), if !retired => {
                     retired = true;
-                    connection.as_mut().graceful_shutdown();
+                    self.end(connection.as_mut());
                 }
                 now = look.tick() => match self.inspect(pace, now, &mut quiet) {
                     ControlFlow::Break(()) => return Ok(()),
                     ControlFlow::Continue(Some(since)) if now.duration_since(since) >= idle => {
                         draining = true;
-                        connection.as_mut().graceful_shutdown();
+                        self.end(connection.as_mut());
                     }
                     ControlFlow::Continue(_) => {}
                 }
@@ -257,6 +257,14 @@ impl<S: Service> Requests<S> {
         quiet.begun = activity.begun();
         quiet.since = is_quiet.then(|| quiet.since.unwrap_or(now));
         ControlFlow::Continue(quiet.since)
+    }
+
+    /// Ends the connection after the responses to its requests. One that was upgraded ends by
+    /// itself when the response is sent; hyper would take it for complete before.
+    fn end<C: GracefulConnection>(&self, connection: Pin<&mut C>) {
+        if self.upgraded().is_none() {
+            connection.graceful_shutdown();
+        }
     }
 
     /// The accepted upgrade. The lock is held to set or take it.
@@ -349,7 +357,9 @@ impl Accepted {
             (ended, _) => ended,
         })
         .await;
-        // A service that does not shut the connection down has bytes to send.
+        // A service that does not shut the connection down has bytes to send over TLS. A plain
+        // socket that it still holds would not wake this task.
+        drop(serving);
         let _ = poll_fn(flush).await;
     }
 }

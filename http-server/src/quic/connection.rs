@@ -20,11 +20,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use quinn::{Incoming, ZeroRttAccepted};
 use tokio::{
     sync::{Notify, Semaphore},
-    time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout, timeout_at},
 };
 use tracing::{Instrument, Span, debug};
 
 use crate::{
+    Config,
     activity::Deliveries,
     context::Context,
     metrics::{Metrics, Reason},
@@ -274,7 +275,12 @@ impl<S: Service> Connection<S> {
         let mut look = interval_at(Instant::now() + write, write);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Polled for the first time when the announcement has been sent.
-        let mut announced = pin!(async { timeout(write, received(quic)).await });
+        let mut announced = pin!(async {
+            tokio::select! {
+                () = received(quic) => {}
+                () = patience(context) => {}
+            }
+        });
         // Kept across iterations of the loop: beginning to wait takes a lock, and each request
         // takes an iteration.
         let mut retired = pin!(retired(context));
@@ -301,7 +307,7 @@ impl<S: Service> Connection<S> {
                     self.announce().await;
                     ControlFlow::Continue(())
                 }
-                _ = &mut announced, if self.stage == Stage::Announced => {
+                () = &mut announced, if self.stage == Stage::Announced => {
                     self.take_no_more().await;
                     ControlFlow::Continue(())
                 }
@@ -316,7 +322,7 @@ impl<S: Service> Connection<S> {
         };
         match end {
             End::Lost => {}
-            End::Leave => self.leave(write).await,
+            End::Leave => self.leave(patience(context)).await,
             End::Close(code, reason) => self.close(code, reason),
         }
     }
@@ -398,7 +404,7 @@ impl<S: Service> Connection<S> {
         if is_established {
             self.take_no_more().await;
         }
-        self.leave(GRACE).await;
+        self.leave(sleep(GRACE)).await;
     }
 
     /// Inspects the connection at an interval of `Config::write`: closes it if its peer accepts no
@@ -461,16 +467,32 @@ impl<S: Service> Connection<S> {
         quic.set_send_window(SEND_WINDOW);
     }
 
-    /// Closes the connection when the peer has received the data sent, after `limit` at the
-    /// latest. Requests that arrive meanwhile are rejected.
-    async fn leave(self, limit: Duration) {
-        let _ = timeout(limit, delivered(&self.requests)).await;
+    /// Closes the connection when the peer has received the data sent, or `limit` is over. Requests
+    /// that arrive meanwhile are rejected.
+    async fn leave(self, limit: impl Future<Output = ()>) {
+        tokio::select! {
+            () = delivered(&self.requests) => {}
+            () = limit => {}
+        }
         self.close(Code::H3_NO_ERROR, b"goodbye");
     }
 
     /// Closes the connection at once. Data that have not arrived are lost.
     fn close(self, code: Code, reason: &[u8]) {
         self.requests.quic.close(wire(code.value()), reason);
+    }
+}
+
+/// Waits for the time that a peer has to receive what was sent: `Config::write`; once the server
+/// stops, a quarter of the time that it has for that, because a peer may be gone.
+async fn patience<S>(context: &Context<S>) {
+    let Config { write, drain, .. } = context.config;
+    tokio::select! {
+        () = sleep(write) => {}
+        () = async {
+            context.drain.triggered().await;
+            sleep(drain / 4).await;
+        } => {}
     }
 }
 

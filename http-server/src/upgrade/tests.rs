@@ -71,7 +71,9 @@ struct Echo;
 
 impl MountedService for Echo {
     fn call(&self, mut request: Request<RequestBody>, _: Client) -> BoxedResponse<'_> {
+        let floods = request.uri().path() == "/open/flood";
         let mut response = match on(&mut request, "websocket") {
+            Some(upgrade) if floods => upgrade.accept(flood),
             Some(upgrade) => upgrade.accept(echo),
             None => {
                 let mut response = Response::new("a WebSocket is here".into());
@@ -99,6 +101,11 @@ async fn echo(mut stream: Upgraded) {
             }
         }
     }
+}
+
+/// Sends until it may not.
+async fn flood(mut stream: Upgraded) {
+    while stream.write_all(&[0; 64 << 10]).await.is_ok() {}
 }
 
 /// A binary message in one frame (RFC 6455 5.2).
@@ -231,6 +238,18 @@ async fn a_websocket_echoes_over_tcp_and_tls() {
         // It keeps its permit although it is silent.
         assert!(running.limit.try_admit(None, Instant::now()).is_err());
         client.shutdown().await.unwrap();
+        running.ended().await;
+    }
+}
+
+/// The service ends while its last write waits for the client, which does not read.
+#[tokio::test]
+async fn an_upgraded_connection_ends_with_its_service_after_a_write_was_refused() {
+    for secure in [false, true] {
+        let (running, mut client) = Running::start(secure).await;
+        client.write_all(handshake("/open/flood").as_bytes()).await.unwrap();
+        client.flush().await.unwrap();
+        head(&mut client).await;
         running.ended().await;
     }
 }
