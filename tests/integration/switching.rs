@@ -34,18 +34,20 @@ const WIDENED: f64 = 17.0;
 /// 2 to 7 s here; a player that did not switch down would wait longer.
 const SUDDEN: Duration = Duration::from_secs(9);
 /// Errors that players report and handle themselves.
-const FORGIVEN: [&str; 5] = [
+const FORGIVEN: [&str; 4] = [
     // hls.js waits; the duration is counted.
     "bufferStalledError",
-    // hls.js finds a gap, and switches to another rendition; from the next picture on that it can
-    // decode, if its buffer is empty by then.
+    // hls.js finds a gap, and switches to another rendition.
     "fragGap",
-    "bufferSeekOverHole",
     // hls.js aborts the playlist of the rendition that it leaves.
     "networkError aborted",
     // Shaka iterates over the segments of a rendition whose playlist it is still waiting for.
     "Symbol.iterator",
 ];
+
+/// hls.js goes on with the next picture that it can decode, if its buffer is empty when it finds the
+/// gap of a worker that was killed.
+const OF_A_GAP: &str = "bufferSeekOverHole";
 
 /// A broadcast with a ladder that lists whole segments of every rendition.
 struct Show {
@@ -85,14 +87,15 @@ impl Show {
         self.browser.play_with(player, &url, seconds, &options, meanwhile)
     }
 
-    /// Asserts that playback was free of errors and in order to the end, and that the daemon is
-    /// healthy.
+    /// Asserts that playback was free of errors but [`FORGIVEN`] and `also`, and in order to the
+    /// end, and that the daemon is healthy.
     #[track_caller]
-    fn assert_well(mut self, report: &Report) {
+    fn assert_well(mut self, report: &Report, also: &[&str]) {
         assert!(report.0["startup_ms"].is_number(), "it never played: {:#}", report.0);
         assert_eq!(report.fatal(), Vec::<String>::new(), "{:#}", report.0);
         let mut errors = report.errors();
-        errors.retain(|error| !FORGIVEN.iter().any(|forgiven| error.contains(forgiven)));
+        let forgiven = FORGIVEN.iter().chain(also);
+        errors.retain(|error| !forgiven.clone().any(|forgiven| error.contains(forgiven)));
         assert_eq!(errors, Vec::<String>::new(), "{:#}", report.0);
         assert!(report.list("/requests/refused").is_empty(), "{:#}", report.0);
         assert_in_order(report);
@@ -133,11 +136,13 @@ fn source() -> PathBuf {
 #[track_caller]
 fn assert_in_order(report: &Report) {
     // When Shaka is released from a rendition it loads the segment that is being played again;
-    // Chromium then may show the picture before the current one for a moment.
+    // Chromium then may show pictures before the current one for a moment.
     let back = report.list("/numbers/back");
-    let steps = back.iter().map(|step| step["from"].as_u64().zip(step["to"].as_u64()));
-    let one_picture = steps.into_iter().all(|step| step.is_some_and(|(from, to)| from == to + 1));
-    assert!(back.len() <= 1 && one_picture, "{:#}", report.0);
+    let few = back.iter().all(|step| {
+        let (from, to) = (step["from"].as_u64(), step["to"].as_u64());
+        from.zip(to).is_some_and(|(from, to)| from <= to + 3)
+    });
+    assert!(back.len() <= 1 && few, "{:#}", report.0);
     let (read, unreadable) = (report.number("/numbers/read"), report.number("/numbers/unreadable"));
     assert!(
         read > 100.0 && unreadable <= read / 50.0,
@@ -173,7 +178,7 @@ fn goes_down_and_up(player: &str, path: &str, seconds: u32) {
     let highest = later.map(|(_, height)| *height).max();
     assert!(highest > Some(lowest), "it never goes up again: {:#}", report.0);
     assert_patient(&report, SUDDEN);
-    show.assert_well(&report);
+    show.assert_well(&report, &[]);
 }
 
 /// Plays one rendition after the other with the player's own interface, then the player's own
@@ -196,7 +201,7 @@ fn follows_selected_levels_up_and_adapts_down(player: &str, path: &str) {
     let after = &heights[at + told.len()..];
     assert!(!after.is_empty(), "it never goes down: {:#}", report.0);
     assert_patient(&report, SUDDEN);
-    show.assert_well(&report);
+    show.assert_well(&report, &[]);
 }
 
 /// Asserts that the viewer waited no longer than `stalls` in total, after start-up.
@@ -231,7 +236,7 @@ fn survives(player: &str, path: &str) {
     // All have at least a second of the source to play when they find the gap; a busy machine may
     // be late.
     assert_patient(&report, Duration::from_secs(3));
-    show.assert_well(&report);
+    show.assert_well(&report, &[OF_A_GAP]);
 }
 
 #[test]
@@ -290,5 +295,5 @@ fn the_watch_page_plays_the_rendition_that_a_viewer_selects() {
     let chosen = chosen.unwrap_or_else(|| panic!("the lowest was chosen: {:#}", report.0));
     assert!(heights[chosen + 1..].contains(&SOURCE), "and left: {:#}", report.0);
     assert_eq!(report.faults(), Vec::<String>::new(), "{:#}", report.0);
-    show.assert_well(&report);
+    show.assert_well(&report, &[]);
 }

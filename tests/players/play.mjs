@@ -11,8 +11,7 @@
 // own HLS player; `page` opens URL itself and observes its video element. All but `page` run in a
 // page from another origin, as players do.
 //
-// A standstill is a fault as far as it is longer than the time for which the browser waited for a
-// processor (`starved_ms`).
+// A standstill is a fault, but for the times at which the browser waited for a processor (`starved`).
 //
 // It stops after `--seconds` of playback, or three seconds after the media have ended.
 //
@@ -180,7 +179,7 @@ async function play() {
       await Promise.race([watch(page, throttle, screenshots), over]);
     }
     const { resources, ...seen } = await page.evaluate(() => window.probe.report());
-    const starvedMs = starvation.stop();
+    const starved = starvation.stop();
     const settled = requests.report();
     await screenshot(page, 'end', screenshots);
 
@@ -191,7 +190,7 @@ async function play() {
       errors: [...seen.errors, ...pageErrors],
       requests: settled,
       protocols: protocolsOf(resources, url),
-      starved_ms: starvedMs,
+      starved,
       screenshots,
     };
     return { ...report, faults: faultsOf(report, seconds, stallMs) };

@@ -18,7 +18,8 @@
   let stalledSince = null;
   let played = 0;
   let frozen = false;
-  const stalls = { count: 0, total_ms: 0, waiting_events: 0, stalled_events: 0 };
+  // `times`: [from, to] of each stall, in milliseconds since 1970.
+  const stalls = { count: 0, total_ms: 0, times: [], waiting_events: 0, stalled_events: 0 };
   const jumps = [];
   const errors = [];
   const hashes = new Set();
@@ -95,14 +96,17 @@
       if (now - last.now >= STALL_AFTER_MS && stalledSince === null && !video.ended) stalledSince = last.now;
       return;
     }
-    if (stalledSince !== null) {
-      stalls.count++;
-      stalls.total_ms += now - stalledSince;
-      stalledSince = null;
-    }
+    if (stalledSince !== null) endStall(now);
     if (moved < 0 || moved > passed * 1.2 + JUMP_S) jumps.push({ from: last.position, to: position, at_s: seconds(now) });
     else played += moved;
     last = { now, position };
+  }
+
+  function endStall(now) {
+    stalls.count++;
+    stalls.total_ms += now - stalledSince;
+    stalls.times.push([stalledSince, now].map((at) => Math.round(performance.timeOrigin + at)));
+    stalledSince = null;
   }
 
   function quantile(sorted, q) {
@@ -186,10 +190,7 @@
 
     report() {
       frozen = true;
-      if (stalledSince !== null) {
-        stalls.count++;
-        stalls.total_ms += performance.now() - stalledSince;
-      }
+      if (stalledSince !== null) endStall(performance.now());
       const quality = video.getVideoPlaybackQuality();
       const said = reported.toSorted((a, b) => a - b);
       return {
