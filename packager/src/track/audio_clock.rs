@@ -145,7 +145,9 @@ impl Clock {
         // A hole: silence takes the place of the missing units. Distances before it no longer
         // measure drift.
         if distance >= unit * LEAP_UNITS {
-            let silence = whole_units(distance + unit.half(), unit);
+            // In parts: a unit in ticks is rounded, which adds up over a long hole.
+            let parts = self.unit_parts();
+            let silence = (distance.get() * self.rate + parts / 2) / parts;
             self.restart(next);
             return self.place_here(silence);
         }
@@ -274,6 +276,19 @@ mod tests {
     fn a_hole_in_audio_is_filled_with_silence_at_once() {
         let stamps = (0..200).map(in_ms).chain((230..400).map(in_ms));
         assert_eq!(run(stamps), (370, 30, 0, 400 * 1024));
+    }
+
+    #[test]
+    fn a_hole_is_filled_exactly_however_few_ticks_a_unit_has() {
+        let metrics = Metrics::default();
+        let mut clock = Clock::new(Timescale::new(8_000).unwrap(), 8_000, 1024);
+        clock.restart(Ticks::ZERO);
+        clock.change(96_000, 1024);
+        // 10 s at 96 kHz: 937.5 units of 85.3 ticks.
+        let Placed::At { silence, .. } = clock.place(Ticks::new(80_000), &metrics) else {
+            panic!("it is a hole")
+        };
+        assert_eq!(silence, 938);
     }
 
     #[test]
