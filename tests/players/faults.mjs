@@ -8,6 +8,9 @@ import { outside } from './starvation.mjs';
 // hls.js then aborts.
 const OF_A_STALL = /bufferStalledError|bufferNudgeOnStall|still processing an 'appendBuffer'|networkError aborted/;
 
+// The most seconds by which a position is read late.
+const LATE_S = 1;
+
 export function faultsOf(report, seconds, atMostMs = 0) {
   const { starved } = report;
   const starvedMs = Math.min(starved.reduce((sum, [from, to]) => sum + to - from, 0), seconds * 500);
@@ -18,7 +21,9 @@ export function faultsOf(report, seconds, atMostMs = 0) {
   const { stalls, jumps, played_s: played, pictures, numbers } = report;
   const ours = stalls.times.reduce((sum, time) => sum + outside(time, starved), 0);
   if (ours > atMostMs) faults.push(`${stalls.count} stalls after start-up, ${Math.round(stalls.total_ms)} ms in all`);
-  for (const { from, to } of jumps) faults.push(`jumped from ${from.toFixed(3)} s to ${to.toFixed(3)} s`);
+  // A page that is starved reads the position late, and what was played meanwhile looks like a jump.
+  const isLate = ({ from, to, at }) => to - from > 0 && to - from < LATE_S && outside([at - 1, at], starved) === 0;
+  for (const { from, to } of jumps.filter((jump) => !isLate(jump))) faults.push(`jumped from ${from.toFixed(3)} s to ${to.toFixed(3)} s`);
   if (played < Math.max(seconds / 3, leastPlayed(seconds, atMostMs + starvedMs))) faults.push(`played ${played.toFixed(1)} s of ${seconds} s`);
   // Players that catch up play up to 5 % faster or slower. Shaka sets the rate to 0 in a stall.
   for (const { at_s: at, rate } of report.states) if (rate > 0 && rate < 0.9) faults.push(`played at a rate of ${rate}, ${at} s in`);

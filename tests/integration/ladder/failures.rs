@@ -186,6 +186,15 @@ fn give_up(stage: &Stage, worker: u32, rendition: &str) {
     });
 }
 
+/// Waits for one line of the log with this message about the upper rung. The state may change before
+/// the line is read.
+#[track_caller]
+fn wait_for_log(stage: &Stage, message: &str) {
+    let lines = || stage.count_log_lines_of("v240", message);
+    wait_for(message, Duration::from_secs(10), || (lines() > 0).then_some(()));
+    assert_eq!(lines(), 1);
+}
+
 #[test]
 fn the_most_expensive_rung_of_a_late_worker_is_shed_and_restored() {
     let stage = Stage::with(&Settings {
@@ -200,7 +209,7 @@ fn the_most_expensive_rung_of_a_late_worker_is_shed_and_restored() {
         give_up(&stage, worker, "v240");
         assert_eq!(stage.state("harmed", "v144"), "made", "one at a time");
         assert_eq!(stage.metric("streamforge_renditions_shed_total"), 1.0);
-        assert_eq!(stage.count_log_lines_of("v240", SHED), 1);
+        wait_for_log(&stage, SHED);
 
         wait_for("gap", Duration::from_secs(10), || {
             let media = follow::read(stage.http, "/live/harmed/v240.m3u8");
@@ -209,7 +218,7 @@ fn the_most_expensive_rung_of_a_late_worker_is_shed_and_restored() {
         wait_for("rung to be tried again", Duration::from_secs(60), || {
             (stage.state("harmed", "v240") == "made").then_some(())
         });
-        assert_eq!(stage.count_log_lines_of("v240", "rendition restored"), 1);
+        wait_for_log(&stage, "rendition restored");
         wait_for("media of the rung", Duration::from_secs(20), || {
             let media = follow::read(stage.http, "/live/harmed/v240.m3u8");
             edge(&media).is_some_and(|(.., gap)| !gap).then_some(())

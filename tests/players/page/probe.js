@@ -20,6 +20,7 @@
   let frozen = false;
   // `times`: [from, to] of each stall, in milliseconds since 1970.
   const stalls = { count: 0, total_ms: 0, times: [], waiting_events: 0, stalled_events: 0 };
+  // `at`: milliseconds since 1970.
   const jumps = [];
   const errors = [];
   const hashes = new Set();
@@ -97,7 +98,9 @@
       return;
     }
     if (stalledSince !== null) endStall(now);
-    if (moved < 0 || moved > passed * 1.2 + JUMP_S) jumps.push({ from: last.position, to: position, at_s: seconds(now) });
+    if (moved < 0 || moved > passed * 1.2 + JUMP_S) {
+      jumps.push({ from: last.position, to: position, at_s: seconds(now), at: Math.round(performance.timeOrigin + now) });
+    }
     else played += moved;
     last = { now, position };
   }
