@@ -100,8 +100,9 @@
     if (stalledSince !== null) endStall(now);
     if (moved < 0 || moved > passed * 1.2 + JUMP_S) {
       jumps.push({ from: last.position, to: position, at_s: seconds(now), at: Math.round(performance.timeOrigin + now) });
+    } else {
+      played += moved;
     }
-    else played += moved;
     last = { now, position };
   }
 
