@@ -25,7 +25,7 @@ AIOQUIC := tests/players/.venv/.requirements.txt
 
 # The tests of the daemon mostly wait for real time to pass, so more of them run at once than there
 # are cores (tests/integration/support/machine.rs).
-export RUST_TEST_THREADS ?= 24
+export RUST_TEST_THREADS ?= 20
 
 .PHONY: help run test test-daemon test-crates deb test-package packages test-packages tree-packages
 help:

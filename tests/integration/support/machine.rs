@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 /// Shares in all, for two cores. Browsers use a fifth of a core each while they play, and most of
 /// one while they start.
-const ALL: u32 = 16;
+const ALL: u32 = 12;
 /// A browser whose playback must not stand still.
 pub(crate) const BROWSER: u32 = 2;
 /// A browser that plays small renditions, and the worker that encodes them.
