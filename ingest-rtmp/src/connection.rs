@@ -232,8 +232,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             // The name is free from here on.
             self.leave(now);
         }
-        // After the end of the input nothing is written, because a failed write would end the media
-        // that still wait for the wall clock.
+        // After the end of the input nothing is written: a failed write would end the connection
+        // before its remaining media are due.
         if self.ended.is_none()
             && let Some(cause) = self.writer().flush(stop.as_mut()).await?
         {

@@ -149,8 +149,8 @@ impl Session {
         let taken = input.len() - rest.len();
         input.advance(taken);
         self.count(taken)?;
-        // An incomplete header stays in the input, and must not count again at each call: a peer
-        // that sends nothing after it is silent.
+        // An incomplete header stays in the input and must not count again at each call, because a
+        // peer that sends no more bytes is silent.
         if taken > 0 {
             self.last_input = now;
         }

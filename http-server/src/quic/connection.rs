@@ -41,8 +41,8 @@ use super::{
     unidirectional, varint,
 };
 
-/// Time in which a connection that closes for another delivers its last data, and in which a peer
-/// that permits no further stream is expected to have read a GOAWAY.
+/// Time limit for the last data of a connection that closes to make room for another one, and for a
+/// GOAWAY to a peer that permits no further stream.
 const GRACE: Duration = Duration::from_millis(500);
 /// A stream type without a meaning, which peers ignore (RFC 9114 6.2.3: 0x1f * N + 0x21).
 const RESERVED: u64 = 0x21;
@@ -467,8 +467,8 @@ impl<S: Service> Connection<S> {
         quic.set_send_window(SEND_WINDOW);
     }
 
-    /// Closes the connection when the peer has received the data sent, or `limit` is over. Requests
-    /// that arrive meanwhile are rejected.
+    /// Closes the connection when the peer has received the data sent, or when `limit` is ready.
+    /// Until then, new requests are rejected.
     async fn leave(self, limit: impl Future<Output = ()>) {
         tokio::select! {
             () = delivered(&self.requests) => {}
@@ -483,8 +483,8 @@ impl<S: Service> Connection<S> {
     }
 }
 
-/// Waits for the time that a peer has to receive what was sent: `Config::write`; once the server
-/// stops, a quarter of the time that it has for that, because a peer may be gone.
+/// Waits until a peer has had enough time to receive the data sent: `Config::write`. During a stop
+/// of the server it is a quarter of `Config::drain`, because the peer may have disappeared.
 async fn patience<S>(context: &Context<S>) {
     let Config { write, drain, .. } = context.config;
     tokio::select! {

@@ -51,7 +51,7 @@ struct Playlist<'a> {
     timescale: Timescale,
     /// `../../media/{broadcast}/{track}/`
     base: String,
-    /// Where the newest part ends.
+    /// The end of the newest part.
     end: Ticks,
 }
 

@@ -1,4 +1,4 @@
-//! What is shown of live broadcasts: one, and lists of them.
+//! Tests of `/api/v1/streams`: one live broadcast, and the list with its pages.
 
 use super::*;
 
