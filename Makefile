@@ -27,7 +27,7 @@ AIOQUIC := tests/players/.venv/.requirements.txt
 # are cores (tests/integration/support/machine.rs).
 export RUST_TEST_THREADS ?= 20
 
-.PHONY: help run test test-daemon test-crates deb test-package packages test-packages tree-packages
+.PHONY: help run test deb test-package packages test-packages tree-packages
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
@@ -42,14 +42,9 @@ test: test-packages $(PLAYERS) $(AIOQUIC)
 	@scripts/language || true # a report: it never fails the build
 	@scripts/circles
 	cargo test --workspace --all-targets --locked --no-run
-	@$(MAKE) --no-print-directory --jobs=2 test-daemon test-crates
-
-# The two sets of programs run side by side: the tests of the daemon mostly wait.
-test-daemon:
+# All other programs run before those of the daemon: beside them, players would stand still.
+	cargo test --workspace --locked --lib --bin streamforge --test '[!i]*'
 	cargo test --workspace --locked --test integration
-# All other programs. Their lower priority keeps them from disturbing players.
-test-crates:
-	nice -n 5 cargo test --workspace --locked --lib --bin streamforge --test '[!i]*'
 
 deb: packages $(CARGO_DEB)
 	scripts/third-party-notices >target/third-party-notices

@@ -49,7 +49,7 @@ import { faultsOf, leastPlayed } from './faults.mjs';
 import { protocolsOf, Requests } from './requests.mjs';
 import { heightOf, parseSchedule, rateOf, secondsOf } from './schedule.mjs';
 import { servePage } from './server.mjs';
-import { Starvation } from './starvation.mjs';
+import { outside, Starvation } from './starvation.mjs';
 import { Throttle } from './throttle.mjs';
 
 const PLAYERS = ['hls', 'dash', 'shaka', 'native', 'page'];
@@ -180,6 +180,8 @@ async function play() {
     }
     const { resources, ...seen } = await page.evaluate(() => window.probe.report());
     const starved = starvation.stop();
+    // How long it has stood still at the end, without the times at which it was starved.
+    const still_for_ms = seen.moved_at === null ? null : outside([seen.moved_at, Date.now()], starved);
     const settled = requests.report();
     await screenshot(page, 'end', screenshots);
 
@@ -187,6 +189,7 @@ async function play() {
       player: options.player,
       url: options.url,
       ...seen,
+      still_for_ms,
       errors: [...seen.errors, ...pageErrors],
       requests: settled,
       protocols: protocolsOf(resources, url),

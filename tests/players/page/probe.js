@@ -201,8 +201,8 @@
         startup_ms: startedAt === null ? null : Math.round(startedAt - loadedAt),
         played_s: played,
         position_s: video.currentTime,
-        // Time before the report at which the picture last changed.
-        still_for_ms: last === null ? null : performance.now() - last.now,
+        // When the position last changed, in milliseconds since 1970.
+        moved_at: last === null ? null : Math.round(performance.timeOrigin + last.now),
         ended: video.ended,
         stalls,
         jumps,
