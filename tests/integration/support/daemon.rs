@@ -10,7 +10,13 @@ use super::{
 };
 use serde_json::Value;
 use std::{
-    fmt::Write as _, fs, net::SocketAddr, path::PathBuf, process::Command, thread, time::Duration,
+    fmt::Write as _,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
 };
 
 /// The configuration; by default the shipped one, with open publishing and listeners on ephemeral
@@ -265,13 +271,22 @@ impl Drop for Daemon {
         }
         self.process.kill();
         if thread::panicking() {
-            let lines = self.process.lines();
-            let tail = lines.len().saturating_sub(150);
-            eprintln!("the daemon's log, last lines:\n{}", lines[tail..].join("\n"));
+            keep_log(&self.process.lines());
         } else {
             assert_eq!(self.complaints(), Vec::<String>::new(), "the daemon's log");
         }
     }
+}
+
+/// Writes the log of a failed test to a file, and prints its last lines: a few, so that those of
+/// several tests leave the reader the panics.
+fn keep_log(lines: &[String]) {
+    let test = thread::current().name().unwrap_or("test").replace("::", "-");
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}.log"));
+    let written = fs::write(&file, lines.join("\n"));
+    let tail = lines.len().saturating_sub(15);
+    let last = lines[tail..].join("\n");
+    eprintln!("the daemon's log is in {} ({written:?}); its last lines:\n{last}", file.display());
 }
 
 /// One line of the log in JSON.
