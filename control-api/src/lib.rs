@@ -4,6 +4,7 @@
 //! - [`api`]: `/api/v1`, a router for any HTTP server; `problem`: the format of its errors (RFC
 //!   9457).
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener.
+//! - [`store`]: the platform's database, with the rules of `control-domain`.
 //! - [`digest`]: digests of random keys.
 //! - [`viewers`], [`renditions`], [`elsewhere`]: traits through which other crates provide the
 //!   audience, the state of the ladder and the streams of an older process.
@@ -20,6 +21,7 @@ pub mod elsewhere;
 mod metrics;
 mod problem;
 pub mod renditions;
+pub mod store;
 mod streams;
 pub mod viewers;
 
@@ -27,4 +29,5 @@ pub use api::{Administrator, Api};
 pub use digest::KeyDigest;
 pub use elsewhere::{Elsewhere, NoResponse, PendingResponse};
 pub use renditions::Renditions;
+pub use store::Store;
 pub use viewers::Viewers;

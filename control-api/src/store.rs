@@ -1,0 +1,263 @@
+//! The platform's database: a log of events and the tables folded from it, in one redb file, and
+//! the keys of personal data in another. Nothing else names redb.
+//!
+//! One thread writes. It takes the commands that wait, decides them one after the other within one
+//! transaction, folds their events, and commits them together: the slower the disk, the larger the
+//! groups. A command is acknowledged after the commit is durable.
+//!
+//! Queries read a snapshot and are short. Nothing holds a read transaction for long, because the
+//! file grows meanwhile: long reads go page by page.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use control_domain::{Actor, Command, Envelope, Fault, Feature, Refusal, Rows};
+use redb::Database;
+use tokio::sync::{mpsc, watch};
+
+mod archive;
+mod log;
+mod rebuild;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod vault;
+mod verify;
+mod writer;
+
+pub use archive::ArchiveError;
+pub use rebuild::Rebuilt;
+pub use vault::KeyVault;
+pub use verify::Verified;
+
+use rows::ReadRows;
+use writer::{Job, Pending, Writer};
+
+/// The file of the log and the tables, in the platform's folder.
+const DATABASE: &str = "platform.redb";
+/// The file of the keys of personal data.
+const KEYS: &str = "keys.redb";
+/// The file of the key that protects those keys.
+const MASTER_KEY: &str = "master.key";
+
+/// Commands that may wait for the writer. A sender waits for room.
+const WAITING: usize = 1024;
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file or folder cannot be read or made.
+    #[error("{path}: {error}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        error: io::Error,
+    },
+    /// Another process has opened the database.
+    #[error("{path} is open in another process: stop it, or use its API")]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The database cannot be opened.
+    #[error("{path}: {error}")]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        error: Box<redb::Error>,
+    },
+    /// The master key has another length.
+    #[error("{path} does not hold a key of {expected} bytes")]
+    MasterKey {
+        /// The file.
+        path: PathBuf,
+        /// Its right length.
+        expected: usize,
+    },
+    /// The tables cannot be built from the log.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The rules refuse it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The database did not commit. The command may be sent again.
+    #[error("the database did not commit: {0}")]
+    NotCommitted(Arc<Fault>),
+    /// The command's decision failed by a fault of the daemon.
+    #[error("the command failed by a fault of the daemon")]
+    Panicked,
+    /// The store is closed.
+    #[error("the database is closed")]
+    Closed,
+}
+
+/// A command that was carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt<Done> {
+    /// The result.
+    pub done: Done,
+    /// The sequence of the command's last event, or of the last event before it if it had none. A
+    /// reader that has seen it sees the command's effects.
+    pub sequence: u64,
+}
+
+/// The database. Clones share it; it closes when the last one is dropped.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    database: Arc<Database>,
+    vault: Arc<KeyVault>,
+    features: &'static [&'static Feature],
+    jobs: Option<mpsc::Sender<Box<dyn Job>>>,
+    sequence: watch::Receiver<u64>,
+    writer: Option<std::thread::JoinHandle<()>>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("sequence", &self.sequence()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The writer ends when no sender is left, after the commands that wait.
+        self.jobs = None;
+        if let Some(writer) = self.writer.take() {
+            // A panic of the writer has been logged by the thread.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Store {
+    /// Opens the database in a folder, or makes it, and starts the thread that writes. Tables of
+    /// features with another version are built again first.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(folder: &Path, features: &'static [&'static Feature]) -> Result<Self, OpenError> {
+        let file = |path: &Path, error| OpenError::File { path: path.to_owned(), error };
+        std::fs::create_dir_all(folder).map_err(|error| file(folder, error))?;
+        let database = open_database(&folder.join(DATABASE))?;
+        let vault = KeyVault::open(&folder.join(KEYS), &folder.join(MASTER_KEY))?;
+        log::create(&database)?;
+        rebuild::create_tables(&database, features)?;
+        rebuild::outdated(&database, &vault, features)?;
+        let (database, vault) = (Arc::new(database), Arc::new(vault));
+        log::erase_keys(&database, &vault)?;
+        let last = log::last(&database)?;
+        let (announced, sequence) = watch::channel(last);
+        let (jobs, waiting) = mpsc::channel(WAITING);
+        let writer = Writer {
+            database: Arc::clone(&database),
+            vault: Arc::clone(&vault),
+            features,
+            sequence: announced,
+        };
+        let writer = std::thread::Builder::new()
+            .name("platform-writer".to_owned())
+            .spawn(move || writer.run(waiting))
+            .map_err(|error| file(folder, error))?;
+        let (jobs, writer) = (Some(jobs), Some(writer));
+        Ok(Self(Arc::new(Inner { database, vault, features, jobs, sequence, writer })))
+    }
+
+    /// Sends a command to the writer, and waits until its events are durable.
+    ///
+    /// If the caller does not wait to the end, the command is carried out nevertheless.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub async fn send<C>(&self, actor: Actor, command: C) -> Result<Receipt<C::Done>, SendError>
+    where
+        C: Command + 'static,
+        C::Done: 'static,
+    {
+        let (job, receipt) = Pending::new(actor, command);
+        let jobs = self.0.jobs.as_ref().ok_or(SendError::Closed)?;
+        jobs.send(Box::new(job)).await.map_err(|_| SendError::Closed)?;
+        receipt.await.unwrap_or(Err(SendError::Closed))
+    }
+
+    /// Reads the tables as they are now. The query must be short.
+    ///
+    /// # Errors
+    /// [`Fault::Storage`] if the database cannot be read.
+    pub fn read<T>(&self, query: impl FnOnce(&dyn Rows) -> T) -> Result<T, Fault> {
+        Ok(query(&ReadRows::begin(&self.0.database)?))
+    }
+
+    /// At most `limit` events behind a sequence, in order, each with its own sequence.
+    ///
+    /// # Errors
+    /// [`Fault::Storage`], [`Fault::Event`].
+    pub fn events(&self, after: u64, limit: usize) -> Result<Vec<(u64, Envelope)>, Fault> {
+        log::page(&self.0.database, after, limit)
+    }
+
+    /// The sequence of the last event: 0 if there is none.
+    pub fn sequence(&self) -> u64 {
+        *self.0.sequence.borrow()
+    }
+
+    /// Wakes its holder at each commit with the sequence of the last event.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.0.sequence.clone()
+    }
+
+    /// The keys of personal data.
+    pub fn vault(&self) -> &KeyVault {
+        &self.0.vault
+    }
+
+    /// Compares the tables with the log: whether each event can be read, its sequence follows the
+    /// one before, and the tables are those that the log gives.
+    ///
+    /// # Errors
+    /// A [`Fault`] if the database cannot be read.
+    pub fn verify(&self) -> Result<Verified, Fault> {
+        verify::verify(&self.0.database, &self.0.vault, self.0.features)
+    }
+
+    /// Writes a consistent copy of the log and of the keys into a folder, while commands go on.
+    /// Returns the sequence of its last event.
+    ///
+    /// # Errors
+    /// [`ArchiveError`].
+    pub fn backup(&self, folder: &Path) -> Result<u64, ArchiveError> {
+        archive::backup(&self.0.database, &self.0.vault, folder)
+    }
+
+    /// Writes all events as lines of JSON, each with its sequence.
+    ///
+    /// # Errors
+    /// [`ArchiveError`].
+    pub fn export(&self, out: &mut dyn io::Write) -> Result<u64, ArchiveError> {
+        archive::export(&self.0.database, out)
+    }
+}
+
+/// Opens a database that no other process has opened.
+fn open_database(path: &Path) -> Result<Database, OpenError> {
+    Database::create(path).map_err(|error| match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.to_owned() },
+        error => OpenError::Database { path: path.to_owned(), error: Box::new(error.into()) },
+    })
+}
+
+/// The fault of an operation of the database.
+fn fault(error: impl Into<redb::Error>) -> Fault {
+    Fault::Storage(Box::new(error.into()))
+}
