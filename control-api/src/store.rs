@@ -19,6 +19,7 @@ use redb::Database;
 use tokio::sync::{mpsc, watch};
 
 mod archive;
+mod database;
 mod log;
 mod rebuild;
 mod rows;
@@ -33,6 +34,7 @@ pub use rebuild::Rebuilt;
 pub use vault::KeyVault;
 pub use verify::Verified;
 
+use database::Handle;
 use rows::ReadRows;
 use writer::{Job, Pending, Writer};
 
@@ -112,11 +114,15 @@ pub struct Receipt<Done> {
 }
 
 /// The database. Clones share it; it closes when the last one is dropped.
+///
+/// After an error of the disk, for example because it is full, commands fail with the reason and
+/// nothing of them happens. The file is opened again at once, so that reads go on, and commands are
+/// carried out again as soon as the disk permits it.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
 struct Inner {
-    database: Arc<Database>,
+    database: Arc<Handle>,
     vault: Arc<KeyVault>,
     features: &'static [&'static Feature],
     jobs: Option<mpsc::Sender<Box<dyn Job>>>,
@@ -148,16 +154,29 @@ impl Store {
     /// # Errors
     /// [`OpenError`].
     pub fn open(folder: &Path, features: &'static [&'static Feature]) -> Result<Self, OpenError> {
-        let file = |path: &Path, error| OpenError::File { path: path.to_owned(), error };
-        std::fs::create_dir_all(folder).map_err(|error| file(folder, error))?;
-        let database = open_database(&folder.join(DATABASE))?;
+        let file = |error| OpenError::File { path: folder.to_owned(), error };
+        std::fs::create_dir_all(folder).map_err(file)?;
         let vault = KeyVault::open(&folder.join(KEYS), &folder.join(MASTER_KEY))?;
+        let path = folder.join(DATABASE);
+        let database = open_database(&path)?;
+        let handle = Handle::new(database, move || Database::create(&path));
+        Self::with(handle, vault, features)?.map_err(file)
+    }
+
+    /// Prepares an open database, and starts the thread that writes.
+    fn with(
+        handle: Handle,
+        vault: KeyVault,
+        features: &'static [&'static Feature],
+    ) -> Result<io::Result<Self>, Fault> {
+        let database = handle.get()?;
         log::create(&database)?;
         rebuild::create_tables(&database, features)?;
         rebuild::outdated(&database, &vault, features)?;
-        let (database, vault) = (Arc::new(database), Arc::new(vault));
         log::erase_keys(&database, &vault)?;
         let last = log::last(&database)?;
+        drop(database);
+        let (database, vault) = (Arc::new(handle), Arc::new(vault));
         let (announced, sequence) = watch::channel(last);
         let (jobs, waiting) = mpsc::channel(WAITING);
         let writer = Writer {
@@ -168,10 +187,11 @@ impl Store {
         };
         let writer = std::thread::Builder::new()
             .name("platform-writer".to_owned())
-            .spawn(move || writer.run(waiting))
-            .map_err(|error| file(folder, error))?;
-        let (jobs, writer) = (Some(jobs), Some(writer));
-        Ok(Self(Arc::new(Inner { database, vault, features, jobs, sequence, writer })))
+            .spawn(move || writer.run(waiting));
+        Ok(writer.map(|writer| {
+            let (jobs, writer) = (Some(jobs), Some(writer));
+            Self(Arc::new(Inner { database, vault, features, jobs, sequence, writer }))
+        }))
     }
 
     /// Sends a command to the writer, and waits until its events are durable.
@@ -196,7 +216,7 @@ impl Store {
     /// # Errors
     /// [`Fault::Storage`] if the database cannot be read.
     pub fn read<T>(&self, query: impl FnOnce(&dyn Rows) -> T) -> Result<T, Fault> {
-        Ok(query(&ReadRows::begin(&self.0.database)?))
+        Ok(query(&ReadRows::begin(&*self.0.database.get()?)?))
     }
 
     /// At most `limit` events behind a sequence, in order, each with its own sequence.
@@ -204,7 +224,7 @@ impl Store {
     /// # Errors
     /// [`Fault::Storage`], [`Fault::Event`].
     pub fn events(&self, after: u64, limit: usize) -> Result<Vec<(u64, Envelope)>, Fault> {
-        log::page(&self.0.database, after, limit)
+        log::page(&*self.0.database.get()?, after, limit)
     }
 
     /// The sequence of the last event: 0 if there is none.
@@ -228,7 +248,7 @@ impl Store {
     /// # Errors
     /// A [`Fault`] if the database cannot be read.
     pub fn verify(&self) -> Result<Verified, Fault> {
-        verify::verify(&self.0.database, &self.0.vault, self.0.features)
+        verify::verify(&*self.0.database.get()?, &self.0.vault, self.0.features)
     }
 
     /// Writes a consistent copy of the log and of the keys into a folder, while commands go on.
@@ -237,7 +257,7 @@ impl Store {
     /// # Errors
     /// [`ArchiveError`].
     pub fn backup(&self, folder: &Path) -> Result<u64, ArchiveError> {
-        archive::backup(&self.0.database, &self.0.vault, folder)
+        archive::backup(&*self.0.database.get()?, &self.0.vault, folder)
     }
 
     /// Writes all events as lines of JSON, each with its sequence.
@@ -245,7 +265,7 @@ impl Store {
     /// # Errors
     /// [`ArchiveError`].
     pub fn export(&self, out: &mut dyn io::Write) -> Result<u64, ArchiveError> {
-        archive::export(&self.0.database, out)
+        archive::export(&*self.0.database.get()?, out)
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::PathBuf,
     process::{Command as Process, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use control_domain::{
@@ -287,6 +288,83 @@ fn another_master_key_opens_no_personal_data() {
     fs::write(folder.0.join(MASTER_KEY), [7; 31]).expect("a file");
     let refused = Store::open(&folder.0, features::ALL).expect_err("the key is too short");
     assert!(matches!(refused, OpenError::MasterKey { expected: 32, .. }), "{refused}");
+}
+
+/// A file whose disk fails on demand: no write reaches it.
+#[derive(Debug, Clone)]
+struct FailingDisk {
+    file: Arc<redb::backends::FileBackend>,
+    is_full: Arc<AtomicBool>,
+}
+
+impl FailingDisk {
+    fn check(&self) -> io::Result<()> {
+        match self.is_full.load(Ordering::Relaxed) {
+            true => Err(io::Error::from(io::ErrorKind::StorageFull)),
+            false => Ok(()),
+        }
+    }
+}
+
+impl redb::StorageBackend for FailingDisk {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check()?;
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.check()?;
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.check()?;
+        self.file.write(offset, data)
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_fails_commands_with_its_reason_and_reads_go_on() {
+    let folder = Folder::new("full");
+    drop(folder.open());
+    let is_full = Arc::new(AtomicBool::new(false));
+    let (path, full) = (folder.0.join(DATABASE), Arc::clone(&is_full));
+    let open = move || {
+        let mut options = fs::OpenOptions::new();
+        let file = options.read(true).write(true).open(&path).map_err(redb::StorageError::Io)?;
+        let file = Arc::new(redb::backends::FileBackend::new(file)?);
+        let disk = FailingDisk { file, is_full: Arc::clone(&full) };
+        redb::Database::builder().create_with_backend(disk)
+    };
+    let vault = KeyVault::open(&folder.0.join(KEYS), &folder.0.join(MASTER_KEY)).expect("keys");
+    let handle = Handle::new(open().expect("the disk has room"), open);
+    let store = Store::with(handle, vault, features::ALL).expect("it is sound").expect("a thread");
+    let ada = store.send(Actor::Anonymous, register("Ada")).await.expect("free").done;
+
+    for _ in 0..3 {
+        is_full.store(true, Ordering::Relaxed);
+        let refused = store.send(Actor::Anonymous, register("Bob")).await;
+        let refused = refused.expect_err("the disk is full");
+        assert!(matches!(refused, SendError::NotCommitted(_)), "{refused}");
+        is_full.store(false, Ordering::Relaxed);
+        assert_eq!(store.sequence(), 1);
+        // A command opens the file again if that was impossible while the disk was full.
+        let again = store.send(Actor::Anonymous, register("Ada")).await;
+        assert!(matches!(again, Err(SendError::Refused(_))), "{again:?}");
+        let found = store.read(|rows| accounts::queries::account(rows, ada));
+        assert!(found.expect("it is open again").expect("a sound table").is_some());
+    }
+    store.send(Actor::Anonymous, register("Bob")).await.expect("the disk has room again");
+    assert_eq!(store.sequence(), 2);
+    assert_sound(&store);
 }
 
 /// The folder of the process that is killed in the test below.

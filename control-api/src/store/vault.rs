@@ -8,8 +8,8 @@ use std::{
     fmt, fs,
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
-    path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -21,7 +21,7 @@ use ring::{
     rand::{SecureRandom as _, SystemRandom},
 };
 
-use super::{OpenError, fault, open_database};
+use super::{OpenError, database::is_of_disk, fault, open_database};
 
 /// Each person's key, encrypted. An erased person has an empty one, so that none is made again.
 const KEYS: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("keys");
@@ -31,8 +31,10 @@ const KEY_LEN: usize = 32;
 
 /// The keys of personal data.
 pub struct KeyVault {
-    /// Locked for single reads and writes, and for the rewriting of the file.
-    keys: Mutex<Database>,
+    /// Locked for single reads and writes, and for the rewriting of the file. `None` after an error
+    /// of the disk, until the next access opens it.
+    keys: Mutex<Option<Database>>,
+    path: PathBuf,
     master: LessSafeKey,
     digests: hmac::Key,
     random: SystemRandom,
@@ -74,7 +76,8 @@ impl KeyVault {
         let derive = hmac::Key::new(hmac::HMAC_SHA256, &secret);
         let digests = hmac::sign(&derive, b"streamforge digests");
         Ok(Self {
-            keys: Mutex::new(database),
+            keys: Mutex::new(Some(database)),
+            path: keys.to_owned(),
             master: aead_key(&secret)?,
             digests: hmac::Key::new(hmac::HMAC_SHA256, digests.as_ref()),
             random,
@@ -86,43 +89,60 @@ impl KeyVault {
     /// # Errors
     /// [`Fault::Storage`].
     pub fn erase(&self, person: AccountId) -> Result<(), Fault> {
-        let mut keys = self.keys();
-        let transaction = keys.begin_write().map_err(fault)?;
-        let mut table = transaction.open_table(KEYS).map_err(fault)?;
-        table.insert(person.uuid().into_bytes(), &[][..]).map_err(fault)?;
-        drop(table);
-        transaction.commit().map_err(fault)?;
-        // Pages that are free keep their bytes until the file is rewritten.
-        keys.compact().map(drop).map_err(fault)
+        self.with(|keys| {
+            let transaction = keys.begin_write().map_err(fault)?;
+            let mut table = transaction.open_table(KEYS).map_err(fault)?;
+            table.insert(person.uuid().into_bytes(), &[][..]).map_err(fault)?;
+            drop(table);
+            transaction.commit().map_err(fault)?;
+            // Pages that are free keep their bytes until the file is rewritten.
+            keys.compact().map(drop).map_err(fault)
+        })
     }
 
     /// Copies all keys, encrypted as they are, into another file.
     pub(super) fn copy(&self, path: &Path) -> Result<(), Fault> {
-        let copy = Database::create(path).map_err(fault)?;
-        let (keys, transaction) = (self.keys(), copy.begin_write().map_err(fault)?);
-        let mut to = transaction.open_table(KEYS).map_err(fault)?;
-        let reading = keys.begin_read().map_err(fault)?;
-        let from = reading.open_table(KEYS).map_err(fault)?;
-        for row in redb::ReadableTable::iter(&from).map_err(fault)? {
-            let (person, key) = row.map_err(fault)?;
-            to.insert(person.value(), key.value()).map_err(fault)?;
-        }
-        drop(to);
-        transaction.commit().map_err(fault)
+        self.with(|keys| {
+            let copy = Database::create(path).map_err(fault)?;
+            let transaction = copy.begin_write().map_err(fault)?;
+            let mut to = transaction.open_table(KEYS).map_err(fault)?;
+            let reading = keys.begin_read().map_err(fault)?;
+            let from = reading.open_table(KEYS).map_err(fault)?;
+            for row in redb::ReadableTable::iter(&from).map_err(fault)? {
+                let (person, key) = row.map_err(fault)?;
+                to.insert(person.value(), key.value()).map_err(fault)?;
+            }
+            drop(to);
+            transaction.commit().map_err(fault)
+        })
     }
 
-    fn keys(&self) -> MutexGuard<'_, Database> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Reads or writes the file, and opens it first if the last access has failed.
+    fn with<T>(&self, act: impl FnOnce(&mut Database) -> Result<T, Fault>) -> Result<T, Fault> {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match &mut *keys {
+            Some(database) => database,
+            closed => closed.insert(Database::create(&self.path).map_err(fault)?),
+        };
+        let result = act(database);
+        if result.as_ref().is_err_and(is_of_disk) {
+            *keys = None;
+        }
+        // Another fault than that of the log and the tables, whose file is not to be opened again.
+        result.map_err(|fault| match fault {
+            Fault::Storage(error) => Fault::Vault(error),
+            other => other,
+        })
     }
 
     /// The key of a person; `None` if there is none yet.
     fn key(&self, person: AccountId) -> Result<Option<Key>, Fault> {
         let id = person.uuid().into_bytes();
-        let stored = {
-            let transaction = self.keys().begin_read().map_err(fault)?;
+        let stored = self.with(|keys| {
+            let transaction = keys.begin_read().map_err(fault)?;
             let table = transaction.open_table(KEYS).map_err(fault)?;
-            table.get(id).map_err(fault)?.map(|key| key.value().to_vec())
-        };
+            Ok(table.get(id).map_err(fault)?.map(|key| key.value().to_vec()))
+        })?;
         match stored {
             None => Ok(None),
             Some(stored) if stored.is_empty() => Ok(Some(Key::Erased)),
@@ -139,12 +159,13 @@ impl KeyVault {
         let mut secret = [0; KEY_LEN];
         self.random.fill(&mut secret).map_err(|_| VaultError::Random)?;
         let stored = self.encrypt(&self.master, &id, &secret)?;
-        let keys = self.keys();
-        let transaction = keys.begin_write().map_err(fault)?;
-        let mut table = transaction.open_table(KEYS).map_err(fault)?;
-        table.insert(id, stored.as_slice()).map_err(fault)?;
-        drop(table);
-        transaction.commit().map_err(fault)?;
+        self.with(|keys| {
+            let transaction = keys.begin_write().map_err(fault)?;
+            let mut table = transaction.open_table(KEYS).map_err(fault)?;
+            table.insert(id, stored.as_slice()).map_err(fault)?;
+            drop(table);
+            transaction.commit().map_err(fault)
+        })?;
         aead_key(&secret)
     }
 

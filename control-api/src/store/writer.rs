@@ -12,13 +12,15 @@ use control_domain::{
     feature::{Folding, fold},
     id::EventId,
 };
-use redb::{Database, Durability};
+use redb::Durability;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::error;
 use uuid::Uuid;
 
 use super::{
-    KeyVault, Receipt, SendError, fault,
+    KeyVault, Receipt, SendError,
+    database::{Handle, is_of_disk},
+    fault,
     log::{self, Appender},
     rows::WriteRows,
 };
@@ -115,7 +117,7 @@ impl Ids for NewIds {
 
 /// The state of the thread.
 pub(super) struct Writer {
-    pub(super) database: Arc<Database>,
+    pub(super) database: Arc<Handle>,
     pub(super) vault: Arc<KeyVault>,
     pub(super) features: &'static [&'static Feature],
     /// The sequence of the last durable event.
@@ -145,25 +147,33 @@ impl Writer {
         }
     }
 
-    /// Carries out a group in one commit. If that fails, each command is tried alone, so that one
-    /// that cannot be folded costs only its sender.
+    /// Carries out a group in one commit. If an event cannot be folded, each command is tried
+    /// alone, so that one costs only its sender. If the disk fails, all fail.
     fn carry_out(&self, mut group: Vec<Box<dyn Job>>) {
         match self.commit(&mut group) {
             Ok(outcomes) => finish(group, outcomes),
-            Err(fault) if group.len() == 1 => {
-                error!(%fault, "a command was not committed");
+            Err(fault) if group.len() > 1 && !is_of_disk(&fault) => {
+                group.into_iter().for_each(|job| self.carry_out(vec![job]));
+            }
+            Err(fault) => {
+                error!(%fault, commands = group.len(), "commands were not committed");
+                if is_of_disk(&fault)
+                    && let Err(fault) = self.database.reopen()
+                {
+                    error!(%fault, "the database cannot be opened again yet");
+                }
                 let fault = Arc::new(fault);
                 for job in group {
                     job.failed(SendError::NotCommitted(Arc::clone(&fault)));
                 }
             }
-            Err(_) => group.into_iter().for_each(|job| self.carry_out(vec![job])),
         }
     }
 
     /// Decides and folds all commands of a group, and commits.
     fn commit(&self, group: &mut [Box<dyn Job>]) -> Result<Vec<Outcome>, Fault> {
-        let mut transaction = self.database.begin_write().map_err(fault)?;
+        self.database.ensure_open()?;
+        let mut transaction = self.database.get()?.begin_write().map_err(fault)?;
         transaction.set_durability(Durability::Immediate).map_err(fault)?;
         let mut rows = WriteRows::new(&transaction);
         let mut log = Appender::new(&transaction)?;
