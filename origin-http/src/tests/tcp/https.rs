@@ -431,7 +431,7 @@ async fn stalled_handshakes_and_idle_connections_are_displaced_by_new_ones() {
             raw.send(&ask(1, "/time", &[])).await;
             while !raw.next_of(1).await.ends() {}
             let _next = secure.connect().await;
-            while raw.next().await.expect("a farewell").kind != GOAWAY {}
+            while raw.next().await.expect("a GOAWAY").kind != GOAWAY {}
             while raw.next().await.is_some() {}
         } else {
             idle.send(get("/time")).await;
