@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use media_core::{
-    Anchor, Broadcast,
+    Anchor, Broadcast, ChannelName,
     broadcast::{Health, Presence, TrackInfo},
     codec::Config,
 };
@@ -11,19 +11,47 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
+    cursor,
     elsewhere::Theirs,
+    page::{Entry, Page},
+    problem::{Kind, Problem},
     renditions::{Rendition, Renditions},
     viewers::{Count, Viewers},
 };
 
+/// The name of the list in its cursors.
+const LIST: &str = "streams";
+
 /// Live broadcasts, in the order of the channels' names.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug)]
 pub(crate) struct Streams {
-    #[schema(value_type = Vec<Stream>)]
     pub(crate) streams: Vec<Listed>,
-    /// Start of the next page, to be passed as `cursor`; null on the last page.
-    #[schema(required)]
+    /// The channel after which the next page begins; `None` on the last page.
     pub(crate) next: Option<String>,
+}
+
+/// A page of them, as sent.
+pub(crate) type StreamsPage = Page<Listed>;
+
+impl Streams {
+    /// The page.
+    pub(crate) fn page(self) -> Result<StreamsPage, Problem> {
+        Page::new(LIST, self.streams, self.next.as_deref().map(str::as_bytes))
+    }
+}
+
+/// The channel after which a page begins. Versions before cursors were opaque have the plain name
+/// of the channel as their cursor, so it is accepted too.
+///
+/// # Errors
+/// 400 if it is neither.
+pub(crate) fn position(cursor: &str) -> Result<String, Problem> {
+    match cursor::parse(LIST, cursor).map(String::from_utf8) {
+        Ok(Ok(name)) => Ok(name),
+        Err(_) if cursor.parse::<ChannelName>().is_ok() => Ok(cursor.to_owned()),
+        Ok(Err(_)) => Err(Problem::new(Kind::InvalidCursor, "this is no cursor of this list")),
+        Err(problem) => Err(problem),
+    }
 }
 
 /// A stream of this or the other process.
@@ -34,6 +62,13 @@ pub(crate) enum Listed {
     Here(Box<Stream>),
     /// In the previous process.
     There(Theirs),
+}
+
+impl Entry for Listed {
+    const MEMBER: &'static str = "streams";
+    const PAGE: &'static str = "Streams";
+    const DESCRIPTION: &'static str = "Live broadcasts, in the order of the channels' names.";
+    type Schema = Stream;
 }
 
 /// One broadcast.
