@@ -108,7 +108,6 @@ impl Api {
         let router = router
             .route("/api/v1/openapi.json", get(openapi))
             .merge(documentation::routes())
-            .merge(problem::routes())
             .fallback(not_found)
             .method_not_allowed_fallback(other_method);
         // Last, so that they are on every route and on the fallbacks.
@@ -365,17 +364,11 @@ async fn other_method(method: Method) -> Response {
 /// The status for a method that an address does not have: 405, or 501 for one that HTTP does not
 /// have.
 pub(crate) fn refused_method(method: &Method) -> StatusCode {
-    match *method {
-        // The methods of RFC 9110 9.3 and of RFC 5789 (PATCH).
-        Method::GET
-        | Method::HEAD
-        | Method::POST
-        | Method::PUT
-        | Method::DELETE
-        | Method::OPTIONS
-        | Method::PATCH
-        | Method::TRACE
-        | Method::CONNECT => StatusCode::METHOD_NOT_ALLOWED,
+    match method.as_str() {
+        // The methods of RFC 9110 9.3, of RFC 5789 (PATCH), and of
+        // draft-ietf-httpbis-safe-method-w-body (QUERY).
+        "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "TRACE" | "CONNECT" | "PATCH"
+        | "QUERY" => StatusCode::METHOD_NOT_ALLOWED,
         _ => StatusCode::NOT_IMPLEMENTED,
     }
 }

@@ -25,7 +25,7 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PAT
 /// Headers that a page may send.
 const ALLOWED: HeaderValue = HeaderValue::from_static(
     "authorization, content-type, idempotency-key, if-match, if-none-match, last-event-id, \
-     sf-wait-for, x-csrf-token, x-request-id",
+     sf-sequence, x-csrf-token, x-request-id",
 );
 /// Headers that a page may read, besides those that it always may.
 const EXPOSED: HeaderValue = HeaderValue::from_static(

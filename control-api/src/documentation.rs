@@ -1,7 +1,10 @@
 //! `/api/docs`: a viewer of the API's description, Swagger UI, from this program and no other host.
+//! `problems`: the pages of its errors.
 //!
 //! The program holds the viewer's files compressed (`build.rs`). A client that does not accept gzip
 //! gets them decompressed, which is rare and bounded by the rate limit.
+
+mod problems;
 
 use std::io::Read;
 
@@ -44,7 +47,7 @@ const STYLES: File = File {
     gzip: include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui.css.gz")),
 };
 
-/// The routes of the viewer.
+/// The routes of the viewer, and of the pages of problems.
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let text = |content_type, text: &'static str| {
         let fields = [
@@ -54,7 +57,7 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         get(move || async move { (fields, text) })
     };
     let file = |file: File| get(move |headers: HeaderMap| async move { file.respond(&headers) });
-    Router::new()
+    problems::routes()
         .route("/api/docs", get(page))
         .route("/api/docs/", get(page))
         .route("/api/docs/swagger-ui-bundle.js", file(SCRIPT))

@@ -12,32 +12,33 @@
 //! repeat it.
 
 mod memory;
+mod recorded;
 
 use std::{
     collections::HashMap,
-    error::Error,
     fmt,
     net::IpAddr,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use axum::{
-    body::{Body, Bytes, to_bytes},
+    body::{Body, to_bytes},
     extract::{Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use net_core::Host;
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, warn};
-use uuid::Uuid;
 
-pub use self::memory::Memory;
+pub use self::{
+    memory::Memory,
+    recorded::{Actor, Entry, Fingerprint, Key, Pending, RecordError, Recorded},
+};
 use crate::{
     caller::{Account, Caller},
     content,
@@ -67,71 +68,6 @@ const KEPT: [HeaderName; 5] = [
     header::WWW_AUTHENTICATE,
     HeaderName::from_static("sf-sequence"),
 ];
-
-/// The sender of a request with a key. Two actors never share a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Actor {
-    /// An account or an API key.
-    Account(Uuid),
-    /// A client without an account, by its address.
-    Address(Host),
-}
-
-/// An actor's key.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
-    /// The sender.
-    pub actor: Actor,
-    /// The text that the sender chose, at most 128 bytes.
-    pub text: Arc<str>,
-}
-
-/// The SHA-256 of a request's method, target, media type and body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint(pub [u8; 32]);
-
-/// A response that was recorded. It may hold a secret that is shown once, such as a new key: `Debug`
-/// omits the body, and a durable record must encrypt it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// The request that it belongs to.
-    pub fingerprint: Fingerprint,
-    /// The status.
-    pub status: StatusCode,
-    /// The headers that are the same for a repetition.
-    pub headers: HeaderMap,
-    /// The body, at most 64 KiB.
-    pub body: Bytes,
-}
-
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry").field("status", &self.status).finish_non_exhaustive()
-    }
-}
-
-/// A future of the record.
-pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, RecordError>> + Send + 'a>>;
-
-/// The record cannot be read or written now.
-#[derive(Debug, thiserror::Error)]
-#[error("the record of idempotent requests is not available: {0}")]
-pub struct RecordError(#[source] pub Box<dyn Error + Send + Sync>);
-
-/// Keeps responses by key, for at least a day if their number permits.
-pub trait Recorded: Send + Sync + 'static {
-    /// The response under this key.
-    ///
-    /// # Errors
-    /// It cannot be read; the request is then refused.
-    fn get<'a>(&'a self, key: &'a Key) -> Pending<'a, Option<Entry>>;
-
-    /// Records a response.
-    ///
-    /// # Errors
-    /// It cannot be written; the response is sent all the same.
-    fn insert(&self, key: Key, entry: Entry) -> Pending<'_, ()>;
-}
 
 /// The state of the middleware [`once`]. Clones share it.
 #[derive(Clone)]
@@ -214,22 +150,21 @@ impl Idempotency {
         if !is_final(response.status()) {
             return response;
         }
+        self.record(&claim.key, fingerprint, response).await
+    }
+
+    /// Records a response, and returns it.
+    async fn record(&self, key: &Key, fingerprint: Fingerprint, response: Response) -> Response {
         let (head, body) = response.into_parts();
-        // A body of a known, larger size is passed on as it is.
-        let body = match http_body::Body::size_hint(&body).upper() {
-            Some(size) if size <= MAX_RESPONSE_BYTES as u64 => {
-                match to_bytes(body, MAX_RESPONSE_BYTES).await {
-                    Ok(body) => body,
-                    Err(_) => {
-                        let words = "the response could not be completed";
-                        return Problem::new(Kind::Internal, words).into_response();
-                    }
-                }
-            }
-            _ => {
-                warn!("response too large to be recorded for its Idempotency-Key");
-                return Response::from_parts(head, body);
-            }
+        // A larger body is passed on as it is, and so is one of unknown size.
+        let size = http_body::Body::size_hint(&body).upper();
+        if size.is_none_or(|size| size > MAX_RESPONSE_BYTES as u64) {
+            warn!("response too large to be recorded for its Idempotency-Key");
+            return Response::from_parts(head, body);
+        }
+        let Ok(body) = to_bytes(body, MAX_RESPONSE_BYTES).await else {
+            let words = "the response could not be completed";
+            return Problem::new(Kind::Internal, words).into_response();
         };
         let headers = head.headers.iter().filter(|(name, _)| KEPT.contains(name));
         let entry = Entry {
@@ -238,7 +173,7 @@ impl Idempotency {
             headers: headers.map(|(name, value)| (name.clone(), value.clone())).collect(),
             body: body.clone(),
         };
-        if let Err(err) = self.recorded.insert(claim.key.clone(), entry).await {
+        if let Err(err) = self.recorded.insert(key.clone(), entry).await {
             warn!(%err, "response not recorded");
         }
         Response::from_parts(head, body.into())

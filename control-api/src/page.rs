@@ -126,8 +126,10 @@ impl<F: IntoParams, const DEFAULT: usize, const MAX: usize> IntoParams for Pagin
             .minimum(Some(1))
             .maximum(Some(MAX))
             .default(Some(DEFAULT.into()));
-        let cursor =
-            ObjectBuilder::new().schema_type(Type::String).max_length(Some(cursor::MAX_BYTES));
+        let cursor = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .pattern(Some("^[A-Za-z0-9_-]+$"))
+            .max_length(Some(cursor::MAX_BYTES));
         let mut parameters = vec![
             parameter("limit", format!("Maximum number of entries. Default {DEFAULT}."), limit),
             parameter("cursor", "`next` of the previous page, unchanged.".to_owned(), cursor),

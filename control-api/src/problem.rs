@@ -1,6 +1,6 @@
 //! Errors of the API: RFC 9457 problem details. The `type` is a path of this server with a page
-//! that explains it. `kind` is the table of all types, `page` their pages, `description` their part
-//! of the OpenAPI document.
+//! that explains it. `kind` is the table of all types, `description` their part of the OpenAPI
+//! document; `documentation::problems` has their pages.
 //!
 //! The request's id is the extension member `request_id` and not `instance`, because `instance` is
 //! a URI reference (RFC 9457 3.1.5), and the id, which a client may choose, is none: a client would
@@ -8,7 +8,6 @@
 
 mod description;
 mod kind;
-mod page;
 
 use std::borrow::Cow;
 
@@ -17,11 +16,8 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+pub(crate) use self::description::{common, problems, responses};
 pub use self::kind::{Kind, Row};
-pub(crate) use self::{
-    description::{common, problems, responses},
-    page::routes,
-};
 use crate::request_id::RequestId;
 
 /// Maximum number of faults in one problem: a body of many faults must not have a larger response.

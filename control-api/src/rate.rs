@@ -170,7 +170,7 @@ impl fmt::Debug for Limiter {
     }
 }
 
-/// What a class counts by.
+/// The owner of the shares of a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum By {
     Address,

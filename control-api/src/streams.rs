@@ -46,12 +46,17 @@ impl Streams {
 /// # Errors
 /// 400 if it is neither.
 pub(crate) fn position(cursor: &str) -> Result<String, Problem> {
-    match cursor::parse(LIST, cursor).map(String::from_utf8) {
-        Ok(Ok(name)) => Ok(name),
-        Err(_) if cursor.parse::<ChannelName>().is_ok() => Ok(cursor.to_owned()),
-        Ok(Err(_)) => Err(Problem::new(Kind::InvalidCursor, "this is no cursor of this list")),
-        Err(problem) => Err(problem),
+    let parsed = cursor::parse(LIST, cursor);
+    let name = match &parsed {
+        Ok(key) => str::from_utf8(key).unwrap_or_default(),
+        Err(_) => cursor,
+    };
+    // The check of a cursor is no secret, so that the name may be anything.
+    if name.parse::<ChannelName>().is_ok() {
+        return Ok(name.to_owned());
     }
+    let words = "this cursor names no channel of this list";
+    Err(parsed.err().unwrap_or_else(|| Problem::new(Kind::InvalidCursor, words)))
 }
 
 /// A stream of this or the other process.

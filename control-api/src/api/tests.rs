@@ -133,7 +133,9 @@ fn assert_problem(status: StatusCode, problem: &Value) {
 
 #[tokio::test]
 async fn unsupported_methods_are_problems_with_an_allow_field() {
-    for (method, expected) in [("POST", 405), ("TRACE", 405), ("BREW", 501), ("OPTIONS", 204)] {
+    for (method, expected) in
+        [("POST", 405), ("TRACE", 405), ("QUERY", 405), ("BREW", 501), ("OPTIONS", 204)]
+    {
         for (path, other) in [("/api/v1/streams/demo", "DELETE"), ("/api/v1/openapi.json", "HEAD")]
         {
             let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();

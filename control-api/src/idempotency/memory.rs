@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Entry, Key, Pending, Recorded};
+use super::recorded::{Entry, Key, Pending, Recorded};
 
 /// Time for which a response is kept.
 const AGE: Duration = Duration::from_secs(86_400);
@@ -81,7 +81,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::{
-        super::{Actor, Fingerprint},
+        super::recorded::{Actor, Fingerprint},
         *,
     };
 

@@ -1,9 +1,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::{Router, middleware::from_fn_with_state, routing::post};
+use http::HeaderMap;
 use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
+use uuid::Uuid;
 
 use super::*;
 

@@ -121,7 +121,8 @@ async fn a_cursor_is_opaque_bound_to_its_list_and_a_plain_name_is_accepted_too()
         assert_eq!(page["streams"][0]["channel"], "b", "{cursor}");
     }
     let foreign = crate::cursor::write("channels", &[0xff; 60]).unwrap();
-    for cursor in [foreign.as_str(), "a.b", "%20", "", &"A".repeat(300)] {
+    let forged = crate::cursor::write("streams", b"a&limit=1").unwrap();
+    for cursor in [foreign.as_str(), &forged, "a.b", "%20", "", &"A".repeat(300)] {
         let (status, problem) = get(&hub, &format!("/api/v1/streams?cursor={cursor}")).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{cursor}");
         assert_eq!(problem["type"], "/problems/invalid-cursor", "{cursor}");

@@ -8,10 +8,10 @@ use axum::{
 };
 use http::{HeaderValue, header};
 
-use super::{Kind, Problem, Row};
+use crate::problem::{Kind, Problem, Row};
 
 /// The routes of the pages.
-pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/problems", get(index))
         .route("/problems/", get(index))
