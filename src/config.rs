@@ -2,8 +2,10 @@
 //! is in its range; constraints between two values are checked at the end. Each section is passed
 //! to its crate.
 
+mod api;
 mod error;
 mod ladder;
+mod secret;
 pub(crate) mod source;
 mod within;
 
@@ -12,15 +14,17 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use control_api::KeyDigest;
 use media_core::{ChannelName, broadcast, hub};
 use origin_http::edge;
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::Deserialize;
 
 use crate::{
     certificates::{self, Files},
     sockets::{Purpose, Wanted},
 };
+use api::Api;
 pub(crate) use error::Error;
 use error::KeyError;
 pub(crate) use ladder::Ladder;
+use secret::{Hashed, Plain};
 use within::Within;
 
 /// All settings. `conf/streamforge.toml` describes the effect and the costs of each key; the
@@ -46,7 +50,7 @@ pub(crate) struct Config {
     pub(crate) edge: edge::Config,
     /// The hand-over to a new process.
     pub(crate) upgrade: Upgrade,
-    /// The administrator's token.
+    /// The administrator's token, and the limits of the API.
     pub(crate) api: Api,
     /// The right to publish, and stream keys.
     pub(crate) publish: Publish,
@@ -161,23 +165,6 @@ impl Upgrade {
     }
 }
 
-/// The administrator.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Api {
-    /// The token in plain text; only its hash is kept in memory.
-    admin_token: Option<Plain>,
-    /// The token's SHA-256 in hexadecimal digits, instead of `admin_token`.
-    admin_token_sha256: Option<Hashed>,
-}
-
-impl Api {
-    /// The administrator's token, if there is one.
-    pub(crate) fn administrator(&self) -> Option<KeyDigest> {
-        self.admin_token.map(|plain| plain.0).or(self.admin_token_sha256.map(|hashed| hashed.0))
-    }
-}
-
 /// The right to publish.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -230,33 +217,6 @@ impl TryFrom<RawKey> for Key {
             // The channel is valid here, so the error can name the entry.
             _ => Err(KeyError::Secret { channel }),
         }
-    }
-}
-
-/// A secret in plain text; only its hash is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Plain(KeyDigest);
-
-impl<'de> Deserialize<'de> for Plain {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let key = String::deserialize(deserializer)?;
-        // A short secret could be guessed. The value does not appear in the error, which is logged.
-        match key.len() {
-            8..=256 => Ok(Self(KeyDigest::of(&key))),
-            _ => Err(D::Error::custom(
-                "a key or token has 8 to 256 bytes; `openssl rand -hex 16` makes a good one",
-            )),
-        }
-    }
-}
-
-/// A secret as its SHA-256.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Hashed(KeyDigest);
-
-impl<'de> Deserialize<'de> for Hashed {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
     }
 }
 
@@ -406,9 +366,7 @@ impl Config {
         if self.tls.cert.as_os_str().is_empty() != self.tls.key.as_os_str().is_empty() {
             return Err(Error::HalfACertificate);
         }
-        if self.api.admin_token.is_some() && self.api.admin_token_sha256.is_some() {
-            return Err(Error::TwoTokens);
-        }
+        self.api.check()?;
         // The sections' own checks follow; each returns its first fault.
         self.live.check()?;
         self.ladder.check()?;

@@ -12,14 +12,15 @@ use serde::Deserialize;
 
 pub(crate) use self::theirs::Theirs;
 use crate::{
-    problem::Problem,
-    streams::{Listed, Streams},
+    problem::{Kind, Problem},
+    request_id::{self, RequestId},
+    streams::{Listed, Streams, position},
 };
 
 /// Sends requests to the other process, with a time limit, because the client waits.
 pub trait Elsewhere: Send + Sync + 'static {
-    /// The response of the other API to this request, which has only a method, a path, a query and
-    /// the client's Authorization header.
+    /// The response of the other API to this request, which has only a method, a path, a query, the
+    /// client's Authorization header and the request's id.
     ///
     /// # Errors
     /// Why there is no response. Only [`NoResponse::Gone`] means that the other process has no
@@ -57,7 +58,7 @@ impl Elsewhere for Nowhere {
 pub(crate) struct Page {
     /// In the order of the channels' names.
     streams: Vec<Theirs>,
-    /// Start of its next page; `None` on the last.
+    /// Start of its next page, the name of a channel; `None` on the last.
     next: Option<String>,
 }
 
@@ -66,7 +67,7 @@ pub(crate) struct Page {
 ///
 /// # Errors
 /// 502 or 504: the streams of the other process are not known.
-pub(crate) async fn read<T: for<'a> Deserialize<'a>>(
+async fn read<T: for<'a> Deserialize<'a>>(
     elsewhere: &dyn Elsewhere,
     uri: &Uri,
 ) -> Result<Option<T>, Problem> {
@@ -83,6 +84,26 @@ pub(crate) async fn read<T: for<'a> Deserialize<'a>>(
         StatusCode::NOT_FOUND => Ok(None),
         status => Err(unexpected(status)),
     }
+}
+
+/// A page of its list, after a channel's name. `None` if there is no other process.
+///
+/// # Errors
+/// See [`read`].
+pub(crate) async fn page(
+    elsewhere: &dyn Elsewhere,
+    limit: usize,
+    after: Option<&str>,
+) -> Result<Option<Page>, Problem> {
+    // The plain name is the one form of a cursor that every version understands.
+    let cursor = after.map(|name| format!("&cursor={name}")).unwrap_or_default();
+    let target = format!("/api/v1/streams?limit={limit}{cursor}");
+    let uri = Uri::try_from(target).map_err(|_| unknown(NoResponse::Faulty))?;
+    let Some(mut page) = read::<Page>(elsewhere, &uri).await? else {
+        return Ok(None);
+    };
+    page.next = page.next.as_deref().map(position).transpose()?;
+    Ok(Some(page))
 }
 
 /// One stream of it, if it is live there.
@@ -123,7 +144,7 @@ pub(crate) async fn end(
             match stream(elsewhere, uri).await? {
                 None => Ok(false),
                 Some(_) => Err(Problem::new(
-                    StatusCode::FORBIDDEN,
+                    Kind::Forbidden,
                     "the broadcast continues in the process that drains since the last upgrade, \
                      which has another administrator's token: send the daemon SIGHUP so that both \
                      read the same one, and see the log",
@@ -149,25 +170,29 @@ fn unexpected(status: StatusCode) -> Problem {
 fn unknown(cause: NoResponse) -> Problem {
     match cause {
         NoResponse::Late => Problem::new(
-            StatusCode::GATEWAY_TIMEOUT,
+            Kind::DrainingLate,
             "the process that drains since the last upgrade, which may have the broadcast, does \
              not respond in time: repeat the request",
         ),
         NoResponse::Faulty | NoResponse::Gone => Problem::new(
-            StatusCode::BAD_GATEWAY,
+            Kind::DrainingFaulty,
             "the process that drains since the last upgrade, which may have the broadcast, does \
              not respond as expected: repeat the request",
         ),
     }
 }
 
-/// A request with the path and the query of `uri`, without its authority, because it is sent to
-/// another process.
+/// A request with the path and the query of `uri` and the id of the present request; without an
+/// authority, because it is sent to another process.
 fn request(method: Method, uri: &Uri) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = method;
     if let Some(target) = uri.path_and_query() {
         *request.uri_mut() = target.clone().into();
+    }
+    // The logs of both processes have the same id.
+    if let Some(id) = RequestId::current().and_then(|id| id.header()) {
+        request.headers_mut().insert(request_id::HEADER, id);
     }
     request
 }

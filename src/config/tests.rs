@@ -260,3 +260,23 @@ fn publish_keys_are_validated_and_never_shown() {
         "{listed}"
     );
 }
+
+#[test]
+fn the_limits_and_origins_of_the_api_are_checked() {
+    let limits = |text: &str| read(&format!("[api]\n{text}")).unwrap().api.limits();
+    assert_eq!(limits(""), control_api::rate::Limits::default());
+    let changed = limits("limit = \"off\"\nlogin_limit = \"7/1h\"");
+    assert_eq!((changed.api, changed.login), (None, "7/1h".parse().ok()));
+    assert_eq!(changed.mail, control_api::rate::Limits::default().mail);
+    let named = with_env("", &[("STREAMFORGE_API_SIGN_UP_LIMIT", "1/1m")]).unwrap();
+    assert_eq!(named.api.limits().sign_up, "1/1m".parse().ok());
+    for (line, expected) in [
+        ("limit = \"50\"", "is no rate"),
+        ("mail_limit = \"0/1s\"", "is no rate"),
+        ("cors_origins = [\"https://a/\"]", "is no origin"),
+        ("cors_origins = [\"*\", \"https://a\"]", "is no origin"),
+    ] {
+        let refusal = refusal(&format!("[api]\n{line}\n"));
+        assert!(refusal.contains(expected), "{refusal}");
+    }
+}

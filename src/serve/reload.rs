@@ -3,7 +3,7 @@
 
 use std::{env, path::PathBuf, sync::Arc};
 
-use control_api::Administrator;
+use control_api::{Administrator, Manners};
 use origin_http::AccessLog;
 use tracing::{info, warn};
 
@@ -27,6 +27,8 @@ pub(super) struct Reloadable {
     pub(super) publishers: Arc<Publishers>,
     /// Gets a new token.
     pub(super) administrator: Administrator,
+    /// Gets new limits and origins.
+    pub(super) manners: Manners,
     /// Present if TLS was enabled at the start.
     pub(super) certificates: Option<Arc<Certificates>>,
     /// Reopened, for log rotation.
@@ -72,6 +74,8 @@ impl Reloadable {
         }
         let withdrawn = self.publishers.reload(&running.config.publish);
         self.administrator.set(running.config.api.administrator());
+        self.manners.limiter.set(running.config.api.limits());
+        self.manners.cors.set(running.config.api.origins());
         self.running = running;
         for key in &later {
             warn!(key, "this setting needs a restart, or an upgrade by SIGUSR2");

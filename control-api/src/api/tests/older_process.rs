@@ -184,3 +184,37 @@ async fn a_broadcast_of_an_old_process_that_does_not_respond_is_not_404() {
         assert_eq!(read(&router, "/api/v1/streams").await["streams"], serde_json::json!([]));
     }
 }
+
+/// A process of a version whose cursors are plain names.
+struct Plain;
+
+impl Elsewhere for Plain {
+    fn ask(&self, request: Request<()>) -> PendingResponse<'_> {
+        let page = match request.uri().to_string().as_str() {
+            "/api/v1/streams?limit=1" => r#"{"streams":[{"channel":"b"}],"next":"b"}"#,
+            "/api/v1/streams?limit=1&cursor=a" => r#"{"streams":[{"channel":"b"}],"next":"b"}"#,
+            "/api/v1/streams?limit=1&cursor=b" => r#"{"streams":[{"channel":"d"}],"next":null}"#,
+            "/api/v1/streams?limit=1&cursor=c" => r#"{"streams":[{"channel":"d"}],"next":null}"#,
+            other => panic!("{other}"),
+        };
+        assert!(request.headers().contains_key(request_id::HEADER));
+        Box::pin(async move { Ok(Response::new(page.into())) })
+    }
+}
+
+#[tokio::test]
+async fn the_list_of_a_version_with_plain_cursors_is_merged() {
+    let here = hub();
+    let _here: Vec<_> = ["a", "c"].map(|name| publish(&here, name)).into();
+    let administrator = Administrator::new(None);
+    let api = Api::new(here, Arc::new(SomeViewers), Arc::new(SomeRenditions), administrator);
+    let router = api.beside(Arc::new(Plain)).router();
+    let (mut path, mut seen) = ("/api/v1/streams?limit=1".to_owned(), String::new());
+    loop {
+        let page = read(&router, &path).await;
+        seen += page["streams"][0]["channel"].as_str().unwrap();
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/api/v1/streams?limit=1&cursor={next}");
+    }
+    assert_eq!(seen, "abcd");
+}

@@ -108,3 +108,23 @@ async fn invalid_query_parameters_are_400_problems() {
         assert_problem(status, &problem);
     }
 }
+
+#[tokio::test]
+async fn a_cursor_is_opaque_bound_to_its_list_and_a_plain_name_is_accepted_too() {
+    let hub = hub();
+    let _live: Vec<_> = ["a", "b", "c"].into_iter().map(|name| publish(&hub, name)).collect();
+    let (_, page) = get(&hub, "/api/v1/streams?limit=1").await;
+    let next = page["next"].as_str().unwrap();
+    assert!(next.len() > 4 && next != "a", "{next}");
+    for cursor in [next, "a"] {
+        let (_, page) = get(&hub, &format!("/api/v1/streams?limit=1&cursor={cursor}")).await;
+        assert_eq!(page["streams"][0]["channel"], "b", "{cursor}");
+    }
+    let foreign = crate::cursor::write("channels", &[0xff; 60]).unwrap();
+    let forged = crate::cursor::write("streams", b"a&limit=1").unwrap();
+    for cursor in [foreign.as_str(), &forged, "a.b", "%20", "", &"A".repeat(300)] {
+        let (status, problem) = get(&hub, &format!("/api/v1/streams?cursor={cursor}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{cursor}");
+        assert_eq!(problem["type"], "/problems/invalid-cursor", "{cursor}");
+    }
+}
