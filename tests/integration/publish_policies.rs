@@ -63,7 +63,7 @@ impl BackEnd {
             if let Some((head, body)) = input.split_once("\r\n\r\n") {
                 let length = head.to_ascii_lowercase();
                 let length = length.split_once("content-length: ")?.1.lines().next()?.to_owned();
-                if body.len() >= length.parse().ok()? {
+                if body.len() >= length.parse::<usize>().ok()? {
                     break body.to_owned();
                 }
             }
