@@ -363,7 +363,7 @@ async fn a_stream_key_that_is_valid_verbatim_is_not_normalized() {
 #[tokio::test(start_paused = true)]
 async fn a_publisher_whose_right_has_expired_is_disconnected_and_its_lease_ends() {
     let bench = Bench::new(|config| config.idle_ms = 600_000);
-    let mut peer = bench.publisher("brief").await;
+    let peer = bench.publisher("brief").await;
     let expires = now() + BRIEF;
     assert_eq!(Arc::strong_count(&bench.leased), 3);
     sleep(BRIEF - Duration::from_secs(1)).await;

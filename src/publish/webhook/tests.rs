@@ -1,11 +1,15 @@
 //! Back ends that admit, refuse, are slow, gone, or lie.
 
 use std::{
+    io::{Read, Write},
     sync::Mutex,
     time::{Duration, Instant},
 };
 
 use ingest_rtmp::StreamKey;
+use rustls::{
+    ServerConfig, ServerConnection, StreamOwned, crypto::ring, pki_types::PrivatePkcs8KeyDer,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -27,15 +31,26 @@ struct Server {
 impl Server {
     /// Responds with `response` after `delay`.
     async fn start(response: impl Into<Vec<u8>>, delay: Duration) -> Self {
+        Self::serving(response.into(), delay, usize::MAX).await
+    }
+
+    /// The same, and closes each connection after `most` responses, without announcing it.
+    async fn serving(response: Vec<u8>, delay: Duration, most: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/auth?site=1", listener.local_addr().unwrap());
         let (requests, connections) = (Arc::default(), Arc::<AtomicU64>::default());
         let server = Self { url, requests: Arc::clone(&requests), connections };
-        let (response, accepted) = (Arc::new(response.into()), Arc::clone(&server.connections));
+        let (response, accepted) = (Arc::new(response), Arc::clone(&server.connections));
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 accepted.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(respond(socket, Arc::clone(&response), delay, Arc::clone(&requests)));
+                tokio::spawn(respond(
+                    socket,
+                    Arc::clone(&response),
+                    delay,
+                    most,
+                    Arc::clone(&requests),
+                ));
             }
         });
         server
@@ -59,10 +74,11 @@ async fn respond(
     mut socket: TcpStream,
     response: Arc<Vec<u8>>,
     delay: Duration,
+    most: usize,
     requests: Arc<Mutex<Vec<String>>>,
 ) {
     let mut input = Vec::new();
-    loop {
+    for _ in 0..most {
         let request = loop {
             let text = String::from_utf8_lossy(&input).into_owned();
             if let Some((head, body)) = text.split_once("\r\n\r\n") {
@@ -249,6 +265,64 @@ async fn connections_are_used_again_and_a_closed_one_is_replaced() {
         decide(&back_end).await.unwrap();
     }
     assert_eq!((server.asked(), server.connections.load(Ordering::Relaxed)), (5, 1));
+
+    let response = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec();
+    let server = Server::serving(response, Duration::ZERO, 1).await;
+    let back_end = self::back_end(&server.url, Format::MediaMtx);
+    for _ in 0..20 {
+        decide(&back_end).await.unwrap();
+    }
+    assert_eq!((server.asked(), server.connections.load(Ordering::Relaxed)), (20, 20));
+}
+
+/// Serves one exchange of each connection over TLS, with a certificate for `localhost`. Returns the
+/// address and the certificate in PEM.
+fn over_tls() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key);
+    let config = Arc::new(config.unwrap());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://localhost:{}/auth?site=1", listener.local_addr().unwrap().port());
+    std::thread::spawn(move || {
+        for socket in listener.incoming().map_while(Result::ok) {
+            let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = StreamOwned::new(session, socket);
+            let mut bytes = [0; 4096];
+            let mut input = Vec::new();
+            // The body ends with the object's brace.
+            while !input.ends_with(b"}") {
+                match stream.read(&mut bytes) {
+                    Ok(count) if count > 0 => input.extend_from_slice(&bytes[..count]),
+                    _ => break,
+                }
+            }
+            drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+        }
+    });
+    (url, made.cert.pem())
+}
+
+#[tokio::test]
+async fn a_back_end_over_tls_needs_a_certificate_of_a_trusted_authority() {
+    let (url, certificate) = over_tls();
+    let ca = std::env::temp_dir().join(format!("streamforge-tls-{}", std::process::id()));
+    let trusting = |certificate: &str| {
+        std::fs::write(&ca, certificate).unwrap();
+        let mut settings = Webhook::at(&url, Format::MediaMtx);
+        settings.ca = ca.clone();
+        with(settings)
+    };
+    assert_eq!(decide(&trusting(&certificate)).await.unwrap(), "show");
+    let (_, another) = over_tls();
+    let refusal = decide(&trusting(&another)).await.unwrap_err();
+    assert_eq!(refusal.reason, Reason::Failed);
+    assert!(refusal.detail.as_ref().unwrap().contains("certificate"), "{refusal:?}");
+    std::fs::remove_file(&ca).unwrap();
 }
 
 #[tokio::test]
