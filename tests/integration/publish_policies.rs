@@ -170,10 +170,9 @@ fn unlisted_and_withdrawn_keys_are_refused_fast_with_the_reason_in_ffmpeg() {
     daemon.configure(|text| text.replace("policy = \"open\"", &both));
     daemon.reload();
     assert_refused(&daemon, "s3cret-of-nobody", "this stream key is not known here");
-    // OBS publishes with librtmp.
+    // OBS publishes with a librtmp of its own; the original one shows no reasons.
     let mut librtmp = publisher::librtmp(&PLAIN, &daemon.rtmp_url("s3cret-of-nobody"));
     assert!(!librtmp.wait(LIMIT).success(), "librtmp is refused");
-    assert!(librtmp.stderr().contains("NetStream.Publish.Denied"), "{}", librtmp.stderr());
     // The key of a channel is not one of another, and a channel's name is no key.
     assert_refused(&daemon, "one", "this stream key is not known here");
     let mut one = live(&daemon, "s3cret-of-one", "one");
