@@ -5,14 +5,14 @@
 mod api;
 mod error;
 mod ladder;
+mod publish;
 mod secret;
 pub(crate) mod source;
 mod within;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use control_api::KeyDigest;
-use media_core::{ChannelName, broadcast, hub};
+use media_core::{broadcast, hub};
 use origin_http::edge;
 use serde::Deserialize;
 
@@ -22,9 +22,8 @@ use crate::{
 };
 use api::Api;
 pub(crate) use error::Error;
-use error::KeyError;
 pub(crate) use ladder::Ladder;
-use secret::{Hashed, Plain};
+pub(crate) use publish::{Format, Jwt, Key, Policy, Publish, Webhook};
 use within::Within;
 
 /// All settings. `conf/streamforge.toml` describes the effect and the costs of each key; the
@@ -162,61 +161,6 @@ impl Upgrade {
     /// Time for which the old process keeps publishers that do not leave by themselves.
     pub(crate) fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_s.get())
-    }
-}
-
-/// The right to publish.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Publish {
-    /// Whether a listed key is needed.
-    pub(crate) policy: Policy,
-    /// Stream keys. A channel may have several.
-    pub(crate) keys: Vec<Key>,
-}
-
-/// How publishers are authorised.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Policy {
-    /// Anyone may publish: the stream key is the channel's name.
-    Open,
-    /// A publisher needs a listed stream key, which is for one channel.
-    #[default]
-    Keys,
-}
-
-/// A stream key, stored as its hash, and its channel.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "RawKey")]
-pub(crate) struct Key {
-    /// The channel to which the key publishes.
-    pub(crate) channel: ChannelName,
-    /// The SHA-256 of the key.
-    pub(crate) digest: KeyDigest,
-}
-
-/// An entry of `publish.keys` as it is written: with exactly one of `key` and `key_sha256`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawKey {
-    channel: String,
-    key: Option<Plain>,
-    key_sha256: Option<Hashed>,
-}
-
-impl TryFrom<RawKey> for Key {
-    type Error = KeyError;
-
-    fn try_from(raw: RawKey) -> Result<Self, KeyError> {
-        let channel = raw.channel.parse()?;
-        match (raw.key, raw.key_sha256) {
-            (Some(Plain(digest)), None) | (None, Some(Hashed(digest))) => {
-                Ok(Self { channel, digest })
-            }
-            // The channel is valid here, so the error can name the entry.
-            _ => Err(KeyError::Secret { channel }),
-        }
     }
 }
 
@@ -368,6 +312,7 @@ impl Config {
         }
         self.api.check()?;
         // The sections' own checks follow; each returns its first fault.
+        self.publish.check()?;
         self.live.check()?;
         self.ladder.check()?;
         self.rtmp.check()?;

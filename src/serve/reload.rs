@@ -11,10 +11,10 @@ use crate::{
     blocking,
     certificates::Certificates,
     config::{
-        self,
+        self, Publish,
         source::{self, Loaded},
     },
-    publish::Publishers,
+    publish::{self, Prepared, Publishers},
 };
 
 /// The parts that can change at run time.
@@ -62,8 +62,15 @@ impl Reloadable {
             );
             return;
         };
-        // The files may have changed although their names are the same. This is the last step that
-        // can fail: the previous certificate then stays in use.
+        // Files may have changed although their names are the same, so they are read again.
+        let prepared = match self.prepare(running.config.publish.clone()).await {
+            Ok(prepared) => prepared,
+            Err(err) => {
+                warn!(%err, "invalid configuration: nothing was changed");
+                return;
+            }
+        };
+        // The same for the certificate. This is the last step that can fail: the previous certificate then stays in use.
         let shown = newer.config.certificate().and(running.config.certificate());
         if let (Some(certificates), Some(certificate)) = (self.certificates.clone(), shown) {
             let reload = move || certificates.reload(certificate.files()?);
@@ -72,7 +79,7 @@ impl Reloadable {
                 return;
             }
         }
-        let withdrawn = self.publishers.reload(&running.config.publish);
+        let withdrawn = self.publishers.reload(prepared);
         self.administrator.set(running.config.api.administrator());
         self.manners.limiter.set(running.config.api.limits());
         self.manners.cors.set(running.config.api.origins());
@@ -92,17 +99,26 @@ impl Reloadable {
         }
         // Only rights are applied: a publisher that drains must not outlive the withdrawal of its
         // key.
-        match self.load().await {
-            Ok(newer) => {
-                let withdrawn = self.publishers.reload(&newer.config.publish);
+        const UNCHANGED: &str =
+            "invalid configuration: keys and tokens of this draining process are unchanged";
+        let newer = match self.load().await {
+            Ok(newer) => newer,
+            Err(err) => return warn!(%err, "{UNCHANGED}"),
+        };
+        match self.prepare(newer.config.publish.clone()).await {
+            Ok(prepared) => {
+                let withdrawn = self.publishers.reload(prepared);
                 self.administrator.set(newer.config.api.administrator());
                 info!(withdrawn_keys = withdrawn, "keys and tokens reloaded while draining");
             }
-            Err(err) => {
-                warn!(%err, "invalid configuration: keys and tokens of this draining process are \
-                             unchanged")
-            }
+            Err(err) => warn!(%err, "{UNCHANGED}"),
         }
+    }
+
+    /// Reads the files of the policy for publishers, which may be on a disk that hangs.
+    async fn prepare(&self, publish: Publish) -> Result<Prepared, publish::Error> {
+        let publishers = Arc::clone(&self.publishers);
+        blocking::run(move || publishers.prepare(&publish)).await
     }
 
     /// Reads the configuration, which may be on a disk that hangs.

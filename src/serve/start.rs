@@ -265,12 +265,12 @@ fn make_packager(
     Ok((hub, packager.after(numbers.discontinuity)))
 }
 
-/// The publishers of the configuration, and that of the test picture.
+/// The publishers of the configuration, and that of the test picture. Blocks for files.
 fn make_publishers(
     config: &Config,
     demo_key: Option<&demo::Key>,
 ) -> Result<Arc<Publishers>, Error> {
-    let mut publishers = Publishers::new(&config.publish);
+    let mut publishers = Publishers::new(&config.publish).map_err(Error::Publish)?;
     if let Some(key) = demo_key {
         publishers.admit(demo::channel().map_err(Error::DemoChannel)?, key.expose());
     }

@@ -21,6 +21,7 @@ mod page;
 mod playback;
 mod playlists;
 mod proxies;
+mod publish_policies;
 mod publishers;
 mod reload;
 mod switching;
