@@ -255,7 +255,8 @@ fn a_back_end_of_nginx_rtmp_renames_refuses_and_reads_the_end_of_a_stream() {
     let back_end = BackEnd::start(|body| {
         let field = |name: &str| {
             let pairs = body.split('&').filter_map(|pair| pair.split_once('='));
-            pairs.filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).last()
+            // The last of two counts, as in PHP.
+            pairs.rev().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
         };
         match (field("call").as_deref(), field("name").as_deref(), field("key").as_deref()) {
             (Some("publish_done"), ..) => status("200 OK"),
@@ -339,9 +340,8 @@ fn a_back_end_that_is_gone_or_lies_refuses_fast_and_the_log_says_why() {
 #[test]
 fn a_slow_back_end_delays_nobody_but_its_own_publishers() {
     let back_end = BackEnd::start(|body| {
-        match body.contains("\"path\":\"live/slow\"") {
-            true => thread::sleep(Duration::from_secs(60)),
-            false => {}
+        if body.contains("\"path\":\"live/slow\"") {
+            thread::sleep(Duration::from_secs(60));
         }
         status("200 OK")
     });
