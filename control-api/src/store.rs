@@ -8,13 +8,9 @@
 //! Queries read a snapshot and are short. Nothing holds a read transaction for long, because the
 //! file grows meanwhile: long reads go page by page.
 
-use std::{
-    fmt, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fmt, io, path::Path, sync::Arc};
 
-use control_domain::{Actor, Command, Envelope, Fault, Feature, Refusal, Rows};
+use control_domain::{Actor, Command, Envelope, Fault, Feature, Rows};
 use redb::Database;
 use tokio::sync::{mpsc, watch};
 
@@ -30,88 +26,19 @@ mod verify;
 mod writer;
 
 pub use archive::ArchiveError;
+pub use database::OpenError;
 pub use rebuild::Rebuilt;
 pub use vault::KeyVault;
 pub use verify::Verified;
+pub use writer::{Receipt, SendError};
 
-use database::Handle;
+use database::{DATABASE, Handle};
 use rows::ReadRows;
+use vault::{KEYS_FILE, MASTER_KEY};
 use writer::{Job, Pending, Writer};
-
-/// The file of the log and the tables, in the platform's folder.
-const DATABASE: &str = "platform.redb";
-/// The file of the keys of personal data.
-const KEYS: &str = "keys.redb";
-/// The file of the key that protects those keys.
-const MASTER_KEY: &str = "master.key";
 
 /// Commands that may wait for the writer. A sender waits for room.
 const WAITING: usize = 1024;
-
-/// Why the database cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// A file or folder cannot be read or made.
-    #[error("{path}: {error}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        error: io::Error,
-    },
-    /// Another process has opened the database.
-    #[error("{path} is open in another process: stop it, or use its API")]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The database cannot be opened.
-    #[error("{path}: {error}")]
-    Database {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        error: Box<redb::Error>,
-    },
-    /// The master key has another length.
-    #[error("{path} does not hold a key of {expected} bytes")]
-    MasterKey {
-        /// The file.
-        path: PathBuf,
-        /// Its right length.
-        expected: usize,
-    },
-    /// The tables cannot be built from the log.
-    #[error(transparent)]
-    Fault(#[from] Fault),
-}
-
-/// Why a command was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// The rules refuse it.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The database did not commit. The command may be sent again.
-    #[error("the database did not commit: {0}")]
-    NotCommitted(Arc<Fault>),
-    /// The command's decision failed by a fault of the daemon.
-    #[error("the command failed by a fault of the daemon")]
-    Panicked,
-    /// The store is closed.
-    #[error("the database is closed")]
-    Closed,
-}
-
-/// A command that was carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Receipt<Done> {
-    /// The result.
-    pub done: Done,
-    /// The sequence of the command's last event, or of the last event before it if it had none. A
-    /// reader that has seen it sees the command's effects.
-    pub sequence: u64,
-}
 
 /// The database. Clones share it; it closes when the last one is dropped.
 ///
@@ -156,9 +83,9 @@ impl Store {
     pub fn open(folder: &Path, features: &'static [&'static Feature]) -> Result<Self, OpenError> {
         let file = |error| OpenError::File { path: folder.to_owned(), error };
         std::fs::create_dir_all(folder).map_err(file)?;
-        let vault = KeyVault::open(&folder.join(KEYS), &folder.join(MASTER_KEY))?;
+        let vault = KeyVault::open(&folder.join(KEYS_FILE), &folder.join(MASTER_KEY))?;
         let path = folder.join(DATABASE);
-        let database = open_database(&path)?;
+        let database = database::open(&path)?;
         let handle = Handle::new(database, move || Database::create(&path));
         Self::with(handle, vault, features)?.map_err(file)
     }
@@ -267,17 +194,4 @@ impl Store {
     pub fn export(&self, out: &mut dyn io::Write) -> Result<u64, ArchiveError> {
         archive::export(&*self.0.database.get()?, out)
     }
-}
-
-/// Opens a database that no other process has opened.
-fn open_database(path: &Path) -> Result<Database, OpenError> {
-    Database::create(path).map_err(|error| match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.to_owned() },
-        error => OpenError::Database { path: path.to_owned(), error: Box::new(error.into()) },
-    })
-}
-
-/// The fault of an operation of the database.
-fn fault(error: impl Into<redb::Error>) -> Fault {
-    Fault::Storage(Box::new(error.into()))
 }

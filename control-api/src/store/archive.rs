@@ -8,7 +8,11 @@ use std::{
 use control_domain::Fault;
 use redb::{Database, TableDefinition};
 
-use super::{DATABASE, KEYS, KeyVault, fault, log};
+use super::{
+    database::{DATABASE, fault},
+    log,
+    vault::{KEYS_FILE, KeyVault},
+};
 
 /// The log in a backup, as in the database.
 const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
@@ -49,7 +53,7 @@ pub(super) fn backup(
 ) -> Result<u64, ArchiveError> {
     let file = |path: &Path, error| ArchiveError::File { path: path.to_owned(), error };
     fs::create_dir_all(folder).map_err(|error| file(folder, error))?;
-    let (to, keys) = (folder.join(DATABASE), folder.join(KEYS));
+    let (to, keys) = (folder.join(DATABASE), folder.join(KEYS_FILE));
     for path in [&to, &keys] {
         if path.exists() {
             return Err(ArchiveError::Exists { path: path.clone() });

@@ -2,7 +2,8 @@
 //! opened again, also reads of what is sound: the writer then opens it again.
 
 use std::{
-    fmt,
+    fmt, io,
+    path::{Path, PathBuf},
     sync::Arc,
     thread::sleep,
     time::{Duration, Instant},
@@ -12,7 +13,8 @@ use arc_swap::ArcSwapOption;
 use control_domain::Fault;
 use redb::{Database, DatabaseError};
 
-use super::fault;
+/// The file of the log and the tables, in the platform's folder.
+pub(super) const DATABASE: &str = "platform.redb";
 
 /// How long the readers of the broken file may take to end.
 const READERS_END: Duration = Duration::from_secs(2);
@@ -21,6 +23,44 @@ const RETRY: Duration = Duration::from_millis(5);
 
 /// Opens the file.
 type Open = dyn Fn() -> Result<Database, DatabaseError> + Send + Sync;
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file or folder cannot be read or made.
+    #[error("{path}: {error}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        error: io::Error,
+    },
+    /// Another process has opened the database.
+    #[error("{path} is open in another process: stop it, or use its API")]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The database cannot be opened.
+    #[error("{path}: {error}")]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        error: Box<redb::Error>,
+    },
+    /// The master key has another length.
+    #[error("{path} does not hold a key of {expected} bytes")]
+    MasterKey {
+        /// The file.
+        path: PathBuf,
+        /// Its right length.
+        expected: usize,
+    },
+    /// The tables cannot be built from the log.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
 
 /// The database, replaced as a whole when it is opened again.
 pub(super) struct Handle {
@@ -86,4 +126,17 @@ impl Handle {
 pub(super) fn is_of_disk(fault: &Fault) -> bool {
     let Fault::Storage(error) = fault else { return false };
     matches!(error.downcast_ref(), Some(redb::Error::Io(_) | redb::Error::PreviousIo))
+}
+
+/// Opens a database that no other process has opened.
+pub(super) fn open(path: &Path) -> Result<Database, OpenError> {
+    Database::create(path).map_err(|error| match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.to_owned() },
+        error => OpenError::Database { path: path.to_owned(), error: Box::new(error.into()) },
+    })
+}
+
+/// The fault of an operation of the database.
+pub(super) fn fault(error: impl Into<redb::Error>) -> Fault {
+    Fault::Storage(Box::new(error.into()))
 }

@@ -6,7 +6,7 @@ use redb::{
     WriteTransaction,
 };
 
-use super::{KeyVault, fault};
+use super::{database::fault, vault::KeyVault};
 
 /// Events as JSON, because any tool must be able to read them in ten years.
 const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");

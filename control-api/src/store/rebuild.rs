@@ -5,8 +5,10 @@ use redb::{Database, Durability, ReadableDatabase as _, TableDefinition};
 use tracing::info;
 
 use super::{
-    KeyVault, fault, log,
+    database::fault,
+    log,
     rows::{WriteRows, definition},
+    vault::KeyVault,
 };
 
 /// The version of each feature's tables, by the feature's name.

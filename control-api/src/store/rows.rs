@@ -15,7 +15,7 @@ use redb::{
     WriteTransaction,
 };
 
-use super::fault;
+use super::database::fault;
 
 /// The definition of a feature's table.
 pub(super) fn definition(

@@ -255,11 +255,11 @@ async fn a_key_that_was_to_be_erased_at_a_crash_is_erased_at_the_next_start() {
     let sealed = store.vault().seal(ada, "x").expect("she has a key");
     drop(store);
     // Her keys as they were before the erasure: the process ended before it wrote them.
-    let keys = fs::read(folder.0.join(KEYS)).expect("a file");
+    let keys = fs::read(folder.0.join(KEYS_FILE)).expect("a file");
     let store = folder.open();
     store.send(Actor::System, Erase { account: ada }).await.expect("the operator");
     drop(store);
-    fs::write(folder.0.join(KEYS), keys).expect("a file");
+    fs::write(folder.0.join(KEYS_FILE), keys).expect("a file");
     let store = folder.open();
     assert_eq!(store.vault().open(&sealed).expect("the keys can be read"), None);
     assert_sound(&store);
@@ -344,7 +344,8 @@ async fn a_full_disk_fails_commands_with_its_reason_and_reads_go_on() {
         let disk = FailingDisk { file, is_full: Arc::clone(&full) };
         redb::Database::builder().create_with_backend(disk)
     };
-    let vault = KeyVault::open(&folder.0.join(KEYS), &folder.0.join(MASTER_KEY)).expect("keys");
+    let vault =
+        KeyVault::open(&folder.0.join(KEYS_FILE), &folder.0.join(MASTER_KEY)).expect("keys");
     let handle = Handle::new(open().expect("the disk has room"), open);
     let store = Store::with(handle, vault, features::ALL).expect("it is sound").expect("a thread");
     let ada = store.send(Actor::Anonymous, register("Ada")).await.expect("free").done;

@@ -21,7 +21,12 @@ use ring::{
     rand::{SecureRandom as _, SystemRandom},
 };
 
-use super::{OpenError, database::is_of_disk, fault, open_database};
+use super::database::{self, OpenError, fault, is_of_disk};
+
+/// The file of the keys of personal data.
+pub(super) const KEYS_FILE: &str = "keys.redb";
+/// The file of the key that protects those keys.
+pub(super) const MASTER_KEY: &str = "master.key";
 
 /// Each person's key, encrypted. An erased person has an empty one, so that none is made again.
 const KEYS: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("keys");
@@ -68,7 +73,7 @@ impl KeyVault {
     pub(super) fn open(keys: &Path, master: &Path) -> Result<Self, OpenError> {
         let random = SystemRandom::new();
         let secret = master_key(master, &random)?;
-        let database = open_database(keys)?;
+        let database = database::open(keys)?;
         let transaction = database.begin_write().map_err(fault)?;
         transaction.open_table(KEYS).map_err(fault)?;
         transaction.commit().map_err(fault)?;

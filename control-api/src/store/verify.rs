@@ -9,7 +9,7 @@ use control_domain::{
 };
 use redb::Database;
 
-use super::{KeyVault, log, rows::ReadRows};
+use super::{log, rows::ReadRows, vault::KeyVault};
 
 /// The result of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,15 +18,41 @@ use tracing::error;
 use uuid::Uuid;
 
 use super::{
-    KeyVault, Receipt, SendError,
-    database::{Handle, is_of_disk},
-    fault,
+    database::{Handle, fault, is_of_disk},
     log::{self, Appender},
     rows::WriteRows,
+    vault::KeyVault,
 };
 
 /// Commands that one commit may hold. With more, the first would wait long for the last.
 const GROUP: usize = 256;
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The rules refuse it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The database did not commit. The command may be sent again.
+    #[error("the database did not commit: {0}")]
+    NotCommitted(Arc<Fault>),
+    /// The command's decision failed by a fault of the daemon.
+    #[error("the command failed by a fault of the daemon")]
+    Panicked,
+    /// The store is closed.
+    #[error("the database is closed")]
+    Closed,
+}
+
+/// A command that was carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt<Done> {
+    /// The result.
+    pub done: Done,
+    /// The sequence of the command's last event, or of the last event before it if it had none. A
+    /// reader that has seen it sees the command's effects.
+    pub sequence: u64,
+}
 
 /// A command that waits for its commit.
 pub(super) trait Job: Send {
