@@ -3,6 +3,7 @@
 //! back end (`webhook`).
 
 mod credentials;
+mod hint;
 mod jwt;
 mod keys;
 mod webhook;
@@ -16,6 +17,7 @@ use media_core::ChannelName;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Key, Policy, Publish};
+use hint::hint;
 use keys::Keys;
 use webhook::{BackEnd, Notices};
 
@@ -225,17 +227,6 @@ fn unknown(key: &str, none: bool) -> Refusal {
              for one{}",
             hint(key)
         )),
-    }
-}
-
-/// A hint for a key with characters that keys rarely contain; it shows none of them.
-fn hint(key: &str) -> &'static str {
-    match key.contains(|c: char| c.is_whitespace() || c.is_control()) || key.contains("//") {
-        true => {
-            "; it contains a space, a line end or an address: enter only the stream key in its \
-             field"
-        }
-        false => "",
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
-use super::hint;
+use super::hint::hint;
 use crate::config::{Format, Webhook};
 pub(crate) use client::Error;
 use client::{Client, Response};
