@@ -11,7 +11,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use control_api::KeyDigest;
 use media_core::{ChannelName, broadcast, hub};
-use origin_http::edge;
+use origin_http::{edge, playback};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
@@ -44,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) admin: Admin,
     /// Origins from which missing media are fetched.
     pub(crate) edge: edge::Config,
+    /// Private channels, and the keys of playback tokens.
+    pub(crate) playback: playback::Config,
     /// The hand-over to a new process.
     pub(crate) upgrade: Upgrade,
     /// The administrator's token.
@@ -69,6 +71,7 @@ impl Default for Config {
             tls: Tls::default(),
             admin: Admin::default(),
             edge: edge::Config::default(),
+            playback: playback::Config::default(),
             upgrade: Upgrade::default(),
             api: Api::default(),
             publish: Publish::default(),
@@ -415,6 +418,7 @@ impl Config {
         self.rtmp.check()?;
         self.http.check()?;
         self.edge.check()?;
+        self.playback.check()?;
         self.check_origins()?;
         Ok(self.live.packager().check()?)
     }

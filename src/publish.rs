@@ -1,11 +1,13 @@
-//! The right to publish according to the configuration: anyone, or publishers with a listed key.
+//! The right to publish according to the configuration: anyone, or publishers with a listed key;
+//! and the right to play a private channel over RTMP.
 
 use std::{future::ready, sync::Arc};
 
 use arc_swap::ArcSwap;
 use control_api::KeyDigest;
-use ingest_rtmp::{Authorization, Authorize, Grant, PublishRequest, Reason, Refusal};
+use ingest_rtmp::{Authorization, Authorize, Grant, PlayRequest, PublishRequest, Reason, Refusal};
 use media_core::ChannelName;
+use origin_http::Playback;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Key, Policy, Publish};
@@ -16,6 +18,8 @@ pub(crate) struct Publishers {
     rules: ArcSwap<Rules>,
     /// Keys of the daemon itself, which are permanent.
     own: Vec<Listed>,
+    /// Decides about players of private channels; without it all are public.
+    playback: Option<Arc<Playback>>,
 }
 
 /// The configuration in force. A reload replaces it as a whole.
@@ -54,12 +58,18 @@ impl Publishers {
                 open: CancellationToken::new(),
             }),
             own: Vec::new(),
+            playback: None,
         }
     }
 
     /// Adds a permanent key, under any policy.
     pub(crate) fn admit(&mut self, channel: ChannelName, key: &str) {
         self.own.push(Listed::new(Key { channel, digest: KeyDigest::of(key) }));
+    }
+
+    /// Requires a token of players of private channels.
+    pub(crate) fn guard(&mut self, playback: Arc<Playback>) {
+        self.playback = Some(playback);
     }
 
     /// Applies another configuration. Publishers whose key is no longer listed, or that have no key
@@ -94,6 +104,19 @@ impl Publishers {
 impl Authorize for Publishers {
     fn authorize<'a>(&'a self, request: &'a PublishRequest) -> Authorization<'a> {
         Box::pin(ready(self.decide(request)))
+    }
+
+    fn may_play(&self, request: &PlayRequest) -> Result<(), Refusal> {
+        let private = |playback: &&Arc<Playback>| playback.is_private(&request.channel);
+        let Some(playback) = self.playback.as_ref().filter(private) else {
+            return Ok(());
+        };
+        let query = request.query.as_ref().map(|query| query.expose());
+        let token =
+            query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("token=")));
+        playback
+            .check_token(token, request.peer.ip(), &request.channel, request.broadcast)
+            .map_err(|refused| Refusal::new(Reason::Private, refused.to_string()))
     }
 }
 

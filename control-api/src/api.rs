@@ -26,6 +26,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     Elsewhere, KeyDigest, Renditions, Viewers,
     elsewhere::{self, Nowhere},
+    privacy::{Privacy, Public},
     problem::Problem,
     streams::{Listed, Stream, Streams},
 };
@@ -46,6 +47,8 @@ pub struct Api {
     renditions: Arc<dyn Renditions>,
     /// Permits requests that change something.
     administrator: Administrator,
+    /// Knows the channels that only the administrator sees.
+    privacy: Arc<dyn Privacy>,
     /// The process that drains, if there is one.
     elsewhere: Arc<dyn Elsewhere>,
 }
@@ -81,7 +84,14 @@ impl Api {
         renditions: Arc<dyn Renditions>,
         administrator: Administrator,
     ) -> Self {
-        Self { hub, viewers, renditions, administrator, elsewhere: Arc::new(Nowhere) }
+        let (privacy, elsewhere) = (Arc::new(Public), Arc::new(Nowhere));
+        Self { hub, viewers, renditions, administrator, privacy, elsewhere }
+    }
+
+    /// Shows the streams of private channels to the administrator only.
+    #[must_use]
+    pub fn hiding(self, privacy: Arc<dyn Privacy>) -> Self {
+        Self { privacy, ..self }
     }
 
     /// Adds the streams of another process.
@@ -116,6 +126,11 @@ impl Api {
     fn stream(&self, broadcast: &Broadcast) -> Option<Listed> {
         let stream = Stream::of(broadcast, &*self.viewers, &*self.renditions)?;
         Some(Listed::Here(Box::new(stream)))
+    }
+
+    /// Whether the sender of a request may see a channel.
+    fn may_see(&self, channel: &ChannelName, headers: &HeaderMap) -> bool {
+        !self.privacy.is_private(channel) || self.administrator(headers).is_ok()
     }
 
     /// Checks that the request has the administrator's token.
@@ -198,7 +213,8 @@ struct Page {
 /// List live broadcasts
 ///
 /// Ordered by the channels' names, so that paging neither repeats nor omits a stream that stays
-/// live. The streams of a process that drains are missing while it does not respond.
+/// live. The streams of a process that drains are missing while it does not respond. Those of
+/// private channels are listed for the administrator only.
 #[utoipa::path(
     get,
     path = "/api/v1/streams",
@@ -227,6 +243,7 @@ struct Page {
 async fn list_streams(
     State(api): State<Api>,
     uri: Uri,
+    headers: HeaderMap,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<Streams>, Problem> {
     // Parsed here and not by the extractor alone, so that an invalid query gets a problem as its
@@ -244,6 +261,7 @@ async fn list_streams(
     let mut broadcasts = api.hub.broadcasts();
     broadcasts.retain(|broadcast| {
         page.cursor.as_deref().is_none_or(|last| broadcast.name().as_str() > last)
+            && api.may_see(broadcast.name(), &headers)
     });
     broadcasts.sort_by(|a, b| a.name().cmp(b.name()));
     // The cursor is the last name of the page: names are unique and sorted, so that broadcasts that
@@ -255,7 +273,7 @@ async fn list_streams(
     let here = Streams { streams, next };
     // The other process gets the same query, hence the same cursor and limit, so that both pages
     // begin after the same name and can be merged.
-    Ok(Json(match elsewhere::read(&*api.elsewhere, &uri).await {
+    Ok(Json(match elsewhere::read(&*api.elsewhere, &uri, &headers).await {
         Ok(Some(theirs)) => here.beside(theirs, limit),
         // A process that hangs must not hide the streams of this one for as long as it drains.
         Ok(None) | Err(_) => here,
@@ -304,13 +322,17 @@ async fn show_stream(
     State(api): State<Api>,
     uri: Uri,
     channel: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
 ) -> Result<Json<Listed>, Problem> {
     let name = named(channel)?;
+    if !api.may_see(&name, &headers) {
+        return Err(not_live(&name));
+    }
     let here = api.hub.broadcast(&name).and_then(|broadcast| api.stream(&broadcast));
     // The newer broadcast of a channel is here, and is the one that viewers get.
     let stream = match here {
         Some(stream) => Some(stream),
-        None => elsewhere::stream(&*api.elsewhere, &uri).await?,
+        None => elsewhere::stream(&*api.elsewhere, &uri, &headers).await?,
     };
     stream.map(Json).ok_or_else(|| not_live(&name))
 }

@@ -62,15 +62,17 @@ pub(crate) struct Page {
 }
 
 /// Sends the same GET request to the other process and parses a successful response. `None` if
-/// there is no other process, or it responds with 404.
+/// there is no other process, or it responds with 404. The administrator's token is passed on, for
+/// private channels.
 ///
 /// # Errors
 /// 502 or 504: the streams of the other process are not known.
 pub(crate) async fn read<T: for<'a> Deserialize<'a>>(
     elsewhere: &dyn Elsewhere,
     uri: &Uri,
+    headers: &HeaderMap,
 ) -> Result<Option<T>, Problem> {
-    let response = match elsewhere.ask(request(Method::GET, uri)).await {
+    let response = match elsewhere.ask(request(Method::GET, uri, headers)).await {
         Ok(response) => response,
         Err(NoResponse::Gone) => return Ok(None),
         Err(cause) => return Err(unknown(cause)),
@@ -92,8 +94,9 @@ pub(crate) async fn read<T: for<'a> Deserialize<'a>>(
 pub(crate) async fn stream(
     elsewhere: &dyn Elsewhere,
     uri: &Uri,
+    headers: &HeaderMap,
 ) -> Result<Option<Listed>, Problem> {
-    let stream = read(elsewhere, uri).await?;
+    let stream = read(elsewhere, uri, headers).await?;
     Ok(stream.map(|theirs: Theirs| Listed::There(theirs.mark())))
 }
 
@@ -108,19 +111,17 @@ pub(crate) async fn end(
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<bool, Problem> {
-    let mut request = request(Method::DELETE, uri);
-    // The other process checks the token against its own configuration. No other header is passed
-    // on, because preconditions were evaluated here.
-    if let Some(token) = headers.get(header::AUTHORIZATION) {
-        request.headers_mut().insert(header::AUTHORIZATION, token.clone());
-    }
-    match elsewhere.ask(request).await.map(|response| response.status()) {
+    match elsewhere
+        .ask(request(Method::DELETE, uri, headers))
+        .await
+        .map(|response| response.status())
+    {
         Ok(StatusCode::NO_CONTENT) => Ok(true),
         Ok(StatusCode::NOT_FOUND) | Err(NoResponse::Gone) => Ok(false),
         // The token is refused for every channel, but only a broadcast that is live there is a
         // reason to report it. To read it needs no token.
         Ok(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-            match stream(elsewhere, uri).await? {
+            match stream(elsewhere, uri, headers).await? {
                 None => Ok(false),
                 Some(_) => Err(Problem::new(
                     StatusCode::FORBIDDEN,
@@ -162,12 +163,16 @@ fn unknown(cause: NoResponse) -> Problem {
 }
 
 /// A request with the path and the query of `uri`, without its authority, because it is sent to
-/// another process.
-fn request(method: Method, uri: &Uri) -> Request<()> {
+/// another process. That checks the token against its own configuration; no other header is passed
+/// on, because preconditions are evaluated here.
+fn request(method: Method, uri: &Uri, headers: &HeaderMap) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = method;
     if let Some(target) = uri.path_and_query() {
         *request.uri_mut() = target.clone().into();
+    }
+    if let Some(token) = headers.get(header::AUTHORIZATION) {
+        request.headers_mut().insert(header::AUTHORIZATION, token.clone());
     }
     request
 }

@@ -5,8 +5,9 @@
 //!   9457).
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener.
 //! - [`digest`]: digests of random keys.
-//! - [`viewers`], [`renditions`], [`elsewhere`]: traits through which other crates provide the
-//!   audience, the state of the ladder and the streams of an older process.
+//! - [`viewers`], [`renditions`], [`privacy`], [`elsewhere`]: traits through which other crates
+//!   provide the audience, the state of the ladder, the private channels and the streams of an
+//!   older process.
 //!
 //! No media pass through this crate, and it does not know their origin: it lists the broadcasts of
 //! the hub.
@@ -18,6 +19,7 @@ pub mod api;
 pub mod digest;
 pub mod elsewhere;
 mod metrics;
+pub mod privacy;
 mod problem;
 pub mod renditions;
 mod streams;
@@ -26,5 +28,6 @@ pub mod viewers;
 pub use api::{Administrator, Api};
 pub use digest::KeyDigest;
 pub use elsewhere::{Elsewhere, NoResponse, PendingResponse};
+pub use privacy::Privacy;
 pub use renditions::Renditions;
 pub use viewers::Viewers;

@@ -4,7 +4,7 @@
 use std::{env, path::PathBuf, sync::Arc};
 
 use control_api::Administrator;
-use origin_http::AccessLog;
+use origin_http::{AccessLog, Playback};
 use tracing::{info, warn};
 
 use crate::{
@@ -27,6 +27,8 @@ pub(super) struct Reloadable {
     pub(super) publishers: Arc<Publishers>,
     /// Gets a new token.
     pub(super) administrator: Administrator,
+    /// Gets new keys of playback tokens, and the private channels.
+    pub(super) playback: Arc<Playback>,
     /// Present if TLS was enabled at the start.
     pub(super) certificates: Option<Arc<Certificates>>,
     /// Reopened, for log rotation.
@@ -72,6 +74,7 @@ impl Reloadable {
         }
         let withdrawn = self.publishers.reload(&running.config.publish);
         self.administrator.set(running.config.api.administrator());
+        self.playback.reload(&running.config.playback);
         self.running = running;
         for key in &later {
             warn!(key, "this setting needs a restart, or an upgrade by SIGUSR2");
@@ -79,8 +82,8 @@ impl Reloadable {
         info!(changed = now.join(" "), withdrawn_keys = withdrawn, "configuration read again");
     }
 
-    /// Applies the part that concerns a draining process: the rights to publish and to administer,
-    /// and the access log. The rest of a newer configuration is for the new process, whose version
+    /// Applies the part that concerns a draining process: the rights to publish, to watch and to
+    /// administer, and the access log. The rest of a newer configuration is for the new process, whose version
     /// may have more keys.
     pub(super) async fn reload_rights(&self) {
         if let Some(access_log) = &self.access_log {
@@ -92,6 +95,7 @@ impl Reloadable {
             Ok(newer) => {
                 let withdrawn = self.publishers.reload(&newer.config.publish);
                 self.administrator.set(newer.config.api.administrator());
+                self.playback.reload(&newer.config.playback);
                 info!(withdrawn_keys = withdrawn, "keys and tokens reloaded while draining");
             }
             Err(err) => {
@@ -111,7 +115,7 @@ impl Reloadable {
     fn is_reloadable(&self, key: &str, newer: &Loaded) -> bool {
         match key.split_once('.') {
             // Publishers and requests are checked against state that `reload` replaces.
-            Some(("publish" | "api", _)) => true,
+            Some(("publish" | "api" | "playback", _)) => true,
             // Active TLS can change its certificate; missing listeners cannot be added.
             Some(("tls", _)) => self.certificates.is_some() && newer.config.certificate().is_some(),
             _ => false,

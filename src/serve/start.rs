@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 use control_api::{Administrator, Api, Renditions, admin, renditions::NoRenditions};
 use http_server::Mount;
 use media_core::Hub;
-use origin_http::{AccessLog, Audience, Edge, edge};
+use origin_http::{AccessLog, Audience, Edge, Playback, edge};
 use packager::Packager;
 use prometheus_client::registry::Registry;
 use rustls::server::ResolvesServerCert;
@@ -16,7 +16,7 @@ use transcoder::{Ladder, Pictures, ladder};
 
 use super::{
     Call, Daemon,
-    adapters::{ApiService, AudienceCount, ChannelPosters, LadderStatus, strict},
+    adapters::{ApiService, AudienceCount, ChannelPosters, LadderStatus, PrivateChannels, strict},
     error::Error,
     parts::{Part, Parts},
     reload::Reloadable,
@@ -51,6 +51,8 @@ struct Created {
     demo_key: Option<demo::Key>,
     /// The administrator's token, which SIGHUP may change.
     administrator: Administrator,
+    /// The rules for playback tokens, which SIGHUP may change.
+    playback: Arc<Playback>,
     /// The log of requests, if a file is configured.
     access_log: Option<AccessLog>,
     /// Fetches media that are not published here.
@@ -138,6 +140,7 @@ impl Daemon {
                 file,
                 publishers: created.publishers,
                 administrator: created.administrator,
+                playback: created.playback,
                 certificates: created.certificates,
                 access_log: created.access_log,
             },
@@ -163,12 +166,15 @@ impl Created {
         let certificates = load_certificates(config, &mut registry)?;
         let (ladder, pictures) = prepare_ladder(config, &hub, &mut registry).await?;
         let demo_key = config.demo.enabled.then(demo::Key::random);
-        let publishers = make_publishers(config, demo_key.as_ref())?;
+        let playback = Arc::new(Playback::new(&config.playback));
+        playback.register(&mut registry);
+        let publishers = make_publishers(config, demo_key.as_ref(), &playback)?;
 
         let audience = Audience::default();
         let viewers = AudienceCount { http: audience.clone(), rtmp: rtmp_metrics.clone() };
         let administrator = Administrator::new(config.api.administrator());
-        let api = make_api(&hub, viewers, ladder.as_ref(), &administrator, predecessor);
+        let privacy = PrivateChannels(Arc::clone(&playback));
+        let api = make_api(&hub, viewers, ladder.as_ref(), &administrator, privacy, predecessor);
         let access_log = AccessLog::open(&config.http, &http_metrics)
             .map_err(|source| Error::AccessLog { file: config.http.access_log.clone(), source })?;
         let edge = make_edge(config, predecessor, &mut registry)?;
@@ -183,6 +189,7 @@ impl Created {
         );
         router.log(access_log.clone());
         router.fetch_from(edge.clone());
+        router.guard(Arc::clone(&playback));
         Ok(Self {
             hub,
             packager,
@@ -191,6 +198,7 @@ impl Created {
             publishers,
             demo_key,
             administrator,
+            playback,
             access_log,
             edge,
             router: Arc::new(router),
@@ -257,8 +265,10 @@ fn make_packager(
 fn make_publishers(
     config: &Config,
     demo_key: Option<&demo::Key>,
+    playback: &Arc<Playback>,
 ) -> Result<Arc<Publishers>, Error> {
     let mut publishers = Publishers::new(&config.publish);
+    publishers.guard(Arc::clone(playback));
     if let Some(key) = demo_key {
         publishers.admit(demo::channel().map_err(Error::DemoChannel)?, key.expose());
     }
@@ -271,13 +281,15 @@ fn make_api(
     viewers: AudienceCount,
     ladder: Option<&Ladder>,
     administrator: &Administrator,
+    privacy: PrivateChannels,
     predecessor: Option<&Predecessor>,
 ) -> ApiService {
     let renditions: Arc<dyn Renditions> = match ladder {
         Some(ladder) => Arc::new(LadderStatus(ladder.statuses())),
         None => Arc::new(NoRenditions),
     };
-    let mut api = Api::new(hub.clone(), Arc::new(viewers), renditions, administrator.clone());
+    let mut api = Api::new(hub.clone(), Arc::new(viewers), renditions, administrator.clone())
+        .hiding(Arc::new(privacy));
     if let Some(predecessor) = predecessor {
         api = api.beside(Arc::new(Older::at(predecessor.local())));
     }
