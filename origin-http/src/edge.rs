@@ -45,7 +45,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use crate::{
-    playback::{self, Mark, Playback, Refused, Seal},
+    playback::{self, MARK, Mark, Playback, REFUSAL, Refused, Seal},
     resource::Resource,
     response::{Lifetime, refuse},
     server_timing, site,
@@ -260,7 +260,9 @@ impl Edge {
             if let Some(channel) = channel.cloned() {
                 viewer.check(&Mark { channel, broadcast: None })?;
             }
-            return Ok(respond::respond(object, viewer.head, now));
+            let mut response = respond::respond(object, viewer.head, now);
+            response.headers_mut().remove(MARK);
+            return Ok(response);
         };
         self.private.saw(scope, &mark, now);
         // Whoever began the fetch had a token that the origin has accepted; this viewer may have
@@ -294,8 +296,9 @@ impl Edge {
             // on: this request is made anew.
             match &found {
                 (Ok(object), Outcome::Shared) if object.is_of_one_request() => {
-                    // It concerns all of those without a token.
-                    if object.status == StatusCode::FORBIDDEN && !wanted.key.under_token {
+                    // A refusal of a request without a token concerns all of them.
+                    let refusal = object.headers.get(MARK) == Some(&REFUSAL);
+                    if refusal && !wanted.key.under_token {
                         return found;
                     }
                 }

@@ -40,7 +40,7 @@ pub use config::{Config, Key, KeyFault};
 use keys::Keys;
 use metrics::Metrics;
 pub use refused::Refused;
-pub(crate) use seal::{MARK, Mark, Seal, redirection, refusal};
+pub(crate) use seal::{MARK, Mark, REFUSAL, Seal, redirection, refusal};
 use verified::Verified;
 
 /// Knows which channels are private. The directory of channels implements it; until there is one,

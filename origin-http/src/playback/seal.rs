@@ -10,11 +10,17 @@ use http_server::Body;
 use media_core::{BroadcastId, ChannelName};
 
 use super::{Named, Playback, Refused, carried::first_request};
-use crate::response::{Lifetime, refuse, value};
+use crate::{
+    response::{Lifetime, refuse, value},
+    site,
+};
 
 /// Tells an edge of ours that the response is for viewers with a token, and of which presentation:
 /// the channel and its broadcast, `demo 01890a5d-ac96-774b-bcce-b302099a8057`.
 pub(crate) const MARK: HeaderName = HeaderName::from_static("streamforge-private");
+
+/// The mark of a refusal: no channel's name, so that it reveals none.
+pub(crate) const REFUSAL: HeaderValue = HeaderValue::from_static("*");
 
 /// The private presentation of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,8 +89,14 @@ impl Seal {
 /// The response to a request that its token does not permit: a redirection to the prefix, if the
 /// token is in the query; otherwise 403. Never stored.
 pub(crate) fn refusal(head: &Parts, refused: Refused) -> Response<Body> {
-    redirection(head)
-        .unwrap_or_else(|| refuse(StatusCode::FORBIDDEN, format!("{refused}\n"), Lifetime::NoStore))
+    redirection(head).unwrap_or_else(|| {
+        let words = format!("{refused}\n");
+        let mut response = refuse(StatusCode::FORBIDDEN, words, Lifetime::NoStore);
+        if site::is_of_edge(&head.headers) {
+            response.headers_mut().insert(MARK, REFUSAL);
+        }
+        response
+    })
 }
 
 /// The redirection of a first request to the prefix of its token.
@@ -112,7 +124,7 @@ mod tests {
             let headers = HeaderMap::from_iter([(MARK, mark.value())]);
             assert_eq!(Mark::of(&headers), Some(mark));
         }
-        for text in ["", " ", "demo x", "de/mo", "demo "] {
+        for text in ["", " ", "*", "demo x", "de/mo", "demo "] {
             let headers = HeaderMap::from_iter([(MARK, HeaderValue::from_str(text).unwrap())]);
             assert_eq!(Mark::of(&headers), None, "{text}");
         }
