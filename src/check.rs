@@ -12,8 +12,9 @@ use std::{
 use transcoder::{ladder, trial::Trial};
 
 use crate::{
-    config::{self, Certificate, Config, Policy},
+    config::{self, Certificate, Config, Policy, Publish},
     limits,
+    publish::Publishers,
     sockets::{self, Purpose, is_absent, try_bind},
 };
 
@@ -72,17 +73,19 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, config::Error>) ->
 
 /// Checks that publishers and the administrator can authenticate.
 fn publishing(config: &Config, report: &mut Report) {
-    match (config.publish.policy, config.publish.keys.len()) {
-        (Policy::Open, _) => {
-            report.note("publishing", "open: anyone who reaches the RTMP listener may publish")
-        }
-        (Policy::Keys, 0) => {
+    // The files of the policy are read as at the start, so that their faults are found here.
+    let publishers = Publishers::new(&Publish::default());
+    let prepared = publishers.and_then(|publishers| publishers.prepare(&config.publish));
+    match (config.publish.policy, config.publish.keys.len(), prepared) {
+        (_, _, Err(err)) => report.wrong("publishing", &err.to_string()),
+        (Policy::Open, _, Ok(prepared)) => report.note("publishing", &prepared.describe()),
+        (Policy::Keys, 0, Ok(_)) => {
             report.note(
                 "publishing",
                 "without keys every publisher is refused: add [[publish.keys]]",
             );
         }
-        (Policy::Keys, keys) => report.fine("publishing", &format!("{keys} stream keys")),
+        (_, _, Ok(prepared)) => report.fine("publishing", &prepared.describe()),
     }
     if config.api.administrator().is_none() {
         report.note(

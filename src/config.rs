@@ -2,25 +2,28 @@
 //! is in its range; constraints between two values are checked at the end. Each section is passed
 //! to its crate.
 
+mod api;
 mod error;
 mod ladder;
+mod publish;
+mod secret;
 pub(crate) mod source;
 mod within;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use control_api::KeyDigest;
-use media_core::{ChannelName, broadcast, hub};
+use media_core::{broadcast, hub};
 use origin_http::{edge, playback};
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::Deserialize;
 
 use crate::{
     certificates::{self, Files},
     sockets::{Purpose, Wanted},
 };
+use api::Api;
 pub(crate) use error::Error;
-use error::KeyError;
 pub(crate) use ladder::Ladder;
+pub(crate) use publish::{Format, Jwt, Key, Policy, Publish, Webhook};
 use within::Within;
 
 /// All settings. `conf/streamforge.toml` describes the effect and the costs of each key; the
@@ -48,7 +51,7 @@ pub(crate) struct Config {
     pub(crate) playback: playback::Config,
     /// The hand-over to a new process.
     pub(crate) upgrade: Upgrade,
-    /// The administrator's token.
+    /// The administrator's token, and the limits of the API.
     pub(crate) api: Api,
     /// The right to publish, and stream keys.
     pub(crate) publish: Publish,
@@ -161,105 +164,6 @@ impl Upgrade {
     /// Time for which the old process keeps publishers that do not leave by themselves.
     pub(crate) fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_s.get())
-    }
-}
-
-/// The administrator.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Api {
-    /// The token in plain text; only its hash is kept in memory.
-    admin_token: Option<Plain>,
-    /// The token's SHA-256 in hexadecimal digits, instead of `admin_token`.
-    admin_token_sha256: Option<Hashed>,
-}
-
-impl Api {
-    /// The administrator's token, if there is one.
-    pub(crate) fn administrator(&self) -> Option<KeyDigest> {
-        self.admin_token.map(|plain| plain.0).or(self.admin_token_sha256.map(|hashed| hashed.0))
-    }
-}
-
-/// The right to publish.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Publish {
-    /// Whether a listed key is needed.
-    pub(crate) policy: Policy,
-    /// Stream keys. A channel may have several.
-    pub(crate) keys: Vec<Key>,
-}
-
-/// How publishers are authorised.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Policy {
-    /// Anyone may publish: the stream key is the channel's name.
-    Open,
-    /// A publisher needs a listed stream key, which is for one channel.
-    #[default]
-    Keys,
-}
-
-/// A stream key, stored as its hash, and its channel.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "RawKey")]
-pub(crate) struct Key {
-    /// The channel to which the key publishes.
-    pub(crate) channel: ChannelName,
-    /// The SHA-256 of the key.
-    pub(crate) digest: KeyDigest,
-}
-
-/// An entry of `publish.keys` as it is written: with exactly one of `key` and `key_sha256`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawKey {
-    channel: String,
-    key: Option<Plain>,
-    key_sha256: Option<Hashed>,
-}
-
-impl TryFrom<RawKey> for Key {
-    type Error = KeyError;
-
-    fn try_from(raw: RawKey) -> Result<Self, KeyError> {
-        let channel = raw.channel.parse()?;
-        match (raw.key, raw.key_sha256) {
-            (Some(Plain(digest)), None) | (None, Some(Hashed(digest))) => {
-                Ok(Self { channel, digest })
-            }
-            // The channel is valid here, so the error can name the entry.
-            _ => Err(KeyError::Secret { channel }),
-        }
-    }
-}
-
-/// A secret in plain text; only its hash is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Plain(KeyDigest);
-
-impl<'de> Deserialize<'de> for Plain {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let key = String::deserialize(deserializer)?;
-        // A short secret could be guessed. The value does not appear in the error, which is logged.
-        match key.len() {
-            8..=256 => Ok(Self(KeyDigest::of(&key))),
-            _ => Err(D::Error::custom(
-                "a key or token has 8 to 256 bytes; `openssl rand -hex 16` makes a good one",
-            )),
-        }
-    }
-}
-
-/// A secret as its SHA-256.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Hashed(KeyDigest);
-
-impl<'de> Deserialize<'de> for Hashed {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
     }
 }
 
@@ -409,10 +313,9 @@ impl Config {
         if self.tls.cert.as_os_str().is_empty() != self.tls.key.as_os_str().is_empty() {
             return Err(Error::HalfACertificate);
         }
-        if self.api.admin_token.is_some() && self.api.admin_token_sha256.is_some() {
-            return Err(Error::TwoTokens);
-        }
+        self.api.check()?;
         // The sections' own checks follow; each returns its first fault.
+        self.publish.check()?;
         self.live.check()?;
         self.ladder.check()?;
         self.rtmp.check()?;

@@ -1,23 +1,37 @@
-//! The right to publish according to the configuration: anyone, or publishers with a listed key;
-//! and the right to play a private channel over RTMP.
+//! The right to publish according to the configuration: a listed key, and for publishers without
+//! one the policy: none is needed, there is no right, a signed token (`jwt`), or the decision of a
+//! back end (`webhook`). Also the right to play a private channel over RTMP.
 
-use std::{future::ready, sync::Arc};
+mod credentials;
+mod hint;
+mod jwt;
+mod keys;
+mod webhook;
+
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use control_api::KeyDigest;
-use ingest_rtmp::{Authorization, Authorize, Grant, PlayRequest, PublishRequest, Reason, Refusal};
+use ingest_rtmp::{
+    Authorization, Authorize, Grant, PlayRequest, PublishRequest, Reason, Refusal, StreamKey,
+};
 use media_core::ChannelName;
 use origin_http::Playback;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Key, Policy, Publish};
+use hint::hint;
+use keys::Keys;
+use webhook::{BackEnd, Notices};
 
 /// Authorises every publisher, by the configuration in force.
 #[derive(Debug)]
 pub(crate) struct Publishers {
     rules: ArcSwap<Rules>,
     /// Keys of the daemon itself, which are permanent.
-    own: Vec<Listed>,
+    own: Keys,
+    /// Notices to back ends, which outlive a reload.
+    notices: Notices,
     /// Decides about players of private channels; without it all are public.
     playback: Option<Arc<Playback>>,
 }
@@ -25,46 +39,72 @@ pub(crate) struct Publishers {
 /// The configuration in force. A reload replaces it as a whole.
 #[derive(Debug)]
 struct Rules {
-    /// Whether publishers need a key.
-    policy: Policy,
     /// The configured keys.
-    keys: Vec<Listed>,
+    keys: Keys,
+    /// Decides about publishers without a listed key.
+    policy: Decider,
+}
+
+/// A policy with its state.
+#[derive(Debug)]
+enum Decider {
     /// The right of publishers that need no key.
-    open: CancellationToken,
+    Open(CancellationToken),
+    Keys,
+    Jwt(jwt::Verifier),
+    Webhook(Arc<BackEnd>),
 }
 
-/// A key, and the right granted for it.
-#[derive(Debug, Clone)]
-struct Listed {
-    /// The key's hash, and its channel.
-    key: Key,
-    /// Cancelled when the key is withdrawn: publishers with this key are then disconnected.
-    right: CancellationToken,
+/// Why a configuration of the right to publish cannot be applied.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A key of tokens.
+    #[error("publish.jwt: {0}")]
+    Jwt(#[from] jwt::Error),
+    /// The back end.
+    #[error(transparent)]
+    Webhook(#[from] webhook::Error),
 }
 
-impl Listed {
-    fn new(key: Key) -> Self {
-        Self { key, right: CancellationToken::new() }
+/// A configuration whose files were read, and which can be applied without a failure.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    keys: Vec<Key>,
+    policy: Decider,
+}
+
+impl Prepared {
+    /// A note about the policy for `streamforge check`.
+    pub(crate) fn describe(&self) -> String {
+        match &self.policy {
+            Decider::Open(_) => "open: anyone who reaches the RTMP listener may publish".to_owned(),
+            Decider::Keys => format!("{} stream keys", self.keys.len()),
+            Decider::Jwt(verifier) => {
+                format!("tokens (keys: {}) and {} stream keys", verifier.len(), self.keys.len())
+            }
+            Decider::Webhook(back_end) => {
+                format!("{} decides, beside {} stream keys", back_end.address(), self.keys.len())
+            }
+        }
     }
 }
 
 impl Publishers {
-    /// The rules of a configuration, without keys of the daemon itself.
-    pub(crate) fn new(publish: &Publish) -> Self {
-        Self {
-            rules: ArcSwap::from_pointee(Rules {
-                policy: publish.policy,
-                keys: publish.keys.iter().cloned().map(Listed::new).collect(),
-                open: CancellationToken::new(),
-            }),
-            own: Vec::new(),
-            playback: None,
-        }
+    /// The rules of a configuration, without keys of the daemon itself. Blocks for files.
+    ///
+    /// # Errors
+    /// A file of the policy is missing or not valid.
+    pub(crate) fn new(publish: &Publish) -> Result<Self, Error> {
+        let notices = Notices::default();
+        let Prepared { keys, policy } = prepare(publish, &notices)?;
+        let keys = Keys::new(&keys, &Keys::default());
+        let rules = ArcSwap::from_pointee(Rules { keys, policy });
+        Ok(Self { rules, own: Keys::default(), notices, playback: None })
     }
 
     /// Adds a permanent key, under any policy.
     pub(crate) fn admit(&mut self, channel: ChannelName, key: &str) {
-        self.own.push(Listed::new(Key { channel, digest: KeyDigest::of(key) }));
+        self.own.push(Key { channel, digest: KeyDigest::of(key) });
     }
 
     /// Requires a token of players of private channels.
@@ -72,38 +112,104 @@ impl Publishers {
         self.playback = Some(playback);
     }
 
-    /// Applies another configuration. Publishers whose key is no longer listed, or that have no key
-    /// where one is required now, are disconnected; the others continue. Returns the number of
-    /// withdrawn keys.
-    pub(crate) fn reload(&self, publish: &Publish) -> usize {
+    /// Reads the files of another configuration. Blocks.
+    ///
+    /// # Errors
+    /// One is missing or not valid.
+    pub(crate) fn prepare(&self, publish: &Publish) -> Result<Prepared, Error> {
+        prepare(publish, &self.notices)
+    }
+
+    /// Applies another configuration. Publishers are disconnected whose key is no longer listed,
+    /// whose token was verified by a key that is gone, or whose policy is no longer in force; the
+    /// others continue. Returns the number of withdrawn keys.
+    pub(crate) fn reload(&self, Prepared { keys, mut policy }: Prepared) -> usize {
         // Only one task reloads, so nothing changes between this load and the store.
         let before = self.rules.load_full();
-        let known = |key: &Key| before.keys.iter().find(|listed| listed.key == *key).cloned();
-        let keys = publish.keys.iter();
-        let rules = Rules {
-            policy: publish.policy,
-            // A key that stays keeps its token, so that its publisher continues.
-            keys: keys.map(|key| known(key).unwrap_or_else(|| Listed::new(key.clone()))).collect(),
-            open: match (before.policy, publish.policy) {
-                (Policy::Open, Policy::Open) => before.open.clone(),
-                _ => CancellationToken::new(),
-            },
-        };
-        self.rules.store(Arc::new(rules));
-        // A publisher without a key could connect only under the open policy.
-        if publish.policy != Policy::Open {
-            before.open.cancel();
-        }
-        let withdrawn = before.keys.iter().filter(|listed| !publish.keys.contains(&listed.key));
-        // Cancelled after the new rules are in force: a publisher that reconnects at once is
+        policy.continue_rights(&before.policy);
+        let rules = Arc::new(Rules { keys: Keys::new(&keys, &before.keys), policy });
+        self.rules.store(Arc::clone(&rules));
+        // Withdrawn after the new rules are in force: a publisher that reconnects at once is
         // refused.
-        withdrawn.inspect(|listed| listed.right.cancel()).count()
+        before.keys.withdraw_missing(&rules.keys) + before.policy.withdraw_missing(&rules.policy)
+    }
+
+    /// Waits until back ends are notified of all publishers that have stopped.
+    pub(crate) async fn finish(&self) {
+        self.notices.finish().await;
+    }
+
+    /// The decision about a publisher: the channel and the right, or a refusal with the remedy.
+    async fn decide(&self, request: &PublishRequest) -> Result<Grant, Refusal> {
+        // The rules are those at the start of the decision, which may take a while.
+        let rules = self.rules.load_full();
+        // A listed key counts under every policy: the test picture has one under the open policy
+        // too. The exact text is compared first, because a key may end with a slash.
+        let exact = request.verbatim.iter().map(StreamKey::expose);
+        let mut texts = exact.chain([request.key.expose()]);
+        let listed = texts.find_map(|key| self.own.find(key).or_else(|| rules.keys.find(key)));
+        if let Some(listed) = listed {
+            let withdrawn = listed.right.clone();
+            return Ok(Grant { withdrawn, ..Grant::from(listed.key.channel.clone()) });
+        }
+        match &rules.policy {
+            Decider::Open(right) => open(request.key.expose(), right),
+            Decider::Keys => {
+                Err(unknown(request.key.expose(), rules.keys.is_empty() && self.own.is_empty()))
+            }
+            Decider::Jwt(verifier) => verifier.decide(request),
+            Decider::Webhook(back_end) => back_end.decide(request).await,
+        }
+    }
+}
+
+/// The rules of a configuration.
+fn prepare(publish: &Publish, notices: &Notices) -> Result<Prepared, Error> {
+    let policy = match publish.policy {
+        Policy::Open => Decider::Open(CancellationToken::new()),
+        Policy::Keys => Decider::Keys,
+        Policy::Jwt => Decider::Jwt(jwt::Verifier::load(&publish.jwt)?),
+        Policy::Webhook => {
+            Decider::Webhook(Arc::new(BackEnd::new(&publish.webhook, notices.clone())?))
+        }
+    };
+    Ok(Prepared { keys: publish.keys.clone(), policy })
+}
+
+impl Decider {
+    /// Adopts the rights of `before` that stay valid under this policy.
+    fn continue_rights(&mut self, before: &Self) {
+        match (self, before) {
+            (Self::Open(right), Self::Open(known)) => *right = known.clone(),
+            (Self::Jwt(verifier), Self::Jwt(known)) => verifier.continue_rights(known),
+            // The back end has decided about these publishers, whatever its address is now.
+            (Self::Webhook(back_end), Self::Webhook(known)) => back_end.continue_right(known),
+            _ => {}
+        }
+    }
+
+    /// Withdraws the rights that `newer` has not adopted. Returns the number of withdrawn keys.
+    fn withdraw_missing(&self, newer: &Self) -> usize {
+        match (self, newer) {
+            (Self::Jwt(verifier), Self::Jwt(newer)) => verifier.withdraw_missing(Some(newer)),
+            (Self::Jwt(verifier), _) => verifier.withdraw_missing(None),
+            (Self::Open(_), Self::Open(_)) | (Self::Webhook(_), Self::Webhook(_)) => 0,
+            (Self::Open(right), _) => {
+                right.cancel();
+                0
+            }
+            (Self::Webhook(back_end), _) => {
+                back_end.right().cancel();
+                0
+            }
+            (Self::Keys, _) => 0,
+        }
     }
 }
 
 impl Authorize for Publishers {
     fn authorize<'a>(&'a self, request: &'a PublishRequest) -> Authorization<'a> {
-        Box::pin(ready(self.decide(request)))
+        Box::pin(self.decide(request))
     }
 
     fn may_play(&self, request: &PlayRequest) -> Result<(), Refusal> {
@@ -120,73 +226,69 @@ impl Authorize for Publishers {
     }
 }
 
-impl Publishers {
-    /// The decision about a publisher: the channel and the right, or a refusal with the remedy.
-    fn decide(&self, request: &PublishRequest) -> Result<Grant, Refusal> {
-        let key = request.key.expose();
-        let rules = self.rules.load();
-        // All keys are compared, so that the time does not reveal the match.
-        let listed = self.own.iter().chain(&rules.keys).fold(None, |found, listed| {
-            match listed.key.digest.matches(key) {
-                true => Some(listed),
-                false => found,
-            }
-        });
-        // A listed key counts under both policies: the test picture has one under the open policy
-        // too.
-        match (listed, rules.policy) {
-            (Some(listed), _) => Ok(Grant {
-                withdrawn: listed.right.clone(),
-                ..Grant::from(listed.key.channel.clone())
-            }),
-            (None, Policy::Open) => match key.parse::<ChannelName>() {
-                Ok(channel) => Ok(Grant { withdrawn: rules.open.clone(), ..Grant::from(channel) }),
-                Err(err) => Err(Refusal::new(
-                    Reason::Name,
-                    format!("{err}; the stream key is the channel's name here{}", hint(key)),
-                )),
-            },
-            (None, Policy::Keys) if rules.keys.is_empty() && self.own.is_empty() => {
-                Err(Refusal::denied(
-                    "this server has no stream keys yet: the operator must add one to the \
-                     configuration, as [[publish.keys]] with channel = \"NAME\" and key = \
-                     \"SECRET\", and send SIGHUP to the daemon",
-                ))
-            }
-            (None, Policy::Keys) => Err(Refusal::denied(format!(
-                "this stream key is not known here: check its spelling, or ask the server's \
-                 operator for one{}",
-                hint(key)
-            ))),
-        }
+/// The right without a key, in which the stream key is the channel's name.
+fn open(key: &str, right: &CancellationToken) -> Result<Grant, Refusal> {
+    match key.parse::<ChannelName>() {
+        Ok(channel) => Ok(Grant { withdrawn: right.clone(), ..Grant::from(channel) }),
+        Err(err) => Err(Refusal::new(
+            Reason::Name,
+            format!("{err}; the stream key is the channel's name here{}", hint(key)),
+        )),
     }
 }
 
-/// A hint for a key with characters that keys rarely contain; it shows none of them.
-fn hint(key: &str) -> &'static str {
-    match key.contains(|c: char| c.is_whitespace() || c.is_control()) || key.contains("//") {
-        true => {
-            "; it contains a space, a line end or an address: enter only the stream key in its \
-             field"
-        }
-        false => "",
+/// The refusal of a key that is not listed. `none`: there are no keys at all.
+fn unknown(key: &str, none: bool) -> Refusal {
+    match none {
+        true => Refusal::denied(
+            "this server has no stream keys yet: the operator must add one to the configuration, \
+             as [[publish.keys]] with channel = \"NAME\" and key = \"SECRET\", and send SIGHUP to \
+             the daemon",
+        ),
+        false => Refusal::denied(format!(
+            "this stream key is not known here: check its spelling, or ask the server's operator \
+             for one{}",
+            hint(key)
+        )),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use ingest_rtmp::StreamKey;
+pub(crate) mod tests {
+    use std::future::Future;
+
+    use ingest_rtmp::ClientInfo;
 
     use super::*;
 
-    fn grant(publishers: &Publishers, key: &str) -> Result<Grant, Refusal> {
-        let request = PublishRequest {
+    /// A request of 192.0.2.7 to publish with `key`, without a query.
+    pub(crate) fn request(key: &str) -> PublishRequest {
+        PublishRequest {
             app: "live".into(),
             key: StreamKey::new(key),
+            verbatim: None,
             query: None,
-            peer: ([127, 0, 0, 1], 1).into(),
-        };
-        publishers.decide(&request)
+            peer: ([192, 0, 2, 7], 1).into(),
+            client: ClientInfo::default(),
+        }
+    }
+
+    /// The decision, which nothing delays under these policies.
+    fn now<T>(decision: impl Future<Output = T>) -> T {
+        let mut decision = std::pin::pin!(decision);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match decision.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(decision) => decision,
+            std::task::Poll::Pending => panic!("the decision waits"),
+        }
+    }
+
+    fn grant(publishers: &Publishers, key: &str) -> Result<Grant, Refusal> {
+        now(publishers.decide(&request(key)))
+    }
+
+    fn reload(publishers: &Publishers, publish: &Publish) -> usize {
+        publishers.reload(publishers.prepare(publish).unwrap())
     }
 
     fn ask(publishers: &Publishers, key: &str) -> Result<String, Refusal> {
@@ -195,11 +297,11 @@ mod tests {
 
     fn publish(policy: Policy, keys: &[&str]) -> Publish {
         let key = |key: &&str| Key { channel: "one".parse().unwrap(), digest: KeyDigest::of(key) };
-        Publish { policy, keys: keys.iter().map(key).collect() }
+        Publish { policy, keys: keys.iter().map(key).collect(), ..Publish::default() }
     }
 
     fn listed() -> Publishers {
-        let mut publishers = Publishers::new(&publish(Policy::Keys, &[]));
+        let mut publishers = Publishers::new(&publish(Policy::Keys, &[])).unwrap();
         publishers.admit("one".parse().unwrap(), "key-of-one");
         publishers.admit("two".parse().unwrap(), "key-of-two");
         publishers
@@ -216,14 +318,14 @@ mod tests {
 
     #[test]
     fn without_keys_publishers_are_refused_with_a_hint_to_add_one() {
-        let refusal = ask(&Publishers::new(&Publish::default()), "anything").unwrap_err();
+        let refusal = ask(&Publishers::new(&Publish::default()).unwrap(), "anything").unwrap_err();
         assert_eq!(refusal.reason, Reason::Denied);
         assert!(refusal.description.contains("[[publish.keys]]"), "{}", refusal.description);
     }
 
     #[test]
     fn with_the_open_policy_the_key_is_the_channel_name() {
-        let publishers = Publishers::new(&Publish { policy: Policy::Open, keys: Vec::new() });
+        let publishers = Publishers::new(&publish(Policy::Open, &[])).unwrap();
         assert_eq!(ask(&publishers, "demo").unwrap(), "demo");
         assert_eq!(ask(&publishers, "../../etc/passwd").unwrap_err().reason, Reason::Name);
         let words = ask(&publishers, "k17%20").unwrap_err().description;
@@ -232,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_key_with_whitespace_or_a_url_is_refused_with_a_hint_and_not_shown() {
-        let open = Publishers::new(&publish(Policy::Open, &[]));
+        let open = Publishers::new(&publish(Policy::Open, &[])).unwrap();
         for publishers in [listed(), open] {
             for key in ["key-of one", "key-of\none", "https://key-of-one"] {
                 let words = ask(&publishers, key).unwrap_err().description;
@@ -250,11 +352,12 @@ mod tests {
 
     #[test]
     fn a_reload_withdraws_removed_keys_and_keeps_the_others() {
-        let mut publishers = Publishers::new(&publish(Policy::Keys, &["first-key", "other-key"]));
+        let mut publishers =
+            Publishers::new(&publish(Policy::Keys, &["first-key", "other-key"])).unwrap();
         publishers.admit("own".parse().unwrap(), "own-key-");
         let rights = ["first-key", "other-key", "own-key-"]
             .map(|key| grant(&publishers, key).unwrap().withdrawn);
-        assert_eq!(publishers.reload(&publish(Policy::Keys, &["other-key", "third-key"])), 1);
+        assert_eq!(reload(&publishers, &publish(Policy::Keys, &["other-key", "third-key"])), 1);
         assert_eq!(rights.map(|right| right.is_cancelled()), [true, false, false]);
         assert_eq!(ask(&publishers, "first-key").unwrap_err().reason, Reason::Denied);
         assert_eq!(ask(&publishers, "third-key").unwrap(), "one");
@@ -263,15 +366,45 @@ mod tests {
 
     #[test]
     fn grants_without_a_listed_key_are_withdrawn_when_the_policy_requires_keys() {
-        let publishers = Publishers::new(&publish(Policy::Open, &["first-key"]));
+        let publishers = Publishers::new(&publish(Policy::Open, &["first-key"])).unwrap();
         let without = grant(&publishers, "anyone").unwrap().withdrawn;
         let with = grant(&publishers, "first-key").unwrap().withdrawn;
-        publishers.reload(&publish(Policy::Open, &["first-key"]));
+        reload(&publishers, &publish(Policy::Open, &["first-key"]));
         assert!(!without.is_cancelled());
-        publishers.reload(&publish(Policy::Keys, &["first-key"]));
+        reload(&publishers, &publish(Policy::Keys, &["first-key"]));
         assert!(without.is_cancelled() && !with.is_cancelled());
-        publishers.reload(&publish(Policy::Open, &[]));
+        reload(&publishers, &publish(Policy::Open, &[]));
         assert!(with.is_cancelled());
         assert!(!grant(&publishers, "anyone").unwrap().withdrawn.is_cancelled());
+    }
+
+    #[test]
+    fn a_key_is_compared_exactly_as_sent_before_it_is_stripped() {
+        let mut publishers = listed();
+        publishers.admit("three".parse().unwrap(), "key-of-three/");
+        let mut asked = request("key-of-three");
+        assert_eq!(now(publishers.decide(&asked)).unwrap_err().reason, Reason::Denied);
+        asked.verbatim = Some(StreamKey::new("key-of-three/"));
+        assert_eq!(now(publishers.decide(&asked)).unwrap().channel.as_str(), "three");
+        let mut asked = request("key-of-one");
+        asked.verbatim = Some(StreamKey::new("live/key-of-one"));
+        assert_eq!(now(publishers.decide(&asked)).unwrap().channel.as_str(), "one");
+    }
+
+    #[test]
+    fn listed_keys_are_valid_under_the_policies_of_tokens_and_back_ends() {
+        use crate::{
+            config::{Format, Webhook},
+            publish::jwt::tests::hs256,
+        };
+        let webhook = Webhook::at("http://127.0.0.1:9/", Format::MediaMtx);
+        for policy in [Policy::Jwt, Policy::Webhook] {
+            let publishers = Publishers::new(&Publish {
+                jwt: hs256(),
+                webhook: webhook.clone(),
+                ..publish(policy, &["first-key"])
+            });
+            assert_eq!(ask(&publishers.unwrap(), "first-key").unwrap(), "one");
+        }
     }
 }

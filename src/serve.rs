@@ -230,6 +230,10 @@ impl Daemon {
         if timeout(TELL, self.parts.stop(Part::Rtmp)).await.is_err() {
             info!("rtmp connections left without a notice: their peers do not read");
         }
+        // Back ends read that their publishers have stopped. Each notice has a limit.
+        if timeout(TELL, self.reloadable.publishers.finish()).await.is_err() {
+            info!("a back end was not notified of all publishers that have stopped");
+        }
         self.hub.close();
         // Playlists get their end (EXT-X-ENDLIST) before the wait for players begins.
         for live in &live {

@@ -5,36 +5,33 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::{
     Json, Router,
-    extract::{
-        Path, Query, Request, State,
-        rejection::{PathRejection, QueryRejection},
-    },
-    middleware::Next,
+    extract::{Path, State, rejection::PathRejection},
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use media_core::{Broadcast, ChannelName, Hub};
-use serde::Deserialize;
 use tracing::info;
 use utoipa::{
-    IntoParams, Modify, OpenApi,
+    Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    Elsewhere, KeyDigest, Renditions, Viewers,
+    Elsewhere, KeyDigest, Manners, Renditions, Viewers, documentation,
     elsewhere::{self, Nowhere},
+    manners,
+    page::{NoFilter, Paging},
+    precondition::IfMatch,
     privacy::{Privacy, Public},
-    problem::Problem,
-    streams::{Listed, Stream, Streams},
+    problem::{self, Kind, Problem, problems},
+    streams::{Listed, Stream, Streams, StreamsPage, position},
 };
 
-/// Streams in one response if the client does not set `limit`.
-const DEFAULT_LIMIT: usize = 100;
-/// Maximum number of streams in one response.
-const MAX_LIMIT: usize = 500;
+/// The requested page of the list of streams. It is longer than that of other lists, because
+/// clients have relied on its length since before there were others.
+type StreamsPaging = Paging<NoFilter, 100, 500>;
 
 /// The state of the handlers.
 #[derive(Clone)]
@@ -51,6 +48,8 @@ pub struct Api {
     privacy: Arc<dyn Privacy>,
     /// The process that drains, if there is one.
     elsewhere: Arc<dyn Elsewhere>,
+    /// Rate limits, CORS and other properties that all routes share.
+    manners: Manners,
 }
 
 /// The administrator, identified by the digest of a token, which can be replaced; without a digest
@@ -85,7 +84,14 @@ impl Api {
         administrator: Administrator,
     ) -> Self {
         let (privacy, elsewhere) = (Arc::new(Public), Arc::new(Nowhere));
-        Self { hub, viewers, renditions, administrator, privacy, elsewhere }
+        let manners = Manners::default();
+        Self { hub, viewers, renditions, administrator, privacy, elsewhere, manners }
+    }
+
+    /// Replaces the default manners.
+    #[must_use]
+    pub fn with_manners(self, manners: Manners) -> Self {
+        Self { manners, ..self }
     }
 
     /// Shows the streams of private channels to the administrator only.
@@ -106,20 +112,16 @@ impl Api {
         // Rendered once, because it is the same for all requests.
         let document: Arc<str> = document.to_pretty_json().unwrap_or_default().into();
         let openapi = move || async move {
-            (
-                [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
-                document.to_string(),
-            )
+            let json = HeaderValue::from_static("application/json");
+            ([(header::CONTENT_TYPE, json)], document.to_string())
         };
-        router
+        let router = router
             .route("/api/v1/openapi.json", get(openapi))
+            .merge(documentation::routes())
             .fallback(not_found)
-            .method_not_allowed_fallback(other_method)
-            // The last layer is the outermost, so that the headers of `guarded` are on every
-            // response, also on those of the fallbacks and of a failed precondition.
-            .layer(axum::middleware::from_fn(conditional))
-            .layer(axum::middleware::map_response(guarded))
-            .with_state(self)
+            .method_not_allowed_fallback(other_method);
+        // Last, so that they are on every route and on the fallbacks.
+        self.manners.clone().on(router).with_state(self)
     }
 
     /// Describes a broadcast of this process; `None` if it has ended since it was listed.
@@ -140,18 +142,18 @@ impl Api {
     fn administrator(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let Some(token) = bearer(headers) else {
             let words = "give the administrator's token as Authorization: Bearer TOKEN";
-            return Err(Problem::unauthenticated(words));
+            return Err(Problem::new(Kind::Unauthenticated, words));
         };
         // 403 and not 401: no token would be accepted, so the client has nothing to try.
         let Some(expected) = self.administrator.token() else {
             let words = "no administrator's token is configured: set api.admin_token to a random \
                          text, or api.admin_token_sha256 to its SHA-256, and send the daemon \
                          SIGHUP";
-            return Err(Problem::new(StatusCode::FORBIDDEN, words));
+            return Err(Problem::new(Kind::AdministrationDisabled, words));
         };
         match expected.matches(token) {
             true => Ok(()),
-            false => Err(Problem::invalid_token("this is not the administrator's token")),
+            false => Err(Problem::new(Kind::InvalidToken, "this is not the administrator's token")),
         }
     }
 }
@@ -171,6 +173,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
                        times are RFC 3339 in UTC, lists are paged with cursors."
     ),
     servers((url = "/")),
+    components(schemas(problem::Sent)),
     modifiers(&Security)
 )]
 struct Document;
@@ -192,23 +195,27 @@ impl Modify for Security {
 
 /// The routes together with their description, from one list, so that none is served undescribed.
 fn documented() -> (Router<Api>, utoipa::openapi::OpenApi) {
-    OpenApiRouter::with_openapi(Document::openapi())
+    let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(list_streams))
         .routes(routes!(show_stream, end_stream))
-        .split_for_parts()
+        .split_for_parts();
+    manners::describe(&mut document);
+    (router, document)
 }
 
-/// The requested page of a list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Page {
-    /// Maximum number of streams in the response. Default 100.
-    #[param(minimum = 1, maximum = 500)]
-    limit: Option<usize>,
-    /// `next` of the previous page.
-    cursor: Option<String>,
-}
+problems!(
+    /// Problems of [`list_streams`].
+    ListProblems: InvalidRequest, InvalidCursor, PreconditionFailed
+);
+problems!(
+    /// Problems of [`show_stream`].
+    ShowProblems: NotFound, PreconditionFailed, DrainingFaulty, DrainingLate
+);
+problems!(
+    /// Problems of [`end_stream`].
+    EndProblems: Unauthenticated, InvalidToken, Forbidden, AdministrationDisabled, NotFound,
+    PreconditionFailed, DrainingFaulty, DrainingLate
+);
 
 /// List live broadcasts
 ///
@@ -218,49 +225,29 @@ struct Page {
 #[utoipa::path(
     get,
     path = "/api/v1/streams",
-    params(Page),
+    params(StreamsPaging),
     responses(
         (
             status = OK,
             description = "A page of the list",
-            body = Streams,
+            body = StreamsPage,
             content_type = "application/json"
         ),
-        (
-            status = BAD_REQUEST,
-            description = "The query is invalid",
-            body = Problem,
-            content_type = "application/problem+json"
-        ),
-        (
-            status = PRECONDITION_FAILED,
-            description = "If-Match is not `*`",
-            body = Problem,
-            content_type = "application/problem+json"
-        ),
+        ListProblems
     )
 )]
 async fn list_streams(
     State(api): State<Api>,
-    uri: Uri,
     headers: HeaderMap,
-    page: Result<Query<Page>, QueryRejection>,
-) -> Result<Json<Streams>, Problem> {
-    // Parsed here and not by the extractor alone, so that an invalid query gets a problem as its
-    // response, as all other errors do.
-    let Query(page) = page.map_err(|err| Problem::new(StatusCode::BAD_REQUEST, err.body_text()))?;
-    let limit = page.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            format!("limit is {limit}, it must be 1 to {MAX_LIMIT}"),
-        ));
-    }
+    page: StreamsPaging,
+) -> Result<Json<StreamsPage>, Problem> {
+    let limit = page.limit;
+    let after = page.cursor().map(position).transpose()?;
     // Only the entries of this page are described below: a description reads each track and counts
     // the viewers, and a page is at most 500 of all broadcasts.
     let mut broadcasts = api.hub.broadcasts();
     broadcasts.retain(|broadcast| {
-        page.cursor.as_deref().is_none_or(|last| broadcast.name().as_str() > last)
+        after.as_deref().is_none_or(|last| broadcast.name().as_str() > last)
             && api.may_see(broadcast.name(), &headers)
     });
     broadcasts.sort_by(|a, b| a.name().cmp(b.name()));
@@ -271,13 +258,19 @@ async fn list_streams(
     let next = broadcasts.last().filter(|_| more).map(|last| last.name().to_string());
     let streams = broadcasts.iter().filter_map(|broadcast| api.stream(broadcast)).collect();
     let here = Streams { streams, next };
-    // The other process gets the same query, hence the same cursor and limit, so that both pages
-    // begin after the same name and can be merged.
-    Ok(Json(match elsewhere::read(&*api.elsewhere, &uri, &headers).await {
-        Ok(Some(theirs)) => here.beside(theirs, limit),
+    // The other process gets the same limit and begins after the same name, so that both pages can
+    // be merged.
+    let theirs = elsewhere::page(&*api.elsewhere, limit, after.as_deref(), &headers).await;
+    let streams = match theirs {
+        Ok(Some(mut theirs)) => {
+            // It may be of a version that has no private channels, or not have them configured.
+            theirs.retain(|channel| api.may_see(channel, &headers));
+            here.beside(theirs, limit)
+        }
         // A process that hangs must not hide the streams of this one for as long as it drains.
         Ok(None) | Err(_) => here,
-    }))
+    };
+    streams.page().map(Json)
 }
 
 /// Show the live broadcast of a channel
@@ -292,30 +285,7 @@ async fn list_streams(
             body = Stream,
             content_type = "application/json"
         ),
-        (
-            status = NOT_FOUND,
-            description = "It is not live",
-            body = Problem,
-            content_type = "application/problem+json"
-        ),
-        (
-            status = PRECONDITION_FAILED,
-            description = "If-Match is not `*`",
-            body = Problem,
-            content_type = "application/problem+json"
-        ),
-        (
-            status = BAD_GATEWAY,
-            description = "Not known: a draining process does not respond as expected",
-            body = Problem,
-            content_type = "application/problem+json"
-        ),
-        (
-            status = GATEWAY_TIMEOUT,
-            description = "Not known: a draining process does not respond in time",
-            body = Problem,
-            content_type = "application/problem+json"
-        ),
+        ShowProblems
     )
 )]
 async fn show_stream(
@@ -350,45 +320,7 @@ async fn show_stream(
     security(("administrator" = [])),
     responses(
         (status = NO_CONTENT, description = "The broadcast has ended"),
-        (
-            status = UNAUTHORIZED,
-            description = "The token is missing, or is not the administrator's",
-            body = Problem,
-            content_type = "application/problem+json"
-        ),
-        (
-            status = FORBIDDEN,
-            description = "No token is configured, or the broadcast continues in a draining \
-                           process, which has another one",
-            body = Problem,
-            content_type = "application/problem+json"
-        ),
-        (
-            status = NOT_FOUND,
-            description = "It is not live",
-            body = Problem,
-            content_type = "application/problem+json"
-        ),
-        (
-            status = PRECONDITION_FAILED,
-            description = "If-Match is not `*`",
-            body = Problem,
-            content_type = "application/problem+json"
-        ),
-        (
-            status = BAD_GATEWAY,
-            description = "A draining process, whose broadcast may continue, does not respond as \
-                           expected",
-            body = Problem,
-            content_type = "application/problem+json"
-        ),
-        (
-            status = GATEWAY_TIMEOUT,
-            description = "A draining process, whose broadcast may continue, does not respond in \
-                           time",
-            body = Problem,
-            content_type = "application/problem+json"
-        ),
+        EndProblems
     )
 )]
 async fn end_stream(
@@ -400,11 +332,12 @@ async fn end_stream(
     // The token is checked first: without it, the response does not depend on the channel.
     api.administrator(&headers)?;
     let name = named(channel)?;
-    check_preconditions(&headers)?;
+    // Streams have no entity tags.
+    IfMatch::of(&headers).check(None)?;
     // If both processes have a broadcast, both are ended; otherwise the other one would be listed
     // again.
-    let here = api.hub.kick(&name);
-    let there = elsewhere::end(&*api.elsewhere, &uri, &headers).await;
+    let (here, private) = (api.hub.kick(&name), api.privacy.is_private(&name));
+    let there = elsewhere::end(&*api.elsewhere, &uri, &headers, private).await;
     let has_ended = here || there == Ok(true);
     if has_ended {
         info!(%name, "broadcast ended by the administrator");
@@ -424,25 +357,22 @@ async fn end_stream(
 /// 404 with the rule that the name violates.
 fn named(channel: Result<Path<String>, PathRejection>) -> Result<ChannelName, Problem> {
     // 404 and not 400: for a client, a name that cannot exist and one that is not live are equal.
-    let Path(channel) =
-        channel.map_err(|err| Problem::new(StatusCode::NOT_FOUND, err.body_text()))?;
-    channel.parse().map_err(|err: media_core::name::Invalid| {
-        Problem::new(StatusCode::NOT_FOUND, err.to_string())
-    })
+    let Path(channel) = channel.map_err(|err| Problem::new(Kind::NotFound, err.body_text()))?;
+    channel
+        .parse()
+        .map_err(|err: media_core::name::Invalid| Problem::new(Kind::NotFound, err.to_string()))
 }
 
 /// The response about a channel without a live broadcast: 404.
 fn not_live(name: &ChannelName) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, format!("channel {name} is not live"))
+    Problem::new(Kind::NotFound, format!("channel {name} is not live"))
 }
 
 /// The response for a path without a route: 404.
 async fn not_found(uri: Uri) -> Problem {
     // The path is echoed as JSON text, bounded by the server's limit on the request line.
-    Problem::new(
-        StatusCode::NOT_FOUND,
-        format!("there is nothing at {}; see /api/v1/openapi.json", uri.path()),
-    )
+    let path = uri.path();
+    Problem::new(Kind::NotFound, format!("there is nothing at {path}; see /api/v1/openapi.json"))
 }
 
 /// The response to a method that the address does not have. OPTIONS gets the Allow header, which
@@ -452,77 +382,23 @@ async fn other_method(method: Method) -> Response {
         return StatusCode::NO_CONTENT.into_response();
     }
     let words = "the Allow header names the methods of this address";
-    Problem::new(refused_method(&method), words).into_response()
+    let kind = match refused_method(&method) {
+        StatusCode::NOT_IMPLEMENTED => Kind::NotImplemented,
+        _ => Kind::MethodNotAllowed,
+    };
+    Problem::new(kind, words).into_response()
 }
 
 /// The status for a method that an address does not have: 405, or 501 for one that HTTP does not
 /// have.
 pub(crate) fn refused_method(method: &Method) -> StatusCode {
-    match *method {
-        // The methods of RFC 9110 9.3 and of RFC 5789 (PATCH).
-        Method::GET
-        | Method::HEAD
-        | Method::POST
-        | Method::PUT
-        | Method::DELETE
-        | Method::OPTIONS
-        | Method::PATCH
-        | Method::TRACE
-        | Method::CONNECT => StatusCode::METHOD_NOT_ALLOWED,
+    match method.as_str() {
+        // The methods of RFC 9110 9.3, of RFC 5789 (PATCH), and of
+        // draft-ietf-httpbis-safe-method-w-body (QUERY).
+        "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "TRACE" | "CONNECT" | "PATCH"
+        | "QUERY" => StatusCode::METHOD_NOT_ALLOWED,
         _ => StatusCode::NOT_IMPLEMENTED,
     }
-}
-
-/// Evaluates If-Match before a change: streams have no entity tags, so only `*` matches (RFC 9110
-/// 13.1.1).
-///
-/// # Errors
-/// 412 if the header is present and none of its lines is `*`.
-fn check_preconditions(headers: &HeaderMap) -> Result<(), Problem> {
-    // Every line of the header counts, because a list may be spread over several of them (RFC 9110
-    // 5.3).
-    let mut tags = headers.get_all(header::IF_MATCH).iter().peekable();
-    if tags.peek().is_none() || tags.any(|tag| tag.as_bytes().trim_ascii() == b"*") {
-        return Ok(());
-    }
-    let words = "streams have no entity tags: send If-Match: *, or none";
-    Err(Problem::new(StatusCode::PRECONDITION_FAILED, words))
-}
-
-/// Evaluates If-Match for GET and HEAD, if the response is a success (RFC 9110 13.2.1).
-async fn conditional(request: Request, next: Next) -> Response {
-    // Evaluated beforehand, because the request is consumed, but applied only to a success: other
-    // responses take precedence over the precondition. DELETE evaluates it before it acts.
-    let checked = match *request.method() {
-        Method::GET | Method::HEAD => check_preconditions(request.headers()),
-        _ => Ok(()),
-    };
-    let response = next.run(request).await;
-    match checked {
-        Err(problem) if response.status().is_success() => problem.into_response(),
-        _ => response,
-    }
-}
-
-/// Headers of every response. Responses must not be stored, because they show the present state and
-/// may be for the administrator only. Browsers must neither render them as a document nor expose
-/// them to another site.
-const GUARDS: [(HeaderName, HeaderValue); 4] = [
-    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    (
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
-    ),
-    (
-        HeaderName::from_static("cross-origin-resource-policy"),
-        HeaderValue::from_static("same-origin"),
-    ),
-];
-
-/// Adds [`GUARDS`] to a response.
-async fn guarded(response: Response) -> Response {
-    (GUARDS, response).into_response()
 }
 
 #[cfg(test)]

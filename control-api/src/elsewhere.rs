@@ -8,18 +8,20 @@ use std::{collections::BTreeMap, pin::Pin};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use media_core::ChannelName;
 use serde::Deserialize;
 
 pub(crate) use self::theirs::Theirs;
 use crate::{
-    problem::Problem,
-    streams::{Listed, Streams},
+    problem::{Kind, Problem},
+    request_id::{self, RequestId},
+    streams::{Listed, Streams, position},
 };
 
 /// Sends requests to the other process, with a time limit, because the client waits.
 pub trait Elsewhere: Send + Sync + 'static {
-    /// The response of the other API to this request, which has only a method, a path, a query and
-    /// the client's Authorization header.
+    /// The response of the other API to this request, which has only a method, a path, a query, the
+    /// client's Authorization header and the request's id.
     ///
     /// # Errors
     /// Why there is no response. Only [`NoResponse::Gone`] means that the other process has no
@@ -57,8 +59,19 @@ impl Elsewhere for Nowhere {
 pub(crate) struct Page {
     /// In the order of the channels' names.
     streams: Vec<Theirs>,
-    /// Start of its next page; `None` on the last.
+    /// Start of its next page, the name of a channel; `None` on the last.
     next: Option<String>,
+}
+
+impl Page {
+    /// Keeps the streams of the channels that are shown.
+    pub(crate) fn retain(&mut self, is_shown: impl Fn(&ChannelName) -> bool) {
+        self.streams.retain(|stream| {
+            // A name that no channel can have is not one of a private channel.
+            let channel = stream.channel().and_then(|channel| channel.parse().ok());
+            channel.is_none_or(|channel| is_shown(&channel))
+        });
+    }
 }
 
 /// Sends the same GET request to the other process and parses a successful response. `None` if
@@ -67,7 +80,7 @@ pub(crate) struct Page {
 ///
 /// # Errors
 /// 502 or 504: the streams of the other process are not known.
-pub(crate) async fn read<T: for<'a> Deserialize<'a>>(
+async fn read<T: for<'a> Deserialize<'a>>(
     elsewhere: &dyn Elsewhere,
     uri: &Uri,
     headers: &HeaderMap,
@@ -87,6 +100,27 @@ pub(crate) async fn read<T: for<'a> Deserialize<'a>>(
     }
 }
 
+/// A page of its list, after a channel's name. `None` if there is no other process.
+///
+/// # Errors
+/// See [`read`].
+pub(crate) async fn page(
+    elsewhere: &dyn Elsewhere,
+    limit: usize,
+    after: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<Option<Page>, Problem> {
+    // The plain name is the one form of a cursor that every version understands.
+    let cursor = after.map(|name| format!("&cursor={name}")).unwrap_or_default();
+    let target = format!("/api/v1/streams?limit={limit}{cursor}");
+    let uri = Uri::try_from(target).map_err(|_| unknown(NoResponse::Faulty))?;
+    let Some(mut page) = read::<Page>(elsewhere, &uri, headers).await? else {
+        return Ok(None);
+    };
+    page.next = page.next.as_deref().map(position).transpose()?;
+    Ok(Some(page))
+}
+
 /// One stream of it, if it is live there.
 ///
 /// # Errors
@@ -101,7 +135,7 @@ pub(crate) async fn stream(
 }
 
 /// Sends the same DELETE request to the other process. Returns whether a broadcast has ended there;
-/// otherwise there was none.
+/// otherwise there was none. `private`: whether the channel is private.
 ///
 /// # Errors
 /// The broadcast there may continue: 403, because that process has another administrator's token;
@@ -110,21 +144,26 @@ pub(crate) async fn end(
     elsewhere: &dyn Elsewhere,
     uri: &Uri,
     headers: &HeaderMap,
+    private: bool,
 ) -> Result<bool, Problem> {
-    match elsewhere
-        .ask(request(Method::DELETE, uri, headers))
-        .await
-        .map(|response| response.status())
-    {
+    let request = request(Method::DELETE, uri, headers);
+    match elsewhere.ask(request).await.map(|response| response.status()) {
         Ok(StatusCode::NO_CONTENT) => Ok(true),
         Ok(StatusCode::NOT_FOUND) | Err(NoResponse::Gone) => Ok(false),
         // The token is refused for every channel, but only a broadcast that is live there is a
-        // reason to report it. To read it needs no token.
+        // reason to report it. To read it needs no token, unless the channel is private: then a
+        // refused token does not show it, and it may be live.
         Ok(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
             match stream(elsewhere, uri, headers).await? {
-                None => Ok(false),
+                None if !private => Ok(false),
+                None => Err(Problem::new(
+                    Kind::Forbidden,
+                    "a broadcast of this private channel may continue in the process that drains \
+                     since the last upgrade, which has another administrator's token: send the \
+                     daemon SIGHUP so that both read the same one, and see the log",
+                )),
                 Some(_) => Err(Problem::new(
-                    StatusCode::FORBIDDEN,
+                    Kind::Forbidden,
                     "the broadcast continues in the process that drains since the last upgrade, \
                      which has another administrator's token: send the daemon SIGHUP so that both \
                      read the same one, and see the log",
@@ -150,21 +189,21 @@ fn unexpected(status: StatusCode) -> Problem {
 fn unknown(cause: NoResponse) -> Problem {
     match cause {
         NoResponse::Late => Problem::new(
-            StatusCode::GATEWAY_TIMEOUT,
+            Kind::DrainingLate,
             "the process that drains since the last upgrade, which may have the broadcast, does \
              not respond in time: repeat the request",
         ),
         NoResponse::Faulty | NoResponse::Gone => Problem::new(
-            StatusCode::BAD_GATEWAY,
+            Kind::DrainingFaulty,
             "the process that drains since the last upgrade, which may have the broadcast, does \
              not respond as expected: repeat the request",
         ),
     }
 }
 
-/// A request with the path and the query of `uri`, without its authority, because it is sent to
-/// another process. That checks the token against its own configuration; no other header is passed
-/// on, because preconditions are evaluated here.
+/// A request with the path and the query of `uri` and the id of the present request; without an
+/// authority, because it is sent to another process. That checks the token against its own
+/// configuration; no other header is passed on, because preconditions are evaluated here.
 fn request(method: Method, uri: &Uri, headers: &HeaderMap) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = method;
@@ -173,6 +212,10 @@ fn request(method: Method, uri: &Uri, headers: &HeaderMap) -> Request<()> {
     }
     if let Some(token) = headers.get(header::AUTHORIZATION) {
         request.headers_mut().insert(header::AUTHORIZATION, token.clone());
+    }
+    // The logs of both processes have the same id.
+    if let Some(id) = RequestId::current().and_then(|id| id.header()) {
+        request.headers_mut().insert(request_id::HEADER, id);
     }
     request
 }

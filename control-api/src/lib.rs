@@ -1,9 +1,14 @@
 //! The control plane over HTTP: the API that lists and ends live broadcasts, and the metrics and
 //! health checks of the operator.
 //!
-//! - [`api`]: `/api/v1`, a router for any HTTP server; `problem`: the format of its errors (RFC
-//!   9457).
+//! - [`api`]: `/api/v1`, a router for any HTTP server. [`manners`]: what all its routes share:
+//!   [`request_id`], [`guard`] (security headers), [`cors`], [`rate`] limits, [`deadline`],
+//!   [`content`] (bodies), [`precondition`] (ETag, If-Match).
+//! - [`problem`]: the format of its errors (RFC 9457). [`page`], [`cursor`]: pages of lists.
+//!   [`idempotency`]: Idempotency-Key. [`caller`]: the sender of a request.
+//! - `documentation`: `/api/docs`, a viewer of the API's description.
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener.
+//! - [`store`]: the platform's database, with the rules of `control-domain`.
 //! - [`digest`]: digests of random keys.
 //! - [`viewers`], [`renditions`], [`privacy`], [`elsewhere`]: traits through which other crates
 //!   provide the audience, the state of the ladder, the private channels and the streams of an
@@ -16,18 +21,35 @@
 
 pub mod admin;
 pub mod api;
+pub mod caller;
+pub mod content;
+pub mod cors;
+pub mod cursor;
+pub mod deadline;
 pub mod digest;
+mod documentation;
 pub mod elsewhere;
+pub mod guard;
+pub mod idempotency;
+pub mod manners;
 mod metrics;
+pub mod page;
+pub mod precondition;
 pub mod privacy;
-mod problem;
+pub mod problem;
+pub mod rate;
 pub mod renditions;
+pub mod request_id;
+pub mod store;
 mod streams;
 pub mod viewers;
 
 pub use api::{Administrator, Api};
+pub use caller::Caller;
 pub use digest::KeyDigest;
 pub use elsewhere::{Elsewhere, NoResponse, PendingResponse};
+pub use manners::Manners;
 pub use privacy::Privacy;
 pub use renditions::Renditions;
+pub use store::Store;
 pub use viewers::Viewers;

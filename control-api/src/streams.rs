@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use media_core::{
-    Anchor, Broadcast,
+    Anchor, Broadcast, ChannelName,
     broadcast::{Health, Presence, TrackInfo},
     codec::Config,
 };
@@ -11,19 +11,52 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
+    cursor,
     elsewhere::Theirs,
+    page::{Entry, Page},
+    problem::{Kind, Problem},
     renditions::{Rendition, Renditions},
     viewers::{Count, Viewers},
 };
 
+/// The name of the list in its cursors.
+const LIST: &str = "streams";
+
 /// Live broadcasts, in the order of the channels' names.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug)]
 pub(crate) struct Streams {
-    #[schema(value_type = Vec<Stream>)]
     pub(crate) streams: Vec<Listed>,
-    /// Start of the next page, to be passed as `cursor`; null on the last page.
-    #[schema(required)]
+    /// The channel after which the next page begins; `None` on the last page.
     pub(crate) next: Option<String>,
+}
+
+/// A page of them, as sent.
+pub(crate) type StreamsPage = Page<Listed>;
+
+impl Streams {
+    /// The page.
+    pub(crate) fn page(self) -> Result<StreamsPage, Problem> {
+        Page::new(LIST, self.streams, self.next.as_deref().map(str::as_bytes))
+    }
+}
+
+/// The channel after which a page begins. Versions before cursors were opaque have the plain name
+/// of the channel as their cursor, so it is accepted too.
+///
+/// # Errors
+/// 400 if it is neither.
+pub(crate) fn position(cursor: &str) -> Result<String, Problem> {
+    let parsed = cursor::parse(LIST, cursor);
+    let name = match &parsed {
+        Ok(key) => str::from_utf8(key).unwrap_or_default(),
+        Err(_) => cursor,
+    };
+    // The check of a cursor is no secret, so that the name may be anything.
+    if name.parse::<ChannelName>().is_ok() {
+        return Ok(name.to_owned());
+    }
+    let words = "this cursor names no channel of this list";
+    Err(parsed.err().unwrap_or_else(|| Problem::new(Kind::InvalidCursor, words)))
 }
 
 /// A stream of this or the other process.
@@ -34,6 +67,13 @@ pub(crate) enum Listed {
     Here(Box<Stream>),
     /// In the previous process.
     There(Theirs),
+}
+
+impl Entry for Listed {
+    const MEMBER: &'static str = "streams";
+    const PAGE: &'static str = "Streams";
+    const DESCRIPTION: &'static str = "Live broadcasts, in the order of the channels' names.";
+    type Schema = Stream;
 }
 
 /// One broadcast.

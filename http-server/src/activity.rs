@@ -48,6 +48,14 @@ struct Watched {
     held: u32,
 }
 
+/// The state of a connection's requests at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Events {
+    begun: u64,
+    busy: usize,
+    sending: usize,
+}
+
 /// Marks a request as in progress until dropped.
 #[derive(Debug)]
 pub(crate) struct Busy(Arc<Activity>);
@@ -68,6 +76,17 @@ impl Activity {
     /// Whether a request is in progress: being read, or waiting for its response to begin.
     pub(crate) fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Relaxed) > 0
+    }
+
+    /// The state of all requests: it changes whenever one begins, or its response begins or ends.
+    pub(crate) fn events(&self) -> Events {
+        let deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
+        let sending = deliveries.iter().filter(|watched| watched.delivery.strong_count() > 0);
+        Events {
+            begun: self.begun(),
+            busy: self.busy.load(Ordering::Relaxed),
+            sending: sending.count(),
+        }
     }
 
     /// Adds a response to the inspected ones. Its [`Delivery`] counts the bytes; the body itself

@@ -62,7 +62,7 @@ pub(crate) async fn serve<S, T>(
             Ok(Ok((stream, protocol))) => {
                 let (early, flusher) = (Some(stream.early()), stream.flusher());
                 let session = Session { context, usage, peer, protocol, early };
-                speak(Socket::new(stream), flusher, session).await;
+                serve_protocol(Socket::new(stream), flusher, session).await;
             }
             Ok(Err(err)) => {
                 metrics.refuse(Reason::Handshake);
@@ -93,12 +93,12 @@ pub(crate) async fn serve<S, T>(
             match protocol {
                 Protocol::Http1 => {
                     let flusher = socket.flusher();
-                    speak(socket, flusher, session).await;
+                    serve_protocol(socket, flusher, session).await;
                 }
                 Protocol::Http2 => {
                     let cork = Cork::new(socket);
                     let flusher = cork.flusher();
-                    speak(Socket::new(cork), flusher, session).await;
+                    serve_protocol(Socket::new(cork), flusher, session).await;
                 }
             }
         }
@@ -116,7 +116,7 @@ pub(crate) async fn serve<S, T>(
 ///
 /// Each protocol's future is in a separate allocation: a task that waits for a part holds no memory
 /// for TLS or HTTP/2, and thousands are woken at once.
-async fn speak<S, T>(socket: Socket<T>, mut flusher: impl Uncork, session: Session<S>)
+async fn serve_protocol<S, T>(socket: Socket<T>, mut flusher: impl Uncork, session: Session<S>)
 where
     S: Service,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,

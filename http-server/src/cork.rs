@@ -1,9 +1,9 @@
 //! Corks small writes. The HTTP/2 implementation writes each frame on its own; a hundred
 //! responses on a hundred streams then cost one write to the socket.
 //!
-//! The protocol's flush does nothing. The connection's task sends the gathered bytes when the
+//! The protocol's flush does nothing. The connection's task sends the corked bytes when the
 //! protocol is idle ([`Uncork`]), or when there are enough of them. Large writes are not copied;
-//! they are sent together with the bytes gathered before. No memory is kept when all bytes are
+//! they are sent together with the bytes corked before. No memory is kept when all bytes are
 //! sent.
 
 use std::{
@@ -15,9 +15,9 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Writes of up to this size, in bytes, are gathered.
+/// Writes of up to this size, in bytes, are corked.
 const SMALL: usize = 4 << 10;
-/// Limit of gathered bytes: beyond it, the socket must accept some before the protocol may write
+/// Limit of corked bytes: beyond it, the socket must accept some before the protocol may write
 /// more.
 const MOST: usize = 64 << 10;
 /// Limit of slices in one vectored write.
@@ -42,15 +42,15 @@ pub(crate) struct Flush<S>(Arc<Mutex<Shared<S>>>);
 struct Shared<S> {
     socket: S,
     /// Small writes that are held back; at most [`MOST`] bytes.
-    gathered: Vec<u8>,
-    /// Bytes of `gathered` that the socket has accepted.
+    corked: Vec<u8>,
+    /// Bytes of `corked` that the socket has accepted.
     sent: usize,
 }
 
 impl<S> Cork<S> {
     /// Corks the writes to `socket`.
     pub(crate) fn new(socket: S) -> Self {
-        Self(Arc::new(Mutex::new(Shared { socket, gathered: Vec::new(), sent: 0 })))
+        Self(Arc::new(Mutex::new(Shared { socket, corked: Vec::new(), sent: 0 })))
     }
 
     /// The handle for the task that drives the protocol.
@@ -66,10 +66,10 @@ impl<S: AsyncWrite + Unpin + Send> Uncork for Flush<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Shared<S> {
-    /// Writes the gathered bytes; pending until the socket has accepted all of them.
+    /// Writes the corked bytes; pending until the socket has accepted all of them.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.sent < self.gathered.len() {
-            match ready!(Pin::new(&mut self.socket).poll_write(cx, &self.gathered[self.sent..])) {
+        while self.sent < self.corked.len() {
+            match ready!(Pin::new(&mut self.socket).poll_write(cx, &self.corked[self.sent..])) {
                 Ok(0) => return Poll::Ready(Err(self.fail(io::ErrorKind::WriteZero.into()))),
                 Ok(count) => self.sent += count,
                 Err(err) => return Poll::Ready(Err(self.fail(err))),
@@ -81,16 +81,16 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
 
     /// Releases the buffer. A connection that waits for a part holds no memory for writing.
     fn clear(&mut self) {
-        (self.gathered, self.sent) = (Vec::new(), 0);
+        (self.corked, self.sent) = (Vec::new(), 0);
     }
 
-    /// Drops the gathered bytes after an error: they are not sent again.
+    /// Drops the corked bytes after an error: they are not sent again.
     fn fail(&mut self, err: io::Error) -> io::Error {
         self.clear();
         err
     }
 
-    /// Writes `pieces` in the order after the gathered bytes. Returns how many bytes of `pieces`
+    /// Writes `pieces` in the order after the corked bytes. Returns how many bytes of `pieces`
     /// were accepted or copied.
     fn poll_write(
         &mut self,
@@ -100,27 +100,27 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
         let len = pieces.iter().fold(0_usize, |sum, piece| sum.saturating_add(piece.len()));
         // A small write is copied, so that its pieces are released at once.
         if len <= SMALL {
-            if self.gathered.len() + len > MOST {
+            if self.corked.len() + len > MOST {
                 ready!(self.poll_send(cx))?;
             }
-            pieces.iter().for_each(|piece| self.gathered.extend_from_slice(piece));
+            pieces.iter().for_each(|piece| self.corked.extend_from_slice(piece));
             return Poll::Ready(Ok(len));
         }
         loop {
-            // A large write goes out behind the gathered bytes in one vectored write, without a
+            // A large write goes out behind the corked bytes in one vectored write, without a
             // copy: its pieces are media that the server holds anyway.
-            let before = self.gathered.len() - self.sent;
+            let before = self.corked.len() - self.sent;
             if before == 0 {
                 return Pin::new(&mut self.socket).poll_write_vectored(cx, pieces);
             }
             let mut all = [IoSlice::new(&[]); PIECES];
-            all[0] = IoSlice::new(&self.gathered[self.sent..]);
+            all[0] = IoSlice::new(&self.corked[self.sent..]);
             let more = pieces.len().min(PIECES - 1);
             all[1..=more].copy_from_slice(&pieces[..more]);
             match ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, &all[..=more])) {
                 Ok(0) => return Poll::Ready(Err(self.fail(io::ErrorKind::WriteZero.into()))),
                 Err(err) => return Poll::Ready(Err(self.fail(err))),
-                // Only gathered bytes were accepted, none of `pieces`: the caller must not count
+                // Only corked bytes were accepted, none of `pieces`: the caller must not count
                 // this write.
                 Ok(count) if count < before => self.sent += count,
                 Ok(count) => {
@@ -206,7 +206,7 @@ mod tests {
         }
         poll_fn(|cx| flusher.poll(cx)).await.unwrap();
         assert_eq!(theirs.read(&mut read).await.unwrap(), 1_000);
-        assert_eq!(lock(&cork.0).gathered.capacity(), 0, "nothing is kept");
+        assert_eq!(lock(&cork.0).corked.capacity(), 0, "nothing is kept");
         for _ in 0..=MOST / SMALL {
             cork.write_all(&[0; SMALL]).await.unwrap();
         }

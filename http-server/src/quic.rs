@@ -48,9 +48,9 @@ const RETRY_FROM: usize = 128;
 const HANDSHAKES_PER_ADDRESS: usize = 128;
 /// Limit of connections that were closed for others and wait until their data have arrived; beyond
 /// it they close at once.
-const MAX_FAREWELLS: usize = 256;
+const MAX_GOAWAYS: usize = 256;
 /// Time for the last data of a connection that ends.
-const FAREWELL: Duration = Duration::from_secs(1);
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// A QUIC endpoint that is bound and not serving yet.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ pub(crate) async fn serve<S: Service>(
         serial: 0,
         context: Arc::clone(context),
         limit: Arc::clone(limit),
-        farewells: Arc::new(Semaphore::new(MAX_FAREWELLS)),
+        goaways: Arc::new(Semaphore::new(MAX_GOAWAYS)),
         abort: abort.clone(),
         handshakes: ConnectionLimit::new(
             "QUIC handshakes",
@@ -134,7 +134,7 @@ pub(crate) async fn serve<S: Service>(
             () = abort.triggered() => {}
         }
         endpoint.quic.close(VarInt::from_u32(0), b"");
-        let _ = timeout(FAREWELL, endpoint.quic.wait_idle()).await;
+        let _ = timeout(CLOSING, endpoint.quic.wait_idle()).await;
         info!("http/3 stopped");
     };
     context.tasks.spawn(rest);
@@ -148,7 +148,7 @@ struct Acceptor<S> {
     serial: u64,
     context: Arc<Context<S>>,
     limit: Arc<ConnectionLimit>,
-    farewells: Arc<Semaphore>,
+    goaways: Arc<Semaphore>,
     abort: Shutdown,
     /// Limits the incomplete handshakes, in total and of an address.
     handshakes: Arc<ConnectionLimit>,
@@ -204,7 +204,7 @@ impl<S: Service> Acceptor<S> {
             handshake,
             admitted,
             limit: Arc::clone(&self.limit),
-            farewells: Arc::clone(&self.farewells),
+            goaways: Arc::clone(&self.goaways),
         };
         let span = debug_span!("http3", conn = serial, %peer);
         let (context, abort) = (Arc::clone(&self.context), self.abort.clone());

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// A write up to this size in bytes, in more than `FEW` pieces, such as an audio part with its
-/// head, is gathered on the stack. For more than 8 pieces the kernel allocates a list, which takes
+/// head, is coalesced on the stack. For more than 8 pieces the kernel allocates a list, which takes
 /// longer than the copy.
 const SMALL: usize = 4 << 10;
 const FEW: usize = 4;
@@ -164,7 +164,7 @@ impl<S> Socket<S> {
     /// Limits the time in which the peer must accept some written bytes; in [`PATIENCE`] such times
     /// of waiting it must accept the bytes of the least rate.
     ///
-    /// For the socket itself: layers above may gather bytes, so that their writes succeed while the
+    /// For the socket itself: layers above may cork bytes, so that their writes succeed while the
     /// peer accepts nothing. Also counts the bytes sent.
     pub(crate) fn limit_write(mut self, limit: Duration, metrics: &Metrics) -> Self {
         self.write = Some(Write {
@@ -363,10 +363,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         let result = match bufs.len() > FEW && len <= SMALL {
             false => inner.poll_write_vectored(cx, bufs),
             true => {
-                let mut gathered = [0; SMALL];
-                let mut free = &mut gathered[..];
+                let mut coalesced = [0; SMALL];
+                let mut free = &mut coalesced[..];
                 bufs.iter().for_each(|buf| free.put_slice(buf));
-                inner.poll_write(cx, &gathered[..len])
+                inner.poll_write(cx, &coalesced[..len])
             }
         };
         self.wrote(cx, result)

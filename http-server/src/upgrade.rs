@@ -42,7 +42,7 @@ pub struct Upgrade {
 /// time in which the peer must accept written bytes; limits of silence are up to the service.
 ///
 /// Only the future that [`Upgrade::accept`] was given may use it, because the task of that future
-/// also sends the bytes that TLS has gathered: a flush is not needed. To end the connection,
+/// also sends the bytes that TLS has corked: a flush is not needed. To end the connection,
 /// shut it down (`AsyncWriteExt::shutdown`), so that all written bytes are sent.
 pub struct Upgraded {
     stream: Box<dyn Stream>,

@@ -1,6 +1,6 @@
 //! The right to publish, which the daemon decides, and the texts of refusals. Keys are never shown.
 
-use std::{fmt, future::Future, net::SocketAddr, pin::Pin};
+use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Instant};
 
 use media_core::{BroadcastId, ChannelName};
 use tokio_util::sync::CancellationToken;
@@ -43,12 +43,40 @@ pub struct Grant {
     pub settings: ChannelSettings,
     /// Cancelled when the right is withdrawn: the publisher is then disconnected.
     pub withdrawn: CancellationToken,
+    /// The end of the right, if it has one: the publisher is then disconnected.
+    pub expires: Option<Instant>,
+    /// Dropped when the publisher stops.
+    pub lease: Lease,
 }
 
 impl From<ChannelName> for Grant {
     /// The permanent right to a name.
     fn from(channel: ChannelName) -> Self {
-        Self { channel, settings: ChannelSettings::default(), withdrawn: CancellationToken::new() }
+        Self {
+            channel,
+            settings: ChannelSettings::default(),
+            withdrawn: CancellationToken::new(),
+            expires: None,
+            lease: Lease::default(),
+        }
+    }
+}
+
+/// A value of the one that granted a right, dropped when the publisher has stopped, whatever the
+/// cause. Its `Drop` must not block.
+#[derive(Clone, Default)]
+pub struct Lease(Option<Arc<dyn Send + Sync>>);
+
+impl Lease {
+    /// A lease that holds `value`.
+    pub fn new(value: impl Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(value)))
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Lease" } else { "None" })
     }
 }
 
@@ -59,10 +87,49 @@ pub struct PublishRequest {
     pub app: String,
     /// Its stream key, without a query and without surrounding spaces, slashes and the application.
     pub key: StreamKey,
-    /// The text after `?` in the stream key, if any; it may hold a token.
+    /// The key exactly as sent, if it differs: a secret may begin or end with such characters. It
+    /// has precedence, and a refusal of both is one refusal.
+    pub verbatim: Option<StreamKey>,
+    /// The text after `?` in the stream key or in the application, if any; it may hold a token.
     pub query: Option<StreamKey>,
     /// Its address.
     pub peer: SocketAddr,
+    /// What it states about itself.
+    pub client: ClientInfo,
+}
+
+/// Texts of a peer's `connect` and `publish` (RTMP 7.2.1.1, 7.2.2.6). They are not checked, and
+/// each is cut off after [`ClientInfo::MAX_BYTES`]. `Debug` hides them: a tcUrl may hold a key.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ClientInfo {
+    /// `app`, as sent.
+    pub app: String,
+    /// `flashVer`: the name and version of the encoder.
+    pub flash_ver: String,
+    /// `swfUrl`.
+    pub swf_url: String,
+    /// `tcUrl`: the server's address, as it was entered.
+    pub tc_url: String,
+    /// `pageUrl`.
+    pub page_url: String,
+    /// The publishing type: `live`, `record` or `append`.
+    pub publishing_type: String,
+}
+
+impl ClientInfo {
+    /// Largest number of bytes of a text. The longest is a tcUrl, for which ffmpeg has 1024.
+    pub const MAX_BYTES: usize = 2_048;
+
+    /// The first [`ClientInfo::MAX_BYTES`] of `text`, or fewer, so that no character is divided.
+    pub(crate) fn bounded(text: &str) -> String {
+        text[..text.floor_char_boundary(Self::MAX_BYTES)].to_owned()
+    }
+}
+
+impl fmt::Debug for ClientInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// A request to play.
@@ -107,6 +174,8 @@ pub struct Refusal {
     pub reason: Reason,
     /// One sentence for the streamer or viewer: the cause and the remedy.
     pub description: String,
+    /// The cause for the operator, for example a fault of another server. Only the log has it.
+    pub detail: Option<String>,
 }
 
 /// Why a peer is refused or disconnected. A closed set.
@@ -147,7 +216,13 @@ pub enum Reason {
 impl Refusal {
     /// A refusal for `reason`, with one sentence for the streamer or viewer.
     pub fn new(reason: Reason, description: impl Into<String>) -> Self {
-        Self { reason, description: description.into() }
+        Self { reason, description: description.into(), detail: None }
+    }
+
+    /// Adds the cause for the operator. It must not hold a key.
+    #[must_use]
+    pub fn with_detail(self, detail: impl Into<String>) -> Self {
+        Self { detail: Some(detail.into()), ..self }
     }
 
     /// The usual refusal of an [`Authorize`]: the key is wrong.
@@ -206,10 +281,32 @@ mod tests {
         let request = PublishRequest {
             app: "live".into(),
             key: StreamKey::new("s3cret"),
+            verbatim: Some(StreamKey::new("live/s3cret")),
             query: Some(StreamKey::new("token=s3cret")),
             peer: ([127, 0, 0, 1], 1).into(),
+            client: ClientInfo { tc_url: "rtmp://host/live?s3cret".into(), ..Default::default() },
         };
         assert!(!format!("{request:?}").contains("s3cret"));
         assert_eq!(request.key.expose(), "s3cret");
+    }
+
+    #[test]
+    fn a_long_text_of_a_peer_is_cut_off_between_two_characters() {
+        let long = "ü".repeat(ClientInfo::MAX_BYTES);
+        assert_eq!(ClientInfo::bounded(&long).len(), ClientInfo::MAX_BYTES);
+        let shifted = format!("a{long}");
+        assert_eq!(ClientInfo::bounded(&shifted).len(), ClientInfo::MAX_BYTES - 1);
+        assert_eq!(ClientInfo::bounded("short"), "short");
+    }
+
+    #[test]
+    fn a_lease_is_dropped_with_its_last_clone() {
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
+        let lease = Lease::new(sender);
+        let other = lease.clone();
+        drop(lease);
+        assert_eq!(receiver.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty));
+        drop(other);
+        assert_eq!(receiver.try_recv(), Err(std::sync::mpsc::TryRecvError::Disconnected));
     }
 }

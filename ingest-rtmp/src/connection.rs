@@ -385,10 +385,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 (Event::Metadata(metadata), Role::Publisher { publisher, .. }) => {
                     publisher.metadata(&metadata, now)
                 }
-                (Event::Publish { app, key, verbatim, query }, _) => {
-                    let peer = self.peer;
-                    let request = PublishRequest { app, key, query, peer };
-                    self.authorize(request, verbatim);
+                (Event::Publish { app, key, verbatim, query, client }, _) => {
+                    let (peer, client) = (self.peer, *client);
+                    self.authorize(PublishRequest { app, key, verbatim, query, peer, client });
                     Ok(())
                 }
                 (Event::Play { name, query }, _) => self.play(&name, query)?,
@@ -426,10 +425,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     /// Requests the decision about the right to publish.
-    fn authorize(&mut self, request: PublishRequest, verbatim: Option<StreamKey>) {
+    fn authorize(&mut self, request: PublishRequest) {
         let (authorize, limit) = (Arc::clone(&self.context.authorize), self.context.session.setup);
         let decision: Pin<Box<dyn Future<Output = Result<Grant, Refusal>> + Send>> =
-            Box::pin(decided(authorize, request, verbatim, limit));
+            Box::pin(decided(authorize, request, limit));
         self.role = Role::Authorizing(Dormant::new(decision));
     }
 
@@ -460,11 +459,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         // connection waits for that from now on.
         let hold = claim.hold().clone();
         let revoked: Pin<Box<dyn Future<Output = Refusal> + Send>> =
-            Box::pin(revoked(hold.clone(), grant.withdrawn));
+            Box::pin(revoked(hold.clone(), grant.withdrawn, grant.expires));
         let revoked = Dormant::new(revoked);
         let publisher = Publisher::new(claim, context.metrics.clone(), context.session.idle, now);
         self.permit.set_active();
-        self.role = Role::Publisher { publisher, hold, revoked };
+        self.role = Role::Publisher { publisher, hold, revoked, _lease: grant.lease };
         // It was not read during the decision, so it was not silent.
         self.session.excuse_silence(now);
         self.session.accept().map(Ok)

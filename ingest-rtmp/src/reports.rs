@@ -78,8 +78,8 @@ impl Reports {
     ) {
         if let Some(Line { recent, suppressed }) = self.admit(peer.ip(), now) {
             let (channel, reason) = (channel.map(tracing::field::display), refusal.reason.label());
-            let description = refusal.description.as_str();
-            info!(%peer, channel, reason, description, recent, suppressed, "refused");
+            let (description, detail) = (refusal.description.as_str(), refusal.detail.as_deref());
+            info!(%peer, channel, reason, description, detail, recent, suppressed, "refused");
         }
     }
 

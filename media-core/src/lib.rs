@@ -30,7 +30,7 @@ pub mod timeline;
 mod track;
 
 pub use broadcast::Broadcast;
-pub use error::Error;
+pub use error::{Error, RecordFault};
 pub use frame::{AccessUnit, Frame, Mark};
 pub use hub::Hub;
 pub use name::{BroadcastId, ChannelName, TrackName};

@@ -270,7 +270,8 @@ impl Edge {
         viewer.check(&mark)?;
         let mut response = respond::respond(object, viewer.head, now);
         let edge = viewer.client.ours || site::is_of_edge(&viewer.head.headers);
-        Seal::new(viewer.playback, viewer.head, &mark, edge).apply(response.headers_mut());
+        Seal::new(viewer.playback.is_shareable(viewer.head), &mark, edge)
+            .apply(response.headers_mut());
         Ok(response)
     }
 

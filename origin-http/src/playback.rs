@@ -35,7 +35,7 @@ use prometheus_client::registry::Registry;
 pub(crate) use carried::{Carried, take_from_path};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use carried::{check_form, first_request, strip};
-use claims::Claims;
+use claims::{Claims, Named};
 pub use config::{Config, Key, KeyFault};
 use keys::Keys;
 use metrics::Metrics;
@@ -68,14 +68,6 @@ struct Rules {
     edges: HashSet<IpAddr>,
     trusted_cdn: bool,
     leeway_s: u64,
-}
-
-/// The presentation of a resource.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Named<'a> {
-    pub(crate) channel: &'a ChannelName,
-    /// The broadcast, if it is known: for a channel, the one that it shows now.
-    pub(crate) broadcast: Option<BroadcastId>,
 }
 
 impl Playback {

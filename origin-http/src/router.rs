@@ -263,7 +263,7 @@ impl Router {
             return Some(playback::refusal(head, refused));
         }
         let edge = client.ours || site::is_of_edge(&head.headers);
-        context.seal(Seal::new(&self.playback, head, &mark, edge));
+        context.seal(Seal::new(self.playback.is_shareable(head), &mark, edge));
         None
     }
 

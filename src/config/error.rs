@@ -48,6 +48,18 @@ pub(crate) enum Error {
     /// The administrator's token is set twice.
     #[error("api.admin_token and api.admin_token_sha256 are both set: keep one")]
     TwoTokens,
+    /// No token could be verified.
+    #[error(
+        "publish.policy is \"jwt\", which needs publish.jwt.secret, publish.jwt.public_key or \
+         publish.jwt.jwks"
+    )]
+    NoTokenKey,
+    /// There is no back end to ask.
+    #[error("publish.policy is \"webhook\", which needs publish.webhook.url")]
+    NoBackEnd,
+    /// The end of a stream is announced in one format only.
+    #[error("publish.webhook.done_url needs publish.webhook.format = \"nginx-rtmp\"")]
+    DoneWithoutFormat,
     /// A segment has less than two parts.
     #[error("live.part_ms is {part_ms}, it must be at most half of live.segment_ms, {most_ms}")]
     LongPart { part_ms: u64, most_ms: u64 },

@@ -65,6 +65,7 @@ fn the_commented_keys_of_the_shipped_file_are_valid() {
         .collect();
     let config = read(&text).unwrap_or_else(|err| panic!("{err}\n{text}"));
     assert_eq!((config.publish.keys.len(), config.playback.keys.len()), (2, 2));
+    assert!(config.publish.jwt.secret.is_some() && config.publish.webhook.done_url.is_some());
     assert!(config.api.administrator().is_some());
 }
 
@@ -279,4 +280,74 @@ fn publish_keys_are_validated_and_never_shown() {
         listed.contains("invalid type: string, expected") && !listed.contains("s3cret"),
         "{listed}"
     );
+}
+
+#[test]
+fn the_limits_and_origins_of_the_api_are_checked() {
+    let limits = |text: &str| read(&format!("[api]\n{text}")).unwrap().api.limits();
+    assert_eq!(limits(""), control_api::rate::Limits::default());
+    let changed = limits("limit = \"off\"\nlogin_limit = \"7/1h\"");
+    assert_eq!((changed.api, changed.login), (None, "7/1h".parse().ok()));
+    assert_eq!(changed.mail, control_api::rate::Limits::default().mail);
+    let named = with_env("", &[("STREAMFORGE_API_SIGN_UP_LIMIT", "1/1m")]).unwrap();
+    assert_eq!(named.api.limits().sign_up, "1/1m".parse().ok());
+    for (line, expected) in [
+        ("limit = \"50\"", "is no rate"),
+        ("mail_limit = \"0/1s\"", "is no rate"),
+        ("cors_origins = [\"https://a/\"]", "is no origin"),
+        ("cors_origins = [\"*\", \"https://a\"]", "is no origin"),
+    ] {
+        let refusal = refusal(&format!("[api]\n{line}\n"));
+        assert!(refusal.contains(expected), "{refusal}");
+    }
+}
+
+#[test]
+fn a_policy_needs_its_settings() {
+    let publish = |text: &str| format!("[publish]\npolicy = {text}\n");
+    assert!(refusal(&publish("\"jwt\"")).contains("needs publish.jwt.secret"));
+    assert!(refusal(&publish("\"webhook\"")).contains("needs publish.webhook.url"));
+    let policy = refusal(&publish("\"tokens\""));
+    assert!(policy.starts_with("test.toml:2: policy: unknown variant"), "{policy}");
+    let webhook = publish("\"webhook\"\n[publish.webhook]\nurl = \"http://127.0.0.1:8000\"");
+    let config = read(&webhook).unwrap();
+    assert_eq!(config.publish.webhook.timeout().as_millis(), 2_000);
+    let done = "done_url = \"https://id.example/done\"\n";
+    assert!(refusal(&format!("{webhook}{done}")).contains("format = \"nginx-rtmp\""));
+    assert!(read(&format!("{webhook}{done}format = \"nginx-rtmp\"\n")).is_ok());
+    let jwt = publish("\"jwt\"\n[publish.jwt]\njwks = \"jwks.json\"");
+    assert_eq!(read(&jwt).unwrap().publish.policy, Policy::Jwt);
+    let variable = ("STREAMFORGE_PUBLISH_JWT", "{ jwks = \"jwks.json\" }");
+    assert!(with_env("[publish]\npolicy = \"jwt\"\n", &[variable]).is_ok());
+}
+
+#[test]
+fn settings_of_tokens_and_back_ends_are_checked_by_line_and_their_secrets_never_shown() {
+    let webhook = |line: &str| refusal(&format!("[publish.webhook]\n{line}\n"));
+    for url in [
+        "s3cret",
+        "ftp://s3cret.example/",
+        "/s3cret",
+        "http:///s3cret",
+        "http://s3cret.example:99999/",
+        "http://a b/s3cret",
+    ] {
+        let refusal = webhook(&format!("url = \"{url}\""));
+        assert!(refusal.starts_with("test.toml:2: url: not an address"), "{refusal}");
+        assert!(!refusal.contains("s3cret"), "{refusal}");
+    }
+    let user = webhook("url = \"http://me:s3cret@id.example/\"");
+    assert!(user.contains("user and password") && !user.contains("s3cret"), "{user}");
+    assert!(webhook("timeout_ms = 50").contains("timeout_ms: 50, it must be 100 to 10000"));
+    assert!(webhook("max_requests = 0").contains("max_requests: 0, it must be 1 to 1024"));
+    assert!(webhook("format = \"nginx\"").contains("unknown variant"));
+    assert!(webhook("uri = \"\"").contains("test.toml:2: uri: unknown field"));
+    let short = refusal("[publish.jwt]\nsecret = \"s3cret\"\n");
+    assert!(short.contains("32 to 1024 bytes") && !short.contains("s3cret"), "{short}");
+    let config = read(
+        "[publish.jwt]\nsecret = \"s3cret-s3cret-s3cret-s3cret-s3cret\"\n[publish.webhook]\n\
+         url = \"https://id.example:8443/s3cret?key=s3cret\"\n",
+    );
+    let shown = format!("{:?}", config.unwrap());
+    assert!(shown.contains("https://id.example:8443/***") && !shown.contains("s3cret"), "{shown}");
 }

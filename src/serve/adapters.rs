@@ -3,7 +3,7 @@
 
 use std::{convert::Infallible, pin::Pin, sync::Arc};
 
-use control_api::{Privacy, Renditions, Viewers, renditions::Doing, viewers::Count};
+use control_api::{Caller, Privacy, Renditions, Viewers, renditions::Doing, viewers::Count};
 use http::Request;
 use http_server::{
     Body, Client, MountedService, Refusal,
@@ -30,7 +30,9 @@ impl ApiService {
 }
 
 impl MountedService for ApiService {
-    fn call(&self, request: Request<RequestBody>, _: Client) -> BoxedResponse<'_> {
+    fn call(&self, mut request: Request<RequestBody>, client: Client) -> BoxedResponse<'_> {
+        let caller = Caller { address: client.peer.ip(), ours: client.ours };
+        request.extensions_mut().insert(caller);
         // A router is always ready, and cloning it is cheap.
         let answer = self.0.clone().call(request.map(axum::body::Body::new));
         Box::pin(async move {
@@ -122,9 +124,26 @@ impl Posters for ChannelPosters {
 mod tests {
     use axum::routing::get;
     use http::header::HOST;
+    use http_body_util::BodyExt;
     use tower::ServiceExt;
 
     use super::*;
+
+    #[tokio::test]
+    async fn the_api_gets_the_address_of_its_caller() {
+        let show = |axum::Extension(Caller { address, ours }): axum::Extension<Caller>| async move {
+            format!("{address} {ours}")
+        };
+        let service = ApiService::new(axum::Router::new().route("/", get(show)));
+        let peer = std::net::SocketAddr::from(([192, 0, 2, 1], 7));
+        for ours in [false, true] {
+            let client = Client { peer, ours, secure: false, early: false };
+            let body = http_body_util::Empty::new().map_err(|never| match never {});
+            let response = service.call(Request::new(body.boxed_unsync()), client).await;
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body, format!("192.0.2.1 {ours}"));
+        }
+    }
 
     #[tokio::test]
     async fn the_operators_listener_refuses_invalid_hosts() {

@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use super::parts::Part;
-use crate::{certificates, handover, signals::Signal, sockets};
+use crate::{certificates, handover, publish, signals::Signal, sockets};
 
 /// Why the daemon did not start, or did not stop as it should.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,9 @@ pub(crate) enum Error {
     /// The certificate cannot be loaded.
     #[error("tls: {0}")]
     Certificates(#[source] certificates::Error),
+    /// A file of the policy for publishers cannot be used.
+    #[error(transparent)]
+    Publish(publish::Error),
     /// The configured encoder does not work.
     #[error("ladder.encoder: {0}")]
     Encoder(#[source] transcoder::ladder::Error),

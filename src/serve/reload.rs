@@ -3,7 +3,7 @@
 
 use std::{env, path::PathBuf, sync::Arc};
 
-use control_api::Administrator;
+use control_api::{Administrator, Manners};
 use origin_http::{AccessLog, Playback};
 use tracing::{info, warn};
 
@@ -11,10 +11,10 @@ use crate::{
     blocking,
     certificates::Certificates,
     config::{
-        self,
+        self, Publish,
         source::{self, Loaded},
     },
-    publish::Publishers,
+    publish::{self, Prepared, Publishers},
 };
 
 /// The parts that can change at run time.
@@ -27,6 +27,8 @@ pub(super) struct Reloadable {
     pub(super) publishers: Arc<Publishers>,
     /// Gets a new token.
     pub(super) administrator: Administrator,
+    /// Gets new limits and origins.
+    pub(super) manners: Manners,
     /// Gets new keys of playback tokens, and the private channels.
     pub(super) playback: Arc<Playback>,
     /// Present if TLS was enabled at the start.
@@ -62,8 +64,16 @@ impl Reloadable {
             );
             return;
         };
-        // The files may have changed although their names are the same. This is the last step that
-        // can fail: the previous certificate then stays in use.
+        // Files may have changed although their names are the same, so they are read again.
+        let prepared = match self.prepare(running.config.publish.clone()).await {
+            Ok(prepared) => prepared,
+            Err(err) => {
+                warn!(%err, "invalid configuration: nothing was changed");
+                return;
+            }
+        };
+        // The same for the certificate. This is the last step that can fail: the previous
+        // certificate then stays in use.
         let shown = newer.config.certificate().and(running.config.certificate());
         if let (Some(certificates), Some(certificate)) = (self.certificates.clone(), shown) {
             let reload = move || certificates.reload(certificate.files()?);
@@ -72,8 +82,10 @@ impl Reloadable {
                 return;
             }
         }
-        let withdrawn = self.publishers.reload(&running.config.publish);
+        let withdrawn = self.publishers.reload(prepared);
         self.administrator.set(running.config.api.administrator());
+        self.manners.limiter.set(running.config.api.limits());
+        self.manners.cors.set(running.config.api.origins());
         self.playback.reload(&running.config.playback);
         self.running = running;
         for key in &later {
@@ -83,26 +95,35 @@ impl Reloadable {
     }
 
     /// Applies the part that concerns a draining process: the rights to publish, to watch and to
-    /// administer, and the access log. The rest of a newer configuration is for the new process, whose version
-    /// may have more keys.
+    /// administer, and the access log. The rest of a newer configuration is for the new process,
+    /// whose version may have more keys.
     pub(super) async fn reload_rights(&self) {
         if let Some(access_log) = &self.access_log {
             access_log.reopen();
         }
         // Only rights are applied: a publisher that drains must not outlive the withdrawal of its
         // key.
-        match self.load().await {
-            Ok(newer) => {
-                let withdrawn = self.publishers.reload(&newer.config.publish);
+        const UNCHANGED: &str =
+            "invalid configuration: keys and tokens of this draining process are unchanged";
+        let newer = match self.load().await {
+            Ok(newer) => newer,
+            Err(err) => return warn!(%err, "{UNCHANGED}"),
+        };
+        match self.prepare(newer.config.publish.clone()).await {
+            Ok(prepared) => {
+                let withdrawn = self.publishers.reload(prepared);
                 self.administrator.set(newer.config.api.administrator());
                 self.playback.reload(&newer.config.playback);
                 info!(withdrawn_keys = withdrawn, "keys and tokens reloaded while draining");
             }
-            Err(err) => {
-                warn!(%err, "invalid configuration: keys and tokens of this draining process are \
-                             unchanged")
-            }
+            Err(err) => warn!(%err, "{UNCHANGED}"),
         }
+    }
+
+    /// Reads the files of the policy for publishers, which may be on a disk that hangs.
+    async fn prepare(&self, publish: Publish) -> Result<Prepared, publish::Error> {
+        let publishers = Arc::clone(&self.publishers);
+        blocking::run(move || publishers.prepare(&publish)).await
     }
 
     /// Reads the configuration, which may be on a disk that hangs.

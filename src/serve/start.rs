@@ -3,7 +3,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
-use control_api::{Administrator, Api, Renditions, admin, renditions::NoRenditions};
+use control_api::{
+    Administrator, Api, Manners, Renditions, admin, cors::Cors, rate::Limiter,
+    renditions::NoRenditions,
+};
 use http_server::Mount;
 use media_core::Hub;
 use origin_http::{AccessLog, Audience, Edge, Playback, edge};
@@ -51,6 +54,8 @@ struct Created {
     demo_key: Option<demo::Key>,
     /// The administrator's token, which SIGHUP may change.
     administrator: Administrator,
+    /// The limits and origins of the API, which SIGHUP may change.
+    manners: Manners,
     /// The rules for playback tokens, which SIGHUP may change.
     playback: Arc<Playback>,
     /// The log of requests, if a file is configured.
@@ -140,6 +145,7 @@ impl Daemon {
                 file,
                 publishers: created.publishers,
                 administrator: created.administrator,
+                manners: created.manners,
                 playback: created.playback,
                 certificates: created.certificates,
                 access_log: created.access_log,
@@ -173,8 +179,10 @@ impl Created {
         let audience = Audience::default();
         let viewers = AudienceCount { http: audience.clone(), rtmp: rtmp_metrics.clone() };
         let administrator = Administrator::new(config.api.administrator());
+        let manners = make_manners(config);
         let privacy = PrivateChannels(Arc::clone(&playback));
         let api = make_api(&hub, viewers, ladder.as_ref(), &administrator, privacy, predecessor);
+        let api = ApiService::new(api.with_manners(manners.clone()).router());
         let access_log = AccessLog::open(&config.http, &http_metrics)
             .map_err(|source| Error::AccessLog { file: config.http.access_log.clone(), source })?;
         let edge = make_edge(config, predecessor, &mut registry)?;
@@ -183,7 +191,10 @@ impl Created {
             packager.presentations(),
             pages::watch(),
             Box::new(ChannelPosters { hub: hub.clone(), pictures }),
-            vec![Mount::new("/api/", config.http.api(), api)],
+            // The pages of the API's problems are a part of it.
+            ["/api/", "/problems/"]
+                .map(|prefix| Mount::new(prefix, config.http.api(), api.clone()))
+                .into(),
             audience,
             http_metrics,
         );
@@ -198,6 +209,7 @@ impl Created {
             publishers,
             demo_key,
             administrator,
+            manners,
             playback,
             access_log,
             edge,
@@ -261,18 +273,27 @@ fn make_packager(
     Ok((hub, packager.after(numbers.discontinuity)))
 }
 
-/// The publishers of the configuration, and that of the test picture.
+/// The publishers of the configuration, and that of the test picture. Blocks for files.
 fn make_publishers(
     config: &Config,
     demo_key: Option<&demo::Key>,
     playback: &Arc<Playback>,
 ) -> Result<Arc<Publishers>, Error> {
-    let mut publishers = Publishers::new(&config.publish);
+    let mut publishers = Publishers::new(&config.publish).map_err(Error::Publish)?;
     publishers.guard(Arc::clone(playback));
     if let Some(key) = demo_key {
         publishers.admit(demo::channel().map_err(Error::DemoChannel)?, key.expose());
     }
     Ok(Arc::new(publishers))
+}
+
+/// The limits and origins of the API.
+fn make_manners(config: &Config) -> Manners {
+    Manners {
+        limiter: Arc::new(Limiter::new(config.api.limits())),
+        cors: Cors::new(config.api.origins()),
+        ..Manners::default()
+    }
 }
 
 /// The API, which includes the broadcasts of the old process.
@@ -283,7 +304,7 @@ fn make_api(
     administrator: &Administrator,
     privacy: PrivateChannels,
     predecessor: Option<&Predecessor>,
-) -> ApiService {
+) -> Api {
     let renditions: Arc<dyn Renditions> = match ladder {
         Some(ladder) => Arc::new(LadderStatus(ladder.statuses())),
         None => Arc::new(NoRenditions),
@@ -293,7 +314,7 @@ fn make_api(
     if let Some(predecessor) = predecessor {
         api = api.beside(Arc::new(Older::at(predecessor.local())));
     }
-    ApiService::new(api.router())
+    api
 }
 
 /// Loads the certificate, if one is configured.

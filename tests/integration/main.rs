@@ -22,6 +22,7 @@ mod playback;
 mod playback_tokens;
 mod playlists;
 mod proxies;
+mod publish_policies;
 mod publishers;
 mod reload;
 mod switching;

@@ -164,7 +164,7 @@ impl Reports {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{Figures, Media};
+    use crate::protocol::{Media, Stats};
 
     fn pair() -> (UnixStream, Reports) {
         let (theirs, ours) = UnixStream::pair().unwrap();
@@ -201,8 +201,8 @@ mod tests {
         let payload = bytes::Bytes::from(vec![7; 3 << 20]);
         let unit =
             Report::Unit { rendition: 1, key: true, dts: 5, pts: 5, payload: payload.clone() };
-        let figures = Report::Figures(Figures::default());
-        let sent = [unit, figures];
+        let stats = Report::Stats(Stats::default());
+        let sent = [unit, stats];
         let writing = async {
             for report in &sent {
                 let written = report.write();

@@ -17,7 +17,7 @@
 //! unit     rendition u8, key u8, dts i64, pts i64, payload
 //! picture  pts i64, JPEG
 //! log      level u8, UTF-8 text
-//! figures  [`Figures`] as JSON
+//! stats  [`Stats`] as JSON
 //! ```
 //!
 //! Times are 90 kHz ticks of the broadcast's timeline, whatever the medium. The end of either
@@ -222,7 +222,7 @@ pub enum Report {
         text: String,
     },
     /// Stats of the worker, about once a second.
-    Figures(Figures),
+    Stats(Stats),
 }
 
 /// The level of a log message.
@@ -236,7 +236,7 @@ pub enum Level {
 
 /// Stats of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Figures {
+pub struct Stats {
     /// Pictures that the decoder has output since the start.
     pub decoded: u64,
     /// Units that could not be decoded.
@@ -287,7 +287,7 @@ mod kind {
     pub(super) const CONFIG: u8 = 5;
     pub(super) const PICTURE: u8 = 6;
     pub(super) const LOG: u8 = 7;
-    pub(super) const FIGURES: u8 = 8;
+    pub(super) const STATS: u8 = 8;
 }
 
 /// Parses the length of the following message.
@@ -417,9 +417,9 @@ impl Report {
                 let text = Bytes::copy_from_slice(cut(text).as_bytes());
                 Written::new(kind::LOG, text, |head| head.put_u8(u8::from(*level == Level::Debug)))
             }
-            Self::Figures(figures) => {
-                let json = serde_json::to_vec(figures).unwrap_or_default();
-                Written::new(kind::FIGURES, json.into(), |_| {})
+            Self::Stats(stats) => {
+                let json = serde_json::to_vec(stats).unwrap_or_default();
+                Written::new(kind::STATS, json.into(), |_| {})
             }
         }
     }
@@ -450,8 +450,8 @@ impl Report {
                 // message limit.
                 Self::Log { level, text: cut(&String::from_utf8_lossy(&text)).into() }
             }
-            kind::FIGURES => Self::Figures(
-                serde_json::from_slice(&fields.rest()).map_err(|_| fields.wrong("figures"))?,
+            kind::STATS => Self::Stats(
+                serde_json::from_slice(&fields.rest()).map_err(|_| fields.wrong("stats"))?,
             ),
             kind => return Err(Malformed::Kind { kind }),
         };

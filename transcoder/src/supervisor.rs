@@ -141,7 +141,7 @@ async fn end(child: &mut Child) -> io::Result<()> {
 pub(crate) async fn forward(mut stream: impl AsyncRead + Unpin, worker: &'static str) {
     let mut buffer = [0; 1024];
     let mut line = Vec::with_capacity(MAX_LINE_BYTES);
-    let mut talk = Talk::new(worker);
+    let mut log = WorkerLog::new(worker);
     loop {
         let read = match stream.read(&mut buffer).await {
             Ok(0) | Err(_) => break,
@@ -156,16 +156,16 @@ pub(crate) async fn forward(mut stream: impl AsyncRead + Unpin, worker: &'static
                 }
                 continue;
             }
-            talk.warn(&String::from_utf8_lossy(&line));
+            log.warn(&String::from_utf8_lossy(&line));
             line.clear();
         }
     }
-    talk.warn(&String::from_utf8_lossy(&line));
+    log.warn(&String::from_utf8_lossy(&line));
 }
 
 /// A worker's messages, forwarded to the log within limits.
 #[derive(Debug)]
-pub(crate) struct Talk {
+pub(crate) struct WorkerLog {
     /// The worker's name in the log.
     worker: &'static str,
     /// Start of the present span.
@@ -176,7 +176,7 @@ pub(crate) struct Talk {
     suppressed: u32,
 }
 
-impl Talk {
+impl WorkerLog {
     pub(crate) fn new(worker: &'static str) -> Self {
         Self { worker, since: Instant::now(), taken: 0, suppressed: 0 }
     }
@@ -223,7 +223,7 @@ fn plain(line: &str) -> String {
     line.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
-impl Drop for Talk {
+impl Drop for WorkerLog {
     fn drop(&mut self) {
         self.report_suppressed();
     }
@@ -288,11 +288,11 @@ mod tests {
 
     #[tokio::test]
     async fn log_lines_of_a_worker_are_limited_to_20_a_span() {
-        let mut talk = Talk::new("test");
+        let mut log = WorkerLog::new("test");
         let start = Instant::now();
-        let passed = (0..1_000).filter(|_| talk.may(start)).count();
+        let passed = (0..1_000).filter(|_| log.may(start)).count();
         assert_eq!(passed, 20);
-        assert_eq!(talk.suppressed, 980);
-        assert!(talk.may(start + LINES_SPAN));
+        assert_eq!(log.suppressed, 980);
+        assert!(log.may(start + LINES_SPAN));
     }
 }

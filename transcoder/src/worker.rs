@@ -16,7 +16,6 @@ mod clock;
 mod decoder;
 pub(crate) mod encoder;
 mod fan_out;
-mod figures;
 mod owed;
 mod pace;
 mod picture;
@@ -25,6 +24,7 @@ mod rendition;
 mod scaler;
 mod shared;
 mod socket;
+mod stats;
 
 use std::{
     io,
@@ -44,11 +44,11 @@ use gstreamer_app::AppSrc;
 use self::{
     audio::Audio,
     fan_out::FanOut,
-    figures::Meter,
     owed::Silence,
     picture::Pictures,
     shared::{OFF, Shared},
     socket::{Orders, Reports},
+    stats::Meter,
 };
 use crate::{
     Error,
@@ -163,7 +163,7 @@ fn run(
             Ok(Ok(())) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
         watch.look()?;
-        watch.report_figures(meter)?;
+        watch.report_stats(meter)?;
         // Each thread has returned, so the last report has been written.
         if threads.iter().all(JoinHandle::is_finished) {
             // The results of the last threads, and the messages on the bus meanwhile.
@@ -301,7 +301,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Reports the stats, at most once in each [`FIGURES_SPAN`].
-    fn report_figures(&mut self, meter: &Meter) -> Result<(), Error> {
+    fn report_stats(&mut self, meter: &Meter) -> Result<(), Error> {
         if self.reported.elapsed() < FIGURES_SPAN {
             return Ok(());
         }

@@ -214,7 +214,7 @@ fn worker(
                 files[usize::from(rendition)].write_all(&start_codes(&payload)?)?;
             }
             Report::Log { level, text } => println!("worker: {level:?}: {text}"),
-            Report::Picture { .. } | Report::Figures(_) => {}
+            Report::Picture { .. } | Report::Stats(_) => {}
         }
     }
     writing.join().map_err(|_| "the thread that writes panicked")??;

@@ -19,12 +19,13 @@ use tower::ServiceExt;
 
 use super::{Administrator, Api};
 use crate::{
-    Elsewhere, KeyDigest, NoResponse, PendingResponse, Renditions, Viewers, renditions::Doing,
-    viewers::Count,
+    Elsewhere, KeyDigest, NoResponse, PendingResponse, Privacy, Renditions, Viewers, guard,
+    problem::Kind, renditions::Doing, request_id, viewers::Count,
 };
 
 mod administration;
 mod description;
+mod manners;
 mod older_process;
 mod streams;
 
@@ -35,6 +36,15 @@ struct SomeViewers;
 impl Viewers for SomeViewers {
     fn count(&self, channel: &ChannelName, _broadcast: BroadcastId) -> Count {
         Count { http: channel.as_str().len() as u64, rtmp: 1 }
+    }
+}
+
+/// The channel `secret` is private.
+struct OneSecret;
+
+impl Privacy for OneSecret {
+    fn is_private(&self, channel: &ChannelName) -> bool {
+        channel.as_str() == "secret"
     }
 }
 
@@ -102,10 +112,9 @@ async fn get(hub: &Hub, path: &str) -> (StatusCode, Value) {
 
 #[track_caller]
 fn assert_guarded(headers: &http::HeaderMap) {
+    guard::assert_guarded(headers);
     assert_eq!(headers[header::CACHE_CONTROL], "no-store");
-    assert_eq!(headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
-    let policy = headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
-    assert!(policy.contains("default-src 'none'"), "{policy}");
+    assert!(!headers[request_id::HEADER].is_empty());
 }
 
 async fn delete(
@@ -120,16 +129,22 @@ async fn delete(
     ask(router, request.body(Body::empty()).unwrap()).await
 }
 
+#[track_caller]
 fn assert_problem(status: StatusCode, problem: &Value) {
-    assert_eq!(problem["type"], "about:blank");
+    let name = problem["type"].as_str().unwrap().strip_prefix("/problems/").unwrap();
+    let row = Kind::named(name).unwrap().row();
+    assert_eq!(row.status, status, "{problem}");
     assert_eq!(problem["status"], status.as_u16());
-    assert_eq!(problem["title"], status.canonical_reason().unwrap());
+    assert_eq!(problem["title"], row.title);
     assert!(problem["detail"].as_str().unwrap().len() > 10);
+    assert!(!problem["request_id"].as_str().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn unsupported_methods_are_problems_with_an_allow_field() {
-    for (method, expected) in [("POST", 405), ("TRACE", 405), ("BREW", 501), ("OPTIONS", 204)] {
+    for (method, expected) in
+        [("POST", 405), ("TRACE", 405), ("QUERY", 405), ("BREW", 501), ("OPTIONS", 204)]
+    {
         for (path, other) in [("/api/v1/streams/demo", "DELETE"), ("/api/v1/openapi.json", "HEAD")]
         {
             let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
@@ -180,6 +195,8 @@ async fn head_has_the_headers_of_get() {
         let (status, mut headers, body) = ask(router(&hub()), request(Method::HEAD)).await;
         let (expected, expected_headers, _) = ask(router(&hub()), request(Method::GET)).await;
         headers.remove(header::CONTENT_LENGTH);
+        // Each request has its own.
+        assert!(headers.remove(request_id::HEADER).is_some());
         assert_eq!((status, body.len()), (expected, 0), "{path}");
         for (name, value) in &headers {
             assert_eq!(expected_headers.get(name), Some(value), "{path} {name}");

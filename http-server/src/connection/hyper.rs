@@ -26,7 +26,7 @@ use hyper_util::{
 use net_core::{Counted, InFlight};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Instant, MissedTickBehavior, interval_at},
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, debug, level_filters::LevelFilter};
@@ -58,6 +58,10 @@ const MAX_RESETS: usize = 20;
 const MAX_ERRORS: usize = 256;
 /// Interval of pings to silent HTTP/2 peers.
 const PING: Duration = Duration::from_secs(20);
+/// The time without an event on a connection after which its client is not expected to send a
+/// request, and the most of these times that are waited for.
+const LULL: Duration = Duration::from_millis(50);
+const LULLS: u32 = 40;
 /// Number of inspections of an HTTP/1 connection during the time for which it may be without a
 /// request.
 const LOOKS: u32 = 4;
@@ -193,6 +197,7 @@ impl<S: Service> Requests<S> {
         let mut quiet = Quiet::default();
         let mut yielding = YieldOnce::default();
         let mut closed = pin!(usage.closed());
+        let mut lull = pin!(self.lull_in_retirement());
         loop {
             tokio::select! {
                 // Bytes that the protocol has written are sent when it has done all that it can for
@@ -218,7 +223,7 @@ impl<S: Service> Requests<S> {
                     draining = true;
                     self.end(connection.as_mut());
                 }
-                () = context.retire.triggered(), if !retired => {
+                () = &mut lull, if !retired => {
                     retired = true;
                     self.end(connection.as_mut());
                 }
@@ -231,6 +236,26 @@ impl<S: Service> Requests<S> {
                     ControlFlow::Continue(_) => {}
                 }
             }
+        }
+    }
+
+    /// Waits until the peer is asked to reconnect elsewhere, and then for a moment at which it is
+    /// not about to send a request: it has just begun none, and has just received no response that
+    /// it may follow with one.
+    ///
+    /// Chromium fails a request with ERR_FAILED, and does not repeat it, if GOAWAY arrives after it
+    /// has chosen the connection and before it has opened the stream
+    /// (`SpdySession::TryCreateStream`). Players then lose a part.
+    async fn lull_in_retirement(&self) {
+        self.session.context.retire.triggered().await;
+        let mut before = self.activity.events();
+        for _ in 0..LULLS {
+            sleep(LULL).await;
+            let now = self.activity.events();
+            if now == before {
+                break;
+            }
+            before = now;
         }
     }
 

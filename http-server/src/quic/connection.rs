@@ -56,7 +56,7 @@ pub(super) struct Permits {
     /// The limit of all connections, for a peer that has no permit of it yet.
     pub(super) limit: Arc<ConnectionLimit>,
     /// Limits the connections that wait for their last data after they have returned their permit.
-    pub(super) farewells: Arc<Semaphore>,
+    pub(super) goaways: Arc<Semaphore>,
 }
 
 /// A permit among all connections of HTTP.
@@ -144,7 +144,7 @@ pub(super) async fn serve<S: Service>(
         last: None,
         busy: (0, Instant::now()),
     };
-    connection.run(established, permits.handshake, &permits.limit, &permits.farewells, peer).await;
+    connection.run(established, permits.handshake, &permits.limit, &permits.goaways, peer).await;
 }
 
 /// A connection on which requests may arrive; ready when the handshake is complete; and h3's reader
@@ -263,7 +263,7 @@ impl<S: Service> Connection<S> {
         established: ZeroRttAccepted,
         handshake: Permit,
         limit: &Arc<ConnectionLimit>,
-        farewells: &Semaphore,
+        goaways: &Semaphore,
         peer: SocketAddr,
     ) {
         let requests = Arc::clone(&self.requests);
@@ -300,7 +300,7 @@ impl<S: Service> Connection<S> {
                     self.admit(admission)
                 }
                 () = poll_fn(|cx| poll_closed(handshake.as_ref(), self.admitted.as_ref(), cx)) => {
-                    return self.make_room(handshake, farewells).await;
+                    return self.make_room(handshake, goaways).await;
                 }
                 // A peer whose handshake is incomplete would take the announcement for a failure.
                 () = &mut retired, if self.stage == Stage::Serving && handshake.is_none() => {
@@ -392,12 +392,12 @@ impl<S: Service> Connection<S> {
 
     /// Closes the connection for another one. `handshake` is present until the handshake is
     /// complete.
-    async fn make_room(mut self, handshake: Option<Permit>, farewells: &Semaphore) {
+    async fn make_room(mut self, handshake: Option<Permit>, goaways: &Semaphore) {
         debug!("closed while idle: connection limit reached");
         // The peer may be slow, and no other connection waits for it.
         let is_established = handshake.is_none();
         drop((handshake, self.admitted.take()));
-        let Ok(_farewell) = farewells.try_acquire() else {
+        let Ok(_goaway) = goaways.try_acquire() else {
             return self.close(Code::H3_NO_ERROR, b"goodbye");
         };
         // Requests in transit may be repeated elsewhere.

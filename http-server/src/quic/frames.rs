@@ -81,11 +81,11 @@ impl Frames {
                     *left -= count as u64;
                     return Ok(Some(input.split_to(count)));
                 }
-                State::Section(gathered, whole) => {
-                    let count = input.len().min(*whole - gathered.len());
-                    gathered.extend_from_slice(&input.split_to(count));
-                    if gathered.len() == *whole {
-                        let frame = gathered.split().freeze();
+                State::Section(collected, whole) => {
+                    let count = input.len().min(*whole - collected.len());
+                    collected.extend_from_slice(&input.split_to(count));
+                    if collected.len() == *whole {
+                        let frame = collected.split().freeze();
                         self.state = State::Head(Vec::new());
                         return self.section(frame).map(Some);
                     }
@@ -161,12 +161,12 @@ impl Frames {
         }
         if kind == HEADERS {
             let whole = within(head.len() as u64 + length, usize::MAX);
-            let mut gathered = BytesMut::with_capacity(whole);
-            gathered.extend_from_slice(&head);
+            let mut collected = BytesMut::with_capacity(whole);
+            collected.extend_from_slice(&head);
             if length == 0 {
-                return self.section(gathered.freeze()).map(Some);
+                return self.section(collected.freeze()).map(Some);
             }
-            self.state = State::Section(gathered, whole);
+            self.state = State::Section(collected, whole);
             return Ok(None);
         }
         self.state = State::Passing(length);

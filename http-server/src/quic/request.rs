@@ -1,7 +1,7 @@
 //! One request over HTTP/3. h3 reads its head; the service forms the response, which is written
 //! here (RFC 9114 4.1).
 //!
-//! Only pieces of up to 4 KiB are copied before quinn encrypts them: they are gathered, because
+//! Only pieces of up to 4 KiB are copied before quinn encrypts them: they are coalesced, because
 //! quinn scans all pieces of a stream for each datagram. A head and the body bytes that are
 //! available are written together, so that they leave in one datagram where they fit.
 
@@ -47,8 +47,8 @@ use super::{
 /// frames become one piece.
 const SMALL: usize = 4 << 10;
 /// Limit in bytes of such a piece; more small pieces become the next one.
-const GATHERED: usize = 16 << 10;
-/// Limit in bytes of a gathered piece. quinn holds a piece until its last byte is acknowledged, and
+const MAX_COALESCED: usize = 16 << 10;
+/// Limit in bytes of a coalesced piece. quinn holds a piece until its last byte is acknowledged, and
 /// counts all of it against the send window until then.
 const PIECE: usize = 64 << 10;
 
@@ -374,13 +374,13 @@ impl Pieces {
             // Audio frames and heads of parts are small and many; a video frame is large and stays
             // as it is.
             if piece.len() <= SMALL {
-                if self.small.len() + piece.len() > GATHERED {
-                    self.gather();
+                if self.small.len() + piece.len() > MAX_COALESCED {
+                    self.coalesce();
                 }
                 self.small.put_slice(&piece);
                 continue;
             }
-            self.gather();
+            self.coalesce();
             while piece.len() > PIECE {
                 self.ready.push(piece.split_to(PIECE));
             }
@@ -388,8 +388,8 @@ impl Pieces {
         }
     }
 
-    /// Makes the gathered bytes a piece.
-    fn gather(&mut self) {
+    /// Makes the coalesced bytes a piece.
+    fn coalesce(&mut self) {
         if !self.small.is_empty() {
             self.ready.push(self.small.split().freeze());
         }
@@ -397,7 +397,7 @@ impl Pieces {
 
     /// Removes all pieces.
     fn take(&mut self) -> Vec<Bytes> {
-        self.gather();
+        self.coalesce();
         std::mem::take(&mut self.ready)
     }
 }

@@ -1,7 +1,7 @@
 //! The plaintext of a connection over a TLS session. Encrypts written bytes into full records and
-//! gathers them, so that many HTTP/2 frames cost one write to the socket.
+//! corks them, so that many HTTP/2 frames cost one write to the socket.
 //!
-//! The protocol's flush does nothing. The connection's task sends the gathered records when the
+//! The protocol's flush does nothing. The connection's task sends the corked records when the
 //! protocol is idle ([`Flush`]), or when there are enough of them. No write buffer is kept while
 //! the protocol is idle; the read buffers are the session's, 4 KiB when idle.
 
@@ -20,9 +20,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{cork::Uncork, socket::Protocol};
 
-/// Plaintext bytes that are encrypted and gathered before the socket must accept them. This fits a
+/// Plaintext bytes that are encrypted and corked before the socket must accept them. This fits a
 /// processor's cache.
-const GATHER: usize = 128 << 10;
+const MAX_CORKED: usize = 128 << 10;
 /// Plaintext bytes of one record (RFC 8446 5.1).
 const RECORD: usize = 16 << 10;
 /// The last bytes of a write, below this number, wait for more bytes instead of becoming a record
@@ -50,7 +50,7 @@ struct Shared<S> {
     /// Plaintext not in a record yet: fewer than `TAIL` bytes.
     tail: Vec<u8>,
     /// Plaintext bytes in records that the socket has not accepted completely.
-    gathered: usize,
+    corked: usize,
     /// The handshake is not complete.
     early: Arc<AtomicBool>,
     /// There may be early data to read.
@@ -65,14 +65,14 @@ where
 {
     /// Wraps a session whose client hello has been read, perhaps with bytes after it.
     pub(super) fn new(socket: S, mut session: ServerConnection) -> Self {
-        // `GATHER` is the limit instead.
+        // `MAX_CORKED` is the limit instead.
         session.set_buffer_limit(None);
         let early = Arc::new(AtomicBool::new(true));
         let shared = Shared {
             socket,
             session,
             tail: Vec::new(),
-            gathered: 0,
+            corked: 0,
             early: Arc::clone(&early),
             has_early: false,
             closed: false,
@@ -200,7 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
     }
 
     /// Accepts some of the bytes to send, encrypts them into full records, and holds the records
-    /// back until there are [`GATHER`] bytes.
+    /// back until there are [`MAX_CORKED`] bytes.
     ///
     /// Each record costs about 22 bytes and a call of the cipher, so short writes are joined first.
     fn poll_write(
@@ -208,13 +208,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.gathered >= GATHER {
+        if self.corked >= MAX_CORKED {
             ready!(self.poll_drain(cx))?;
         }
         let tail = self.tail.len();
         let offered =
             bufs.iter().take(SLICES).fold(0_usize, |sum, buf| sum.saturating_add(buf.len()));
-        let taken = offered.min(GATHER - tail);
+        let taken = offered.min(MAX_CORKED - tail);
         let rest = (tail + taken) % RECORD;
         let held = if rest < TAIL { rest } else { 0 };
         // Too few bytes for a record: they wait for more.
@@ -241,10 +241,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
         if written != tail + sealed {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        self.gathered += written;
+        self.corked += written;
         self.tail.clear();
         append(&mut self.tail, bufs, sealed, taken - sealed);
-        if self.gathered >= GATHER {
+        if self.corked >= MAX_CORKED {
             // The socket may accept them at once; if not, this task is woken when it does.
             if let Poll::Ready(Err(err)) = self.poll_drain(cx) {
                 return Poll::Ready(Err(err));
@@ -261,7 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
         }
-        self.gathered = 0;
+        self.corked = 0;
         Poll::Ready(Ok(()))
     }
 
@@ -276,7 +276,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
     fn seal(&mut self) -> io::Result<()> {
         if !self.tail.is_empty() {
             self.session.writer().write_all(&self.tail)?;
-            self.gathered += self.tail.len();
+            self.corked += self.tail.len();
             self.tail = Vec::new();
         }
         Ok(())

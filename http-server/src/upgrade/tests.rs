@@ -223,7 +223,7 @@ async fn a_websocket_echoes_over_tcp_and_tls() {
         }
         assert!(response.contains(ACCEPT) && !response.contains("content-length"), "{response}");
         assert_eq!(timeout(LONG, message(&mut client)).await.unwrap().unwrap(), b"first");
-        // Larger than the bytes that TLS gathers.
+        // Larger than the bytes that TLS corks.
         for long in [vec![], vec![7; 300_000], b"last".to_vec()] {
             let (mut from, mut to) = tokio::io::split(&mut client);
             let sent = frame(&long, Some([1, 2, 3, 4]));

@@ -11,7 +11,7 @@ use net_core::{Dormant, Usage};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    auth::{Grant, Refusal},
+    auth::{Grant, Lease, Refusal},
     player::Player,
     publisher::Publisher,
 };
@@ -29,6 +29,8 @@ pub(super) enum Role {
         hold: Hold,
         /// Resolves when the right to publish is revoked.
         revoked: Dormant<dyn Future<Output = Refusal> + Send>,
+        /// Dropped with the role.
+        _lease: Lease,
     },
     /// It plays a broadcast.
     Player(Player),

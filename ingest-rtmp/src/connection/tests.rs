@@ -14,7 +14,7 @@ use tokio::{
 use super::{writes::STALL, *};
 use crate::{
     amf0::Value,
-    auth::Authorization,
+    auth::{Authorization, Lease, StreamKey},
     config::Config,
     testing::{
         AVC, Client, IDR, Peer, SLICE, audio_config, audio_frame, hub, video_config, video_frame,
@@ -25,8 +25,15 @@ use crate::{
 const SLOW: Duration = Duration::from_secs(3);
 
 /// The key is the channel's name. `space/` is valid with the slash; `slow` takes a while, `never`
-/// forever.
-struct Open;
+/// forever. The right to `brief` ends after [`BRIEF`].
+#[derive(Default)]
+struct Open {
+    /// A clone of it is the lease of each grant.
+    leased: Arc<()>,
+}
+
+/// The duration of the right to publish `brief`: less than a publisher without media is kept.
+const BRIEF: Duration = Duration::from_secs(20);
 
 impl Authorize for Open {
     fn may_play(&self, request: &PlayRequest) -> Result<(), Refusal> {
@@ -46,16 +53,21 @@ impl Authorize for Open {
             if key == "never" {
                 pending::<()>().await;
             }
-            let name = if key == "space/" { "secret" } else { key };
-            name.parse::<ChannelName>()
-                .map(Grant::from)
-                .map_err(|_| Refusal::denied("this is no channel's name"))
+            let exact = request.verbatim.as_ref().map(StreamKey::expose);
+            let name = if exact == Some("space/") { "secret" } else { key };
+            let channel = name.parse::<ChannelName>();
+            let channel = channel.map_err(|_| Refusal::denied("this is no channel's name"))?;
+            let expires = (key == "brief").then(|| now() + BRIEF);
+            let lease = Lease::new(Arc::clone(&self.leased));
+            Ok(Grant { expires, lease, ..Grant::from(channel) })
         })
     }
 }
 
 struct Bench {
     context: Arc<Context>,
+    /// Counts the publishers' leases, in addition to itself and the authoriser's.
+    leased: Arc<()>,
     limit: Arc<ConnectionLimit>,
     retire: CancellationToken,
     shutdown: CancellationToken,
@@ -65,9 +77,10 @@ impl Bench {
     fn new(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         change(&mut config);
+        let leased = Arc::new(());
         let context = Context {
             hub: hub(),
-            authorize: Arc::new(Open),
+            authorize: Arc::new(Open { leased: Arc::clone(&leased) }),
             metrics: Metrics::default(),
             reports: Reports::default(),
             players: Quota::new(config.max_connections, usize::MAX),
@@ -77,6 +90,7 @@ impl Bench {
         let (max, max_per_address) = (config.max_connections, config.max_connections_per_address);
         Self {
             context: Arc::new(context),
+            leased,
             limit: ConnectionLimit::new("rtmp connections", max, max_per_address, Arc::new(())),
             retire: CancellationToken::new(),
             shutdown: CancellationToken::new(),
@@ -352,6 +366,41 @@ async fn a_stream_key_that_is_valid_verbatim_is_not_normalized() {
     assert!(bench.context.hub.claim("secret".parse().unwrap()).is_err());
     let _plain = bench.publisher(" plain\r\n").await;
     assert!(bench.context.hub.claim("plain".parse().unwrap()).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_whose_right_has_expired_is_disconnected_and_its_lease_ends() {
+    let bench = Bench::new(|config| config.idle_ms = 600_000);
+    let peer = bench.publisher("brief").await;
+    let expires = now() + BRIEF;
+    assert_eq!(Arc::strong_count(&bench.leased), 3);
+    sleep(BRIEF - Duration::from_secs(1)).await;
+    assert_eq!(closed(&bench, Cause::Refused), 0, "it has its right until the end");
+    assert_eq!(peer.codes().await, [Reason::Withdrawn.code()]);
+    assert!((expires - Duration::from_secs(1)..expires + Duration::from_secs(2)).contains(&now()));
+    until_closed(&bench, Cause::Refused).await;
+    assert_eq!(bench.context.metrics.refused(Reason::Withdrawn), 1);
+    assert_eq!(Arc::strong_count(&bench.leased), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_ends_with_the_stream_although_the_connection_stays() {
+    let bench = Bench::new(|_| ());
+    let mut peer = bench.live("demo").await;
+    assert_eq!(Arc::strong_count(&bench.leased), 3);
+    peer.client.stop_publishing();
+    peer.flush().await;
+    while Arc::strong_count(&bench.leased) > 2 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    // A request that is refused after the decision has no lease either.
+    let _live = bench.live("demo").await;
+    let (mut second, _) = bench.connect(1 << 20);
+    second.open().await;
+    second.client.publish("demo");
+    assert_eq!(second.codes().await, ["NetStream.Publish.BadName"]);
+    assert_eq!(Arc::strong_count(&bench.leased), 3);
+    drop(peer);
 }
 
 #[tokio::test(start_paused = true)]

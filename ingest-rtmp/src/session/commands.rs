@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Error, address,
     amf0::Value,
-    auth::{Reason, Refusal, StreamKey},
+    auth::{ClientInfo, Reason, Refusal, StreamKey},
     chunk::Message,
     command::{
         CAN_RECONNECT, Command, enhanced_capabilities, has_capability, split_query, status_object,
@@ -109,6 +109,7 @@ impl Execution<'_> {
         *self.state = State::Open(Open {
             after_app: after_app.to_owned(),
             query: query.map(str::to_owned),
+            client: Box::new(client_info(asked, &command.object)),
             streams: 0,
             can_reconnect: has_capability(&command.object, CAN_RECONNECT),
             published: StreamKey::new(""),
@@ -237,11 +238,15 @@ impl Execution<'_> {
         // passed on too. A query after the key takes precedence over one after the application.
         open.published = StreamKey::new(key);
         let verbatim = asked.trim_start_matches('/');
+        let mut client = open.client.clone();
+        let publishing_type = command.argument(1).and_then(Value::as_str).unwrap_or_default();
+        client.publishing_type = ClientInfo::bounded(publishing_type);
         Ok(Some(Event::Publish {
             app: self.app.to_string(),
             key: open.published.clone(),
             verbatim: (verbatim != key && !verbatim.is_empty()).then(|| StreamKey::new(verbatim)),
             query: query.or(open.query.as_deref()).map(StreamKey::new),
+            client,
         }))
     }
 
@@ -279,5 +284,21 @@ impl Execution<'_> {
             }
             _ => None,
         }
+    }
+}
+
+/// The texts of the command object of `connect`; `app` is without its query.
+fn client_info(app: &str, object: &Value) -> ClientInfo {
+    let text = |name| {
+        let value = object.property(name).and_then(Value::as_str);
+        ClientInfo::bounded(value.unwrap_or_default())
+    };
+    ClientInfo {
+        app: ClientInfo::bounded(app),
+        flash_ver: text("flashVer"),
+        swf_url: text("swfUrl"),
+        tc_url: text("tcUrl"),
+        page_url: text("pageUrl"),
+        publishing_type: String::new(),
     }
 }

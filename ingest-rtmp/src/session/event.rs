@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     amf0::Value,
-    auth::{Refusal, StreamKey},
+    auth::{ClientInfo, Refusal, StreamKey},
 };
 
 /// A request or a message of a peer.
@@ -21,6 +21,8 @@ pub enum Event {
         verbatim: Option<StreamKey>,
         /// The text after `?`, in the key or in the application.
         query: Option<StreamKey>,
+        /// What it states about itself.
+        client: Box<ClientInfo>,
     },
     /// The peer requests to play. Respond with [`Session::accept`](super::Session::accept) or
     /// [`Session::refuse`](super::Session::refuse); nothing more is read before.

@@ -6,7 +6,7 @@ use rml_rtmp::handshake::Handshake;
 
 use crate::{
     Error,
-    auth::{Refusal, StreamKey},
+    auth::{ClientInfo, Refusal, StreamKey},
     transmit::Transmit,
 };
 
@@ -40,6 +40,8 @@ pub(super) struct Open {
     pub(super) after_app: String,
     /// The text after `?` in the application.
     pub(super) query: Option<String>,
+    /// The texts of `connect`.
+    pub(super) client: Box<ClientInfo>,
     /// A bit for each message stream that was created and not deleted; the lowest is for number 1.
     pub(super) streams: u32,
     /// Whether the peer supports a ReconnectRequest.

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::{Error, Timescale};
+use crate::{Error, RecordFault, Timescale};
 
 /// The largest accepted record; a program_config_element fits.
 const MAX_RECORD_BYTES: usize = 512;
@@ -37,20 +37,17 @@ impl Config {
     /// [`Error::BadConfig`]: truncated, too long, an object type that is not AAC-LC (alone, or
     /// under SBR or PS), or a reserved sampling rate.
     pub fn parse(record: &[u8]) -> Result<Self, Error> {
-        let bad = |what: String| Error::BadConfig {
-            record: "AudioSpecificConfig",
-            len: record.len(),
-            what,
-        };
+        let bad =
+            |fault| Error::BadConfig { record: "AudioSpecificConfig", len: record.len(), fault };
         if record.len() > MAX_RECORD_BYTES {
-            return Err(bad(format!("longer than {MAX_RECORD_BYTES}")));
+            return Err(bad(RecordFault::TooLong { max: MAX_RECORD_BYTES }));
         }
-        let truncated = || bad("truncated".into());
+        let truncated = || bad(RecordFault::Truncated);
         let mut bits = Bits { bytes: record, at: 0 };
         let signalled = object_type(&mut bits).ok_or_else(truncated)?;
         let rate = sampling_rate(&mut bits)
             .ok_or_else(truncated)?
-            .map_err(|index| bad(format!("sampling rate index {index}")))?;
+            .map_err(|index| bad(RecordFault::SamplingRate { index }))?;
         let channel_configuration = bits.take(4).ok_or_else(truncated)?;
         let core = match signalled {
             // Explicit hierarchical signalling: 1.6.5.2.
@@ -61,7 +58,7 @@ impl Config {
             core => core,
         };
         if core != LC {
-            return Err(bad(format!("audio object type {core} is not AAC-LC")));
+            return Err(bad(RecordFault::ObjectType { object_type: core }));
         }
         let short = bits.take(1).ok_or_else(truncated)? == 1; // GASpecificConfig: frameLengthFlag
         // Table 1.19: configuration 7 has eight channels, and higher ones are reserved or not
@@ -69,12 +66,13 @@ impl Config {
         let channels = match channel_configuration {
             0..=6 => channel_configuration,
             7 => 8,
-            other => return Err(bad(format!("channel configuration {other}"))),
+            index => return Err(bad(RecordFault::Channels { index })),
         };
         Ok(Self {
             record: Bytes::copy_from_slice(record),
             codec_string: format!("mp4a.40.{signalled}"),
-            timescale: Timescale::new(rate).ok_or_else(|| bad("sampling rate 0".into()))?,
+            timescale: Timescale::new(rate)
+                .ok_or_else(|| bad(RecordFault::SamplingRate { index: 15 }))?,
             channels: u8::try_from(channels).unwrap_or(0),
             frame_samples: if short { 960 } else { 1024 },
         })

@@ -16,7 +16,7 @@ use h264_reader::{
 };
 
 use super::nal::{self, ParameterSet};
-use crate::Error;
+use crate::{Error, RecordFault};
 
 /// The largest accepted record: 31 parameter sets of usual sizes fit many times over.
 const MAX_RECORD_BYTES: usize = 4096;
@@ -66,40 +66,41 @@ impl Config {
     /// [`Error::BadConfig`]: too long, truncated, no sequence parameter set, or an invalid picture
     /// size.
     pub fn parse(record: &[u8]) -> Result<Self, Error> {
-        let bad = |what: String| Error::BadConfig { record: "avcC", len: record.len(), what };
+        let bad = |fault| Error::BadConfig { record: "avcC", len: record.len(), fault };
+        let avc = |part, reason| bad(RecordFault::Avc { part, reason });
         if record.len() > MAX_RECORD_BYTES {
-            return Err(bad(format!("longer than {MAX_RECORD_BYTES}")));
+            return Err(bad(RecordFault::TooLong { max: MAX_RECORD_BYTES }));
         }
         if parameter_sets(record).is_none() {
-            return Err(bad("a parameter set is truncated or empty".into()));
+            return Err(bad(RecordFault::EmptySet));
         }
         let avcc = AvcDecoderConfigurationRecord::try_from(record)
-            .map_err(|err| bad(format!("{err:?}")))?;
+            .map_err(|err| avc("record", format!("{err:?}")))?;
         let length_size = avcc.length_size_minus_one() + 1;
         // ISO/IEC 14496-15 5.3.3.1.2 allows prefixes of 1, 2 and 4 bytes only.
         if length_size == 3 {
-            return Err(bad("NAL unit lengths of 3 bytes".into()));
+            return Err(bad(RecordFault::LengthSize { bytes: length_size }));
         }
         let sps = avcc
             .sequence_parameter_sets()
             .next()
-            .ok_or_else(|| bad("no sequence parameter set".into()))?;
-        let sps = sps.map_err(|err| bad(format!("{err:?}")))?;
+            .ok_or_else(|| bad(RecordFault::NoSet { kind: "sequence" }))?;
+        let sps = sps.map_err(|err| avc("sequence parameter set", format!("{err:?}")))?;
         if avcc.picture_parameter_sets().next().is_none_or(|pps| pps.is_err()) {
-            return Err(bad("no picture parameter set".into()));
+            return Err(bad(RecordFault::NoSet { kind: "picture" }));
         }
         let sps = SeqParameterSet::from_bits(RefNal::new(sps, &[], true).rbsp_bits())
-            .map_err(|err| bad(format!("sequence parameter set: {err:?}")))?;
+            .map_err(|err| avc("sequence parameter set", format!("{err:?}")))?;
         // Checked before the crate's own arithmetic on them, which may overflow.
         if sps.pic_width_in_mbs_minus1 >= MAX_SIDE / 16
             || sps.pic_height_in_map_units_minus1 >= MAX_SIDE / 16
         {
-            return Err(bad("picture larger than 16384".into()));
+            return Err(bad(RecordFault::TooLarge { max: MAX_SIDE }));
         }
         let (width, height) =
-            sps.pixel_dimensions().map_err(|err| bad(format!("picture size: {err:?}")))?;
+            sps.pixel_dimensions().map_err(|err| avc("picture size", format!("{err:?}")))?;
         if width == 0 || height == 0 {
-            return Err(bad("empty picture".into()));
+            return Err(bad(RecordFault::EmptyPicture));
         }
         Ok(Self {
             record: Bytes::copy_from_slice(record),

@@ -9,7 +9,7 @@ use std::{fmt, net::IpAddr};
 use media_core::{BroadcastId, ChannelName};
 use serde::{Deserialize, Deserializer, de};
 
-use super::{Named, Refused};
+use super::Refused;
 
 /// Largest name of a video in bytes.
 const MAX_VIDEO_BYTES: usize = 64;
@@ -67,6 +67,14 @@ impl TryFrom<Written> for Claims {
             false => Err(Refused::Malformed),
         }
     }
+}
+
+/// The presentation of a resource, which claims open or not.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Named<'a> {
+    pub(crate) channel: &'a ChannelName,
+    /// The broadcast, if it is known: for a channel, the one that it shows now.
+    pub(crate) broadcast: Option<BroadcastId>,
 }
 
 impl Claims {

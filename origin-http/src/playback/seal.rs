@@ -9,7 +9,7 @@ use http::{
 use http_server::Body;
 use media_core::{BroadcastId, ChannelName};
 
-use super::{Named, Playback, Refused, carried::first_request};
+use super::{Refused, carried::first_request, claims::Named};
 use crate::{
     response::{Lifetime, refuse, value},
     site,
@@ -61,10 +61,11 @@ pub(crate) struct Seal {
 }
 
 impl Seal {
-    /// The seal of the response to `head`, for a presentation with this mark. `edge`: the mark is
+    /// The seal of a response for a presentation with this mark. `shareable`: a shared cache may
+    /// store it ([`Playback::is_shareable`](super::Playback::is_shareable)). `edge`: the mark is
     /// sent, because an edge asks.
-    pub(crate) fn new(playback: &Playback, head: &Parts, mark: &Mark, edge: bool) -> Self {
-        Self { mark: edge.then(|| mark.value()), shareable: playback.is_shareable(head) }
+    pub(crate) fn new(shareable: bool, mark: &Mark, edge: bool) -> Self {
+        Self { mark: edge.then(|| mark.value()), shareable }
     }
 
     /// Completes the response.

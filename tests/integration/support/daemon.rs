@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) segment_ms: u32,
     pub(crate) window_s: u32,
     pub(crate) reconnect_s: u32,
+    /// `[publish]`'s keys in TOML.
+    pub(crate) publish: String,
     /// `[ladder]`'s keys in TOML. Off by default: few tests need encoders beside them.
     pub(crate) ladder: String,
     pub(crate) env: Vec<(String, String)>,
@@ -41,6 +43,7 @@ impl Default for Settings {
             segment_ms: 2000,
             window_s: 60,
             reconnect_s: 10,
+            publish: "policy = \"open\"".into(),
             ladder: "enabled = false".into(),
             env: Vec::new(),
             extra: String::new(),
@@ -56,10 +59,16 @@ impl Settings {
         }
         let _ = write!(
             text,
-            "[https]\nlisten = \"\"\n[publish]\npolicy = \"open\"\n[demo]\nenabled = false\n\
+            "[https]\nlisten = \"\"\n[publish]\n{}\n[demo]\nenabled = false\n\
              [live]\npart_ms = {}\nsegment_ms = {}\nwindow_s = {}\nreconnect_s = {}\n\
              [ladder]\nnice = 0\n{}\n{}",
-            self.part_ms, self.segment_ms, self.window_s, self.reconnect_s, self.ladder, self.extra
+            self.publish,
+            self.part_ms,
+            self.segment_ms,
+            self.window_s,
+            self.reconnect_s,
+            self.ladder,
+            self.extra
         );
         text
     }

@@ -34,8 +34,8 @@ use crate::{
     metrics::Counted,
     pictures, plan,
     process::{self, Orders, Reports, SUBCOMMAND},
-    protocol::{AudioRendition, Figures, Job, Level, Report},
-    supervisor::Talk,
+    protocol::{AudioRendition, Job, Level, Report, Stats},
+    supervisor::WorkerLog,
 };
 
 /// Interval at which a worker is checked.
@@ -111,8 +111,8 @@ pub(super) async fn run(
         rungs,
         shedding,
         progress: &progress,
-        figures: Figures::default(),
-        talk: Talk::new(NAME),
+        stats: Stats::default(),
+        log: WorkerLog::new(NAME),
         releases: 0,
         sound: None,
         configs: 0,
@@ -156,9 +156,9 @@ struct Life<'a> {
     shedding: &'a mut Shedding,
     progress: &'a Mutex<Progress>,
     /// The worker's newest totals, from which the next increments are computed.
-    figures: Figures,
+    stats: Stats,
     /// Forwards the worker's log messages within limits.
-    talk: Talk,
+    log: WorkerLog,
     /// Releases of capacity before the last attempt to start refused renditions.
     releases: u64,
     /// The newest time of the audio rendition.
@@ -220,7 +220,7 @@ impl<'a> Life<'a> {
                             return fed.map_or(End::Failed(Failure::Died), Fed::end);
                         }
                         Err(err) => {
-                            self.talk.warn(&err.to_string());
+                            self.log.warn(&err.to_string());
                             return End::Failed(Failure::Socket);
                         }
                     }
@@ -250,7 +250,7 @@ impl<'a> Life<'a> {
     /// The end of a worker that got all units and does not finish.
     fn cut_off(&mut self, fed: Fed) -> End {
         if fed.end.is_ok() {
-            self.talk.warn("worker does not finish its last units, and is ended");
+            self.log.warn("worker does not finish its last units, and is ended");
         }
         fed.end()
     }
@@ -318,10 +318,10 @@ impl<'a> Life<'a> {
             // The times of pictures are not checked: a poster has none.
             Report::Picture { jpeg, .. } => self.shared.pictures.keep(self.broadcast, jpeg, now),
             Report::Log { level, text } => match level {
-                Level::Warn => self.talk.warn(&text),
-                Level::Debug => self.talk.debug(&text),
+                Level::Warn => self.log.warn(&text),
+                Level::Debug => self.log.debug(&text),
             },
-            Report::Figures(figures) => self.take_figures(figures, now),
+            Report::Stats(stats) => self.take_stats(stats, now),
         }
         Ok(())
     }
@@ -344,7 +344,7 @@ impl<'a> Life<'a> {
             return Err(Failure::Config);
         }
         self.rungs.configure(index, record).map_err(|err| {
-            self.talk.warn(&err.to_string());
+            self.log.warn(&err.to_string());
             Failure::Config
         })
     }
@@ -385,17 +385,17 @@ impl<'a> Life<'a> {
     }
 
     /// Adds a worker's stats, which are its totals, to the metrics.
-    fn take_figures(&mut self, figures: Figures, now: Instant) {
+    fn take_stats(&mut self, stats: Stats, now: Instant) {
         // Totals that decrease are the worker's error; they add nothing.
-        let spent = figures.cpu_us.saturating_sub(self.figures.cpu_us);
+        let spent = stats.cpu_us.saturating_sub(self.stats.cpu_us);
         self.shared.metrics.cpu.inc_by(spent as f64 / 1e6);
-        let broken = figures.broken.saturating_sub(self.figures.broken);
+        let broken = stats.broken.saturating_sub(self.stats.broken);
         self.shared.metrics.broken.inc_by(broken);
         // The decoder works, although encoders may not have output anything yet.
-        if figures.decoded > self.figures.decoded {
+        if stats.decoded > self.stats.decoded {
             lock(self.progress).decodes(now);
         }
-        self.figures = figures;
+        self.stats = stats;
     }
 
     /// Handles the passage of time.
@@ -409,7 +409,7 @@ impl<'a> Life<'a> {
         let left_behind = progress.left_behind(|index| self.rungs.is_made(index), LEFT_BEHIND, now);
         drop(progress);
         if left_behind.is_some() {
-            self.talk.warn("an encoder outputs nothing, so the worker is restarted");
+            self.log.warn("an encoder outputs nothing, so the worker is restarted");
             return Some(End::Failed(Failure::Stuck));
         }
         // The worker would otherwise encode units that are dropped; the capacity is already
@@ -418,7 +418,7 @@ impl<'a> Life<'a> {
             self.set_made(wanted, index, false);
         }
         if silence >= STUCK {
-            self.talk.warn("the worker outputs nothing, and is restarted");
+            self.log.warn("the worker outputs nothing, and is restarted");
             return Some(End::Failed(Failure::Stuck));
         }
         // A worker without any output is not slow but stuck.

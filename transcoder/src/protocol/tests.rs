@@ -96,7 +96,7 @@ fn reports_survive_a_round_trip() {
         Report::Config { rendition: 0, record: Bytes::from_static(&[1, 2, 3]) },
         Report::Picture { pts: 5, jpeg: Bytes::from_static(&[0xff, 0xd8]) },
         Report::Log { level: Level::Debug, text: "words".into() },
-        Report::Figures(Figures { decoded: 1, broken: 2, cpu_us: 3, resident_bytes: 4 }),
+        Report::Stats(Stats { decoded: 1, broken: 2, cpu_us: 3, resident_bytes: 4 }),
     ];
     for report in reports {
         assert_eq!(Report::parse(joined(&report.write())).unwrap(), report);
@@ -112,7 +112,7 @@ fn malformed_messages_are_refused_with_their_kind_and_field() {
     assert_eq!(parse(&[1, b'{', b'}']), Malformed::Kind { kind: 1 });
     assert_eq!(parse(&[2, 0, 1, 0]), Malformed::Short { kind: 2 });
     assert_eq!(parse(&[2, 0, 7]), Malformed::Field { kind: 2, field: "key" });
-    assert_eq!(parse(&[8, b'x']), Malformed::Field { kind: 8, field: "figures" });
+    assert_eq!(parse(&[8, b'x']), Malformed::Field { kind: 8, field: "stats" });
 }
 
 #[test]

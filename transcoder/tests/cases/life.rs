@@ -78,10 +78,10 @@ pub(crate) fn a_worker_reports_its_counts_cpu_time_and_memory() {
     );
     // The worker waits for more units, and its reports continue meanwhile: at least three, and as
     // many as it takes to decode a group.
-    let mut taken: Vec<Figures> = Vec::new();
-    while taken.len() < 3 || taken.last().is_some_and(|figures| figures.decoded <= 30) {
+    let mut taken: Vec<Stats> = Vec::new();
+    while taken.len() < 3 || taken.last().is_some_and(|stats| stats.decoded <= 30) {
         match worker.next().expect("a worker that runs") {
-            Report::Figures(figures) => taken.push(figures),
+            Report::Stats(stats) => taken.push(stats),
             _ => continue,
         }
         // A slow machine makes the reports fewer, but never more than one a second.
@@ -90,9 +90,9 @@ pub(crate) fn a_worker_reports_its_counts_cpu_time_and_memory() {
     for two in taken.windows(2) {
         assert!(two[0].decoded <= two[1].decoded && two[0].cpu_us <= two[1].cpu_us, "{taken:?}");
     }
-    for figures in &taken {
-        assert_eq!(figures.broken, 0, "{taken:?}");
-        assert!(figures.cpu_us > 10_000 && figures.resident_bytes > 10 << 20, "{taken:?}");
+    for stats in &taken {
+        assert_eq!(stats.broken, 0, "{taken:?}");
+        assert!(stats.cpu_us > 10_000 && stats.resident_bytes > 10 << 20, "{taken:?}");
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 };
 
 use transcoder::protocol::{
-    AudioRendition, Encoder, Figures, Job, Media, Order, Report, Tuning, VideoRendition,
+    AudioRendition, Encoder, Job, Media, Order, Report, Stats, Tuning, VideoRendition,
 };
 
 use crate::support::{

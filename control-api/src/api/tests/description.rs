@@ -91,9 +91,45 @@ async fn the_openapi_description_lists_exactly_the_served_paths_and_methods() {
     let delete = &paths["/api/v1/streams/{channel}"]["delete"];
     let statuses: Vec<&str> =
         delete["responses"].as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(statuses, ["204", "401", "403", "404", "412", "502", "504"]);
+    assert_eq!(statuses, ["204", "401", "403", "404", "412", "429", "502", "503", "504"]);
     assert!(delete["security"][0].get("administrator").is_some());
     assert_eq!(document["components"]["securitySchemes"]["administrator"]["scheme"], "bearer");
+}
+
+#[tokio::test]
+async fn every_error_response_names_its_problems_and_each_has_a_page() {
+    let document = document().await;
+    let operations = document["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
+        let operations = item.as_object().unwrap().iter();
+        operations.map(move |(method, operation)| (format!("{method} {path}"), operation))
+    });
+    let mut seen = 0;
+    for (at, operation) in operations {
+        let responses = operation["responses"].as_object().unwrap();
+        for common in ["429", "503"] {
+            assert!(responses.contains_key(common), "{at} {common}");
+        }
+        for (status, response) in responses.iter().filter(|(status, _)| status.as_str() >= "400") {
+            let content = &response["content"];
+            assert_eq!(content.as_object().unwrap().len(), 1, "{at} {status}");
+            let parts = &content["application/problem+json"]["schema"]["allOf"];
+            assert_eq!(parts[0]["$ref"], "#/components/schemas/Problem", "{at} {status}");
+            let uris = parts[1]["properties"]["type"]["enum"].as_array().unwrap();
+            assert!(!uris.is_empty(), "{at} {status}");
+            for uri in uris {
+                let uri = uri.as_str().unwrap();
+                let kind = Kind::named(uri.strip_prefix("/problems/").unwrap()).unwrap();
+                assert_eq!(kind.row().status.as_str(), status, "{at} {uri}");
+                let request = Request::get(uri).body(Body::empty()).unwrap();
+                let (served, headers, page) = ask(router(&hub()), request).await;
+                assert_eq!(served, StatusCode::OK, "{uri}");
+                assert_eq!(headers[header::CONTENT_TYPE], "text/html; charset=utf-8");
+                assert!(String::from_utf8_lossy(&page).contains(uri));
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 15, "{seen}");
 }
 
 /// Responses have the members of their schema, and no others.
@@ -120,8 +156,7 @@ pub(super) fn assert_fits(document: &Value, schema: &Value, value: &Value) {
     }
 }
 
-/// The subset of JSON Schema that the description uses. All members are required, so their number
-/// shows unknown ones.
+/// The subset of JSON Schema that the description uses. Unknown members do not fit.
 fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
         return fits(
@@ -165,13 +200,12 @@ fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     match value {
         Value::Object(members) => {
             let properties = schema["properties"].as_object().ok_or("no properties")?;
-            let required = schema["required"].as_array().map_or(0, Vec::len);
-            if members.len() != properties.len() || required != properties.len() {
-                return Err(format!(
-                    "{} members, {} described, {required} required",
-                    members.len(),
-                    properties.len()
-                ));
+            // All are required but the faults of a problem.
+            for name in properties.keys().filter(|name| *name != "errors") {
+                let required = schema["required"].as_array().ok_or("nothing is required")?;
+                if !members.contains_key(name) || !required.contains(&name.as_str().into()) {
+                    return Err(format!("{name} is missing or not required: {required:?}"));
+                }
             }
             members.iter().try_for_each(|(name, member)| {
                 let schema = properties.get(name).ok_or(format!("{name} is not described"))?;

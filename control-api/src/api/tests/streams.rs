@@ -109,15 +109,6 @@ async fn invalid_query_parameters_are_400_problems() {
     }
 }
 
-/// The channel `secret` is private.
-struct OneSecret;
-
-impl crate::Privacy for OneSecret {
-    fn is_private(&self, channel: &ChannelName) -> bool {
-        channel.as_str() == "secret"
-    }
-}
-
 #[tokio::test]
 async fn private_channels_are_shown_to_the_administrator_only() {
     let hub = hub();
@@ -136,7 +127,8 @@ async fn private_channels_are_shown_to_the_administrator_only() {
         (Some(TOKEN), &["open", "secret"], StatusCode::OK),
     ] {
         let request = |path: &str| {
-            let mut request = Request::get(path);
+            // With an id of its own, because it is a part of a problem.
+            let mut request = Request::get(path).header(request_id::HEADER, "one");
             if let Some(token) = token {
                 request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
             }
@@ -155,5 +147,25 @@ async fn private_channels_are_shown_to_the_administrator_only() {
             let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
             assert_eq!(text(&absent.2).replace("absent", "secret"), text(&shown.2));
         }
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_is_opaque_bound_to_its_list_and_a_plain_name_is_accepted_too() {
+    let hub = hub();
+    let _live: Vec<_> = ["a", "b", "c"].into_iter().map(|name| publish(&hub, name)).collect();
+    let (_, page) = get(&hub, "/api/v1/streams?limit=1").await;
+    let next = page["next"].as_str().unwrap();
+    assert!(next.len() > 4 && next != "a", "{next}");
+    for cursor in [next, "a"] {
+        let (_, page) = get(&hub, &format!("/api/v1/streams?limit=1&cursor={cursor}")).await;
+        assert_eq!(page["streams"][0]["channel"], "b", "{cursor}");
+    }
+    let foreign = crate::cursor::write("channels", &[0xff; 60]).unwrap();
+    let forged = crate::cursor::write("streams", b"a&limit=1").unwrap();
+    for cursor in [foreign.as_str(), &forged, "a.b", "%20", "", &"A".repeat(300)] {
+        let (status, problem) = get(&hub, &format!("/api/v1/streams?cursor={cursor}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{cursor}");
+        assert_eq!(problem["type"], "/problems/invalid-cursor", "{cursor}");
     }
 }

@@ -6,9 +6,13 @@ use super::*;
 fn the_rml_rtmp_client_connects_and_publishes() {
     let mut pair = Pair::connected();
     pair.client.publish("demo?token=abc");
-    let asked = pair.run().unwrap();
-    let (key, query) = (StreamKey::new("demo"), Some(StreamKey::new("token=abc")));
-    assert_eq!(asked, Some(Event::Publish { app: "live".into(), key, verbatim: None, query }));
+    let Some(Event::Publish { app, key, verbatim, query, client }) = pair.run().unwrap() else {
+        panic!("no request")
+    };
+    assert_eq!((app.as_str(), key.expose(), verbatim), ("live", "demo", None));
+    assert_eq!(query, Some(StreamKey::new("token=abc")));
+    assert_eq!((client.app.as_str(), client.publishing_type.as_str()), ("live", "live"));
+    assert_eq!(client.flash_ver, "WIN 23,0,0,207");
     pair.session.accept().unwrap();
     assert_eq!(pair.run().unwrap(), None);
     assert!(pair.client.events.contains(&ClientSessionEvent::PublishRequestAccepted));
@@ -186,13 +190,14 @@ fn common_forms_of_the_publish_address_are_accepted() {
         ("live", "rtmp://localhost/live/demo", Some("rtmp://localhost/live/demo"), None),
     ] {
         let (_, event) = asked(app, name.into());
-        let expected = Event::Publish {
-            app: "live".into(),
-            key: StreamKey::new("demo"),
-            verbatim: verbatim.map(StreamKey::new),
-            query: token.map(StreamKey::new),
+        let Some(Event::Publish { app: served, key, verbatim: exact, query, client }) = event
+        else {
+            panic!("{event:?}")
         };
-        assert_eq!(event, Some(expected), "{app:?} {name:?}");
+        assert_eq!((served.as_str(), key.expose()), ("live", "demo"), "{app:?} {name:?}");
+        assert_eq!(exact, verbatim.map(StreamKey::new), "{app:?} {name:?}");
+        assert_eq!(query, token.map(StreamKey::new), "{app:?} {name:?}");
+        assert_eq!(client.app, app.split('?').next().unwrap(), "{app:?} {name:?}");
     }
 }
 

@@ -270,6 +270,53 @@ async fn narrow(stage: &Stage) -> Raw<TlsStream<DuplexStream>> {
     Raw::begin(socket, None).await
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_http2_client_that_sends_requests_gets_goaway_in_a_lull() {
+    let stage = Stage::live().await;
+    let shared = Arc::new(shared(&stage, &config()));
+    let (ours, theirs) = duplex(64 << 10);
+    let serving = Arc::clone(&shared);
+    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+    tokio::spawn(async move { serving.serve(ours, peer, None).await });
+    let mut raw = Raw::begin(theirs, None).await;
+    raw.send(&ask(1, "/time", &[])).await;
+    while !raw.next_of(1).await.ends() {}
+    shared.retire().trigger();
+    // Each response is followed by a request, as by players.
+    for n in 1..20 {
+        sleep(Duration::from_millis(20)).await;
+        let stream = 2 * n + 1;
+        raw.send(&ask(stream, "/time", &[])).await;
+        loop {
+            let frame = raw.next().await.expect("the connection goes on");
+            assert_ne!(frame.kind, GOAWAY, "before request {n} was answered");
+            if frame.stream == stream && frame.ends() {
+                break;
+            }
+        }
+    }
+    let frame = raw.next().await.expect("a frame in the lull");
+    assert_eq!(frame.kind, GOAWAY);
+
+    // A client that never pauses gets it nevertheless.
+    let (ours, theirs) = duplex(64 << 10);
+    let serving = Arc::clone(&shared);
+    tokio::spawn(async move { serving.serve(ours, peer, None).await });
+    let mut raw = Raw::begin(theirs, None).await;
+    let begun = Instant::now();
+    let mut stream = 1;
+    loop {
+        raw.send(&ask(stream, "/time", &[])).await;
+        let frame = raw.next().await.expect("the connection goes on");
+        if frame.kind == GOAWAY {
+            break;
+        }
+        sleep(Duration::from_millis(20)).await;
+        stream += 2;
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
 /// The streams in the order in which their responses end.
 async fn order(raw: &mut Raw<TlsStream<DuplexStream>>, count: usize) -> Vec<u32> {
     let mut ended = Vec::new();
@@ -384,7 +431,7 @@ async fn stalled_handshakes_and_idle_connections_are_displaced_by_new_ones() {
             raw.send(&ask(1, "/time", &[])).await;
             while !raw.next_of(1).await.ends() {}
             let _next = secure.connect().await;
-            while raw.next().await.expect("a farewell").kind != GOAWAY {}
+            while raw.next().await.expect("a GOAWAY").kind != GOAWAY {}
             while raw.next().await.is_some() {}
         } else {
             idle.send(get("/time")).await;

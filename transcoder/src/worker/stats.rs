@@ -8,7 +8,7 @@ use rustix::{
 };
 
 use super::owed::Counts;
-use crate::protocol::{Figures, Report};
+use crate::protocol::{Report, Stats};
 
 /// Reads the stats of the process. Opened before the process confines itself.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Meter {
     pub(super) fn read(&self, counts: Counts) -> Report {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         let cpu_us = cpu.tv_sec.saturating_mul(1_000_000).saturating_add(cpu.tv_nsec / 1_000);
-        Report::Figures(Figures {
+        Report::Stats(Stats {
             decoded: counts.decoded,
             broken: counts.broken,
             cpu_us: u64::try_from(cpu_us).unwrap_or(0),
@@ -54,11 +54,11 @@ mod tests {
 
     #[test]
     fn the_meter_reports_counts_cpu_time_and_memory_of_the_process() {
-        let Report::Figures(figures) = Meter::open().read(Counts { decoded: 2, broken: 1 }) else {
-            panic!("figures")
+        let Report::Stats(stats) = Meter::open().read(Counts { decoded: 2, broken: 1 }) else {
+            panic!("stats")
         };
-        assert_eq!((figures.decoded, figures.broken), (2, 1));
-        assert!(figures.cpu_us > 0);
-        assert!((1 << 20..1 << 33).contains(&figures.resident_bytes));
+        assert_eq!((stats.decoded, stats.broken), (2, 1));
+        assert!(stats.cpu_us > 0);
+        assert!((1 << 20..1 << 33).contains(&stats.resident_bytes));
     }
 }

@@ -1,0 +1,190 @@
+//! Commands: requests to change something, decided by pure functions.
+
+use crate::{
+    actor::Actor,
+    event::NewEvent,
+    id::AccountId,
+    permission::{Permission, Who},
+    rows::{Fault, Rows},
+    time::Time,
+    vault::Vault,
+};
+
+/// A request to change something.
+///
+/// A command is decided within the write transaction, on the tables as they are at that moment.
+/// Therefore rules over several things, such as unique names, need no versions and no retries. It
+/// is decided quickly: a password is hashed before.
+pub trait Command: Send {
+    /// The name in the table of permissions: `feature.verb`.
+    const NAME: &'static str;
+    /// Who may send it.
+    const WHO: Who;
+
+    /// The row in the table of permissions.
+    const PERMISSION: Permission = Permission { command: Self::NAME, who: Self::WHO };
+
+    /// The result for the sender, such as the identifier of the thing that was made.
+    type Done: Send;
+
+    /// The account that owns the thing that this is about.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] if the thing does not exist.
+    fn owner(&self, rows: &dyn Rows) -> Result<Option<AccountId>, Refusal> {
+        let _ = rows;
+        Ok(None)
+    }
+
+    /// Whether the actor may know that the thing exists. If not, a command that is not permitted is
+    /// refused as if it did not exist.
+    ///
+    /// # Errors
+    /// [`Refusal::Fault`].
+    fn is_visible(&self, rows: &dyn Rows, actor: &Actor) -> Result<bool, Refusal> {
+        let _ = (rows, actor);
+        Ok(true)
+    }
+
+    /// The events that follow from the command. None if it changes nothing, because it was sent
+    /// before.
+    ///
+    /// # Errors
+    /// A [`Refusal`]; then nothing happens.
+    fn decide(&self, context: &Context<'_>) -> Result<Decision<Self::Done>, Refusal>;
+}
+
+/// Events, and the result for the sender.
+#[derive(Debug)]
+pub struct Decision<Done> {
+    /// In the order in which they happen.
+    pub events: Vec<NewEvent>,
+    /// The result.
+    pub done: Done,
+}
+
+impl<Done> Decision<Done> {
+    /// No event.
+    pub fn nothing(done: Done) -> Self {
+        Self { events: Vec::new(), done }
+    }
+
+    /// One event.
+    ///
+    /// # Errors
+    /// [`Fault::Event`] if its data cannot be written.
+    pub fn event<E: TryInto<NewEvent, Error = Fault>>(
+        event: E,
+        done: Done,
+    ) -> Result<Self, Refusal> {
+        Ok(Self { events: vec![event.try_into()?], done })
+    }
+
+    /// Adds an event.
+    ///
+    /// # Errors
+    /// [`Fault::Event`] if its data cannot be written.
+    pub fn and<E: TryInto<NewEvent, Error = Fault>>(mut self, event: E) -> Result<Self, Refusal> {
+        self.events.push(event.try_into()?);
+        Ok(self)
+    }
+}
+
+/// Everything that a decision may depend on.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The tables, as they are now.
+    pub rows: &'a dyn Rows,
+    /// The time of the decision.
+    pub now: Time,
+    /// The sender.
+    pub actor: &'a Actor,
+    /// Makes identifiers.
+    pub ids: &'a dyn Ids,
+    /// Seals and opens personal data.
+    pub vault: &'a dyn Vault,
+}
+
+impl std::fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("now", &self.now).field("actor", &self.actor).finish()
+    }
+}
+
+impl Context<'_> {
+    /// The account of the sender.
+    ///
+    /// # Errors
+    /// [`Refusal::SignIn`] if there is none.
+    pub fn account(&self) -> Result<AccountId, Refusal> {
+        self.actor.account().ok_or(Refusal::SignIn)
+    }
+}
+
+/// Makes identifiers: UUIDs of version 7 in the daemon, a sequence in tests.
+pub trait Ids {
+    /// Another identifier, greater than all before.
+    fn next(&self) -> uuid::Uuid;
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The command needs an account.
+    #[error("sign in first")]
+    SignIn,
+    /// The actor may not do this.
+    #[error("this is not permitted to you: {command} is for {who}")]
+    Forbidden {
+        /// The command's name.
+        command: &'static str,
+        /// Who may send it.
+        who: Who,
+    },
+    /// The thing does not exist, or the actor may not know of it.
+    #[error("there is no such {thing}")]
+    NotFound {
+        /// The kind of thing.
+        thing: &'static str,
+    },
+    /// A rule over what exists forbids it.
+    #[error("{reason}")]
+    Conflict {
+        /// A short name of the rule, which does not change: `name_taken`.
+        rule: &'static str,
+        /// The rule in a sentence.
+        reason: &'static str,
+    },
+    /// There is no room: a limit on a number of things.
+    #[error("at most {limit} {things} are allowed")]
+    Limit {
+        /// The kind of things.
+        things: &'static str,
+        /// The greatest number.
+        limit: u64,
+    },
+    /// The tables or keys could not be read.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// Decides a command: first whether the actor may send it, then what follows.
+///
+/// # Errors
+/// A [`Refusal`]; then nothing happens.
+pub fn decide<C: Command>(
+    command: &C,
+    context: &Context<'_>,
+) -> Result<Decision<C::Done>, Refusal> {
+    let owner = command.owner(context.rows)?;
+    if C::WHO.includes(context.actor, owner) {
+        return command.decide(context);
+    }
+    match *context.actor {
+        _ if !command.is_visible(context.rows, context.actor)? => {
+            Err(Refusal::NotFound { thing: C::NAME.split('.').next().unwrap_or(C::NAME) })
+        }
+        Actor::Anonymous => Err(Refusal::SignIn),
+        _ => Err(Refusal::Forbidden { command: C::NAME, who: C::WHO }),
+    }
+}

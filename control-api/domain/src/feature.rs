@@ -1,0 +1,64 @@
+//! The declaration of a feature: all that the store and the API need to know about it.
+
+use crate::{
+    event::{Envelope, EventType},
+    permission::Permission,
+    rows::{Fault, RowsMut},
+    vault::Vault,
+};
+
+/// A feature: one folder with its events, commands, tables and queries.
+#[derive(Debug, Clone, Copy)]
+pub struct Feature {
+    /// The name, with which its tables' names begin.
+    pub name: &'static str,
+    /// The version of its tables. If it differs from the version in the database, the tables are
+    /// dropped and folded again from the log.
+    pub version: u32,
+    /// The types of its events.
+    pub events: &'static [EventType],
+    /// The types of other features' events that change its tables too, such as the deletion of a
+    /// thing that its rows belong to.
+    pub foreign_events: &'static [&'static str],
+    /// The names of its tables.
+    pub tables: &'static [&'static str],
+    /// Who may send its commands.
+    pub permissions: &'static [Permission],
+    /// Applies one of these events to its tables.
+    pub fold: fn(&mut Folding<'_>, &Envelope) -> Result<(), Fault>,
+}
+
+impl Feature {
+    /// Whether events of this type change its tables.
+    pub fn folds(&self, kind: &str) -> bool {
+        self.events.iter().any(|event| event.name == kind) || self.foreign_events.contains(&kind)
+    }
+}
+
+/// What a fold may use: its tables, and the keys of personal data.
+pub struct Folding<'a> {
+    /// The tables.
+    pub rows: &'a mut dyn RowsMut,
+    /// Opens personal data.
+    pub vault: &'a dyn Vault,
+}
+
+impl std::fmt::Debug for Folding<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Folding")
+    }
+}
+
+/// Applies an event to the tables of all features that fold it, in the order of the features. An
+/// event of an unknown type changes nothing: a newer version wrote it.
+///
+/// # Errors
+/// A [`Fault`]; then the transaction must be aborted.
+pub fn fold(
+    features: &[&Feature],
+    folding: &mut Folding<'_>,
+    envelope: &Envelope,
+) -> Result<(), Fault> {
+    let mut features = features.iter().filter(|feature| feature.folds(&envelope.kind));
+    features.try_for_each(|feature| (feature.fold)(folding, envelope))
+}

@@ -1,0 +1,18 @@
+//! The features of the platform, one folder each. Another feature is another line in [`ALL`].
+
+use crate::{feature::Feature, permission::Permission};
+
+pub mod accounts;
+pub mod channels;
+pub mod stream_keys;
+
+/// All features, in the order in which they fold an event that several of them fold.
+pub const ALL: &[&Feature] = &[&accounts::FEATURE, &channels::FEATURE, &stream_keys::FEATURE];
+
+/// The table of permissions: who may send each command.
+pub fn permissions() -> impl Iterator<Item = &'static Permission> {
+    ALL.iter().flat_map(|feature| feature.permissions)
+}
+
+#[cfg(test)]
+mod tests;

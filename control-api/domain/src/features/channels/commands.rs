@@ -1,0 +1,126 @@
+//! Requests to make and change channels.
+
+use super::{
+    events::{Created, Deleted, Edited, Edits, Visibility},
+    queries,
+    tables::MAX_OF_AN_OWNER,
+};
+use crate::{
+    actor::{Actor, Role},
+    command::{Command, Context, Decision, Refusal},
+    features::accounts,
+    id::{AccountId, ChannelId},
+    permission::Who,
+    rows::Rows,
+    text::{ChannelName, ChannelTitle},
+};
+
+/// Makes a channel.
+#[derive(Debug)]
+pub struct Create {
+    /// The account that owns it: the sender's own, or any for an administrator.
+    pub owner: AccountId,
+    /// The name in addresses.
+    pub name: ChannelName,
+    /// The title.
+    pub title: ChannelTitle,
+    /// Who may watch it.
+    pub visibility: Visibility,
+}
+
+impl Command for Create {
+    const NAME: &'static str = "channel.create";
+    const WHO: Who = Who::Role(Role::Creator);
+
+    type Done = ChannelId;
+
+    fn decide(&self, context: &Context<'_>) -> Result<Decision<ChannelId>, Refusal> {
+        if context.actor.account() != Some(self.owner) && !context.actor.has(Role::Administrator) {
+            return Err(Refusal::Forbidden { command: Self::NAME, who: Self::WHO });
+        }
+        accounts::queries::present(context.rows, self.owner)?;
+        if queries::by_name(context.rows, &self.name)?.is_some() {
+            return Err(Refusal::Conflict {
+                rule: "name_taken",
+                reason: "another channel has this name",
+            });
+        }
+        if queries::of_owner(context.rows, self.owner)?.len() >= MAX_OF_AN_OWNER {
+            return Err(Refusal::Limit { things: "channels", limit: MAX_OF_AN_OWNER as u64 });
+        }
+        let channel = ChannelId::new(context.ids.next());
+        let event = Created {
+            channel,
+            owner: self.owner,
+            name: self.name.clone(),
+            title: self.title.clone(),
+            visibility: self.visibility,
+        };
+        Decision::event(event, channel)
+    }
+}
+
+/// Changes the properties of a channel.
+#[derive(Debug)]
+pub struct Edit {
+    /// The channel.
+    pub channel: ChannelId,
+    /// The properties to change.
+    pub edits: Edits,
+}
+
+impl Command for Edit {
+    const NAME: &'static str = "channel.edit";
+    const WHO: Who = Who::OwnerOr(Role::Moderator);
+
+    type Done = ();
+
+    fn owner(&self, rows: &dyn Rows) -> Result<Option<AccountId>, Refusal> {
+        Ok(Some(queries::channel(rows, self.channel)?.owner))
+    }
+
+    fn is_visible(&self, rows: &dyn Rows, actor: &Actor) -> Result<bool, Refusal> {
+        Ok(queries::is_visible(&queries::channel(rows, self.channel)?, actor))
+    }
+
+    fn decide(&self, context: &Context<'_>) -> Result<Decision<()>, Refusal> {
+        let now = queries::channel(context.rows, self.channel)?;
+        let edits = self.edits.clone();
+        let edits = Edits {
+            title: edits.title.filter(|title| title.as_str() != now.title),
+            description: edits.description.filter(|text| text.as_str() != now.description),
+            visibility: edits.visibility.filter(|visibility| *visibility != now.visibility),
+        };
+        match edits == Edits::default() {
+            true => Ok(Decision::nothing(())),
+            false => Decision::event(Edited { channel: self.channel, edits }, ()),
+        }
+    }
+}
+
+/// Deletes a channel.
+#[derive(Debug)]
+pub struct Delete {
+    /// The channel.
+    pub channel: ChannelId,
+}
+
+impl Command for Delete {
+    const NAME: &'static str = "channel.delete";
+    const WHO: Who = Who::OwnerOr(Role::Administrator);
+
+    type Done = ();
+
+    fn owner(&self, rows: &dyn Rows) -> Result<Option<AccountId>, Refusal> {
+        Ok(Some(queries::channel(rows, self.channel)?.owner))
+    }
+
+    fn is_visible(&self, rows: &dyn Rows, actor: &Actor) -> Result<bool, Refusal> {
+        Ok(queries::is_visible(&queries::channel(rows, self.channel)?, actor))
+    }
+
+    fn decide(&self, context: &Context<'_>) -> Result<Decision<()>, Refusal> {
+        queries::channel(context.rows, self.channel)?;
+        Decision::event(Deleted { channel: self.channel }, ())
+    }
+}

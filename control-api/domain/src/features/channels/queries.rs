@@ -1,0 +1,81 @@
+//! Questions about channels. They read tables only.
+
+use super::{
+    events::Visibility,
+    tables::{BY_NAME, BY_OWNER, CHANNELS, Channel, MAX_OF_AN_OWNER},
+};
+use crate::{
+    actor::{Actor, Role},
+    command::Refusal,
+    id::{AccountId, ChannelId},
+    rows::{Fault, Order, Rows},
+    text::ChannelName,
+};
+
+/// A channel, or [`Refusal::NotFound`].
+///
+/// # Errors
+/// [`Refusal::NotFound`], [`Refusal::Fault`].
+pub fn channel(rows: &dyn Rows, id: ChannelId) -> Result<Channel, Refusal> {
+    CHANNELS.get(rows, &id)?.ok_or(Refusal::NotFound { thing: "channel" })
+}
+
+/// The channel with a name, in any case.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn by_name(rows: &dyn Rows, name: &ChannelName) -> Result<Option<ChannelId>, Fault> {
+    BY_NAME.get(rows, &name.as_str().to_ascii_lowercase())
+}
+
+/// The channels of an account, the oldest first: at most [`MAX_OF_AN_OWNER`].
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn of_owner(rows: &dyn Rows, owner: AccountId) -> Result<Vec<ChannelId>, Fault> {
+    let owned = BY_OWNER.page(rows, &owner, None, Order::Up, MAX_OF_AN_OWNER)?;
+    Ok(owned.into_iter().map(|((_, channel), ())| channel).collect())
+}
+
+/// Whether an actor may know that a channel exists.
+pub fn is_visible(channel: &Channel, actor: &Actor) -> bool {
+    match channel.visibility {
+        Visibility::Public | Visibility::Unlisted => true,
+        Visibility::Private | Visibility::Members => {
+            actor.has(Role::Moderator) || actor.account() == Some(channel.owner)
+        }
+    }
+}
+
+/// Whether a channel is listed for an actor.
+pub fn is_listed(channel: &Channel, actor: &Actor) -> bool {
+    let is_own = actor.account() == Some(channel.owner);
+    channel.visibility == Visibility::Public || is_own || actor.has(Role::Moderator)
+}
+
+/// At most `limit` of the channels that are listed for the actor, behind `after`, the oldest first.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn page(
+    rows: &dyn Rows,
+    actor: &Actor,
+    after: Option<ChannelId>,
+    limit: usize,
+) -> Result<Vec<(ChannelId, Channel)>, Fault> {
+    let mut listed = Vec::new();
+    let mut after = after;
+    // Channels that are not listed leave room for others. Each pass reads at least one page.
+    while listed.len() < limit {
+        let page = CHANNELS.page(rows, &(), after.as_ref(), Order::Up, limit)?;
+        let Some((last, _)) = page.last() else { break };
+        after = Some(*last);
+        let is_last = page.len() < limit;
+        listed.extend(page.into_iter().filter(|(_, channel)| is_listed(channel, actor)));
+        if is_last {
+            break;
+        }
+    }
+    listed.truncate(limit);
+    Ok(listed)
+}
