@@ -180,7 +180,7 @@ impl Reader {
             *input = later;
             // The chunk is incomplete: its bytes so far are kept, and the rest is awaited.
             if now.len() < left {
-                self.gather(index, now)?;
+                self.append(index, now)?;
                 self.body = Some(Body { stream: index, left: left - now.len() });
                 return Ok(None);
             }
@@ -264,7 +264,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`Error::TooMuchUnfinished`]: the messages in assembly exceed their common limit.
-    fn gather(&mut self, index: usize, bytes: &[u8]) -> Result<(), Error> {
+    fn append(&mut self, index: usize, bytes: &[u8]) -> Result<(), Error> {
         let stream = &mut self.streams[index];
         let len = stream.header.len as usize;
         let Some(partial) = &mut stream.partial else {
@@ -296,7 +296,7 @@ impl Reader {
         let header = stream.header;
         let got = stream.partial.as_ref().map_or(0, Vec::len);
         if got + bytes.len() < header.len as usize {
-            self.gather(index, bytes)?;
+            self.append(index, bytes)?;
             return Ok(None);
         }
         // A message of one chunk is copied once, from the input. A longer one has been assembled in
@@ -305,7 +305,7 @@ impl Reader {
             stream.partial = None;
             Bytes::copy_from_slice(bytes)
         } else {
-            self.gather(index, bytes)?;
+            self.append(index, bytes)?;
             let partial = self.streams[index].partial.take().unwrap_or_default();
             self.held -= partial.capacity();
             Bytes::from(partial)

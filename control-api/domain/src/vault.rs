@@ -1,7 +1,9 @@
 //! Personal data in events: sealed under a key of the person, so that the log stays as it is when
 //! an account is erased. Without the key the data cannot be read.
 
-use std::{cell::RefCell, collections::BTreeMap, fmt};
+use std::fmt;
+#[cfg(any(test, feature = "testing"))]
+use std::{cell::RefCell, collections::BTreeMap};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -42,12 +44,14 @@ pub trait Vault {
 }
 
 /// A vault in memory, for tests: it hides nothing.
+#[cfg(any(test, feature = "testing"))]
 #[derive(Debug, Default)]
 pub struct MemoryVault {
     /// Erased persons have `false`.
     keys: RefCell<BTreeMap<AccountId, bool>>,
 }
 
+#[cfg(any(test, feature = "testing"))]
 impl MemoryVault {
     /// Erases the key of a person.
     pub fn erase(&self, person: AccountId) {
@@ -55,6 +59,7 @@ impl MemoryVault {
     }
 }
 
+#[cfg(any(test, feature = "testing"))]
 impl Vault for MemoryVault {
     fn seal(&self, person: AccountId, plain: &str) -> Result<Sealed, Fault> {
         match *self.keys.borrow_mut().entry(person).or_insert(true) {

@@ -142,7 +142,7 @@ pub(super) async fn serve<S: Service>(
         admitted: permits.admitted,
         stage: Stage::Serving,
         last: None,
-        busy: (0, Instant::now()),
+        busy: Inspected { begun: 0, at: Instant::now() },
     };
     connection.run(established, permits.handshake, &permits.limit, &permits.goaways, peer).await;
 }
@@ -219,8 +219,16 @@ struct Connection<S> {
     stage: Stage,
     /// The stream of the last accepted request.
     last: Option<u64>,
-    /// The last inspection that found it busy: the number of requests begun by then, and the time.
-    busy: (u64, Instant),
+    /// The last inspection that found it busy.
+    busy: Inspected,
+}
+
+/// An inspection of a connection.
+struct Inspected {
+    /// The number of requests begun by then.
+    begun: u64,
+    /// Its time.
+    at: Instant,
 }
 
 /// The end of the loop of a connection.
@@ -423,10 +431,10 @@ impl<S: Service> Connection<S> {
         // inspection.
         let quiet = deliveries == Deliveries::None
             && !activity.is_busy()
-            && activity.begun() == self.busy.0;
+            && activity.begun() == self.busy.begun;
         if !quiet {
-            self.busy = (activity.begun(), now);
-        } else if now.duration_since(self.busy.1) >= context.config.idle
+            self.busy = Inspected { begun: activity.begun(), at: now };
+        } else if now.duration_since(self.busy.at) >= context.config.idle
             && self.stage == Stage::Serving
         {
             self.announce().await;
