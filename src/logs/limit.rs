@@ -159,7 +159,9 @@ mod tests {
         let workspace: toml::Table = include_str!("../../Cargo.toml").parse().unwrap();
         let members = workspace["workspace"]["members"].as_array().unwrap().iter();
         let members = members.map(|member| member.as_str().unwrap().replace('-', "_"));
-        let mut crates: Vec<_> = members.filter(|member| member != "benches").collect();
+        // `benches` is no part of the daemon, and the rules of the platform log nothing.
+        let logs = |member: &String| member != "benches" && member != "control_api/domain";
+        let mut crates: Vec<_> = members.filter(logs).collect();
         crates.push("streamforge".to_owned());
         crates.sort();
         assert_eq!(crates, OURS);
