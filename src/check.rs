@@ -26,6 +26,7 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, config::Error>) ->
         Ok(config) => {
             report.fine("configuration", &file);
             publishing(config, &mut report);
+            watching(config, &mut report);
             if has_address_of_origin(config) {
                 report.note(
                     "http.public_url",
@@ -91,6 +92,23 @@ fn publishing(config: &Config, report: &mut Report) {
             "administration",
             "no api.admin_token, so nothing can be changed through the API",
         );
+    }
+}
+
+/// Checks that private channels can be watched.
+fn watching(config: &Config, report: &mut Report) {
+    let (private, keys) = (config.playback.private.len(), config.playback.keys.len());
+    match (private, keys) {
+        (0, 0) => {}
+        (1.., 0) => report.note(
+            "playback",
+            "private channels, but no key of playback tokens, so nobody can watch them: add \
+             [[playback.keys]]",
+        ),
+        (private, keys) => report.fine(
+            "playback",
+            &format!("{private} private channels listed, {keys} keys of playback tokens"),
+        ),
     }
 }
 

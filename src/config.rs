@@ -13,7 +13,7 @@ mod within;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use media_core::{broadcast, hub};
-use origin_http::edge;
+use origin_http::{edge, playback};
 use serde::Deserialize;
 
 use crate::{
@@ -47,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) admin: Admin,
     /// Origins from which missing media are fetched.
     pub(crate) edge: edge::Config,
+    /// Private channels, and the keys of playback tokens.
+    pub(crate) playback: playback::Config,
     /// The hand-over to a new process.
     pub(crate) upgrade: Upgrade,
     /// The administrator's token, and the limits of the API.
@@ -72,6 +74,7 @@ impl Default for Config {
             tls: Tls::default(),
             admin: Admin::default(),
             edge: edge::Config::default(),
+            playback: playback::Config::default(),
             upgrade: Upgrade::default(),
             api: Api::default(),
             publish: Publish::default(),
@@ -318,6 +321,7 @@ impl Config {
         self.rtmp.check()?;
         self.http.check()?;
         self.edge.check()?;
+        self.playback.check()?;
         self.check_origins()?;
         Ok(self.live.packager().check()?)
     }

@@ -1,6 +1,6 @@
 //! The right to publish according to the configuration: a listed key, and for publishers without
 //! one the policy: none is needed, there is no right, a signed token (`jwt`), or the decision of a
-//! back end (`webhook`).
+//! back end (`webhook`). Also the right to play a private channel over RTMP.
 
 mod credentials;
 mod hint;
@@ -12,8 +12,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use control_api::KeyDigest;
-use ingest_rtmp::{Authorization, Authorize, Grant, PublishRequest, Reason, Refusal, StreamKey};
+use ingest_rtmp::{
+    Authorization, Authorize, Grant, PlayRequest, PublishRequest, Reason, Refusal, StreamKey,
+};
 use media_core::ChannelName;
+use origin_http::Playback;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Key, Policy, Publish};
@@ -29,6 +32,8 @@ pub(crate) struct Publishers {
     own: Keys,
     /// Notices to back ends, which outlive a reload.
     notices: Notices,
+    /// Decides about players of private channels; without it all are public.
+    playback: Option<Arc<Playback>>,
 }
 
 /// The configuration in force. A reload replaces it as a whole.
@@ -94,12 +99,17 @@ impl Publishers {
         let Prepared { keys, policy } = prepare(publish, &notices)?;
         let keys = Keys::new(&keys, &Keys::default());
         let rules = ArcSwap::from_pointee(Rules { keys, policy });
-        Ok(Self { rules, own: Keys::default(), notices })
+        Ok(Self { rules, own: Keys::default(), notices, playback: None })
     }
 
     /// Adds a permanent key, under any policy.
     pub(crate) fn admit(&mut self, channel: ChannelName, key: &str) {
         self.own.push(Key { channel, digest: KeyDigest::of(key) });
+    }
+
+    /// Requires a token of players of private channels.
+    pub(crate) fn guard(&mut self, playback: Arc<Playback>) {
+        self.playback = Some(playback);
     }
 
     /// Reads the files of another configuration. Blocks.
@@ -200,6 +210,19 @@ impl Decider {
 impl Authorize for Publishers {
     fn authorize<'a>(&'a self, request: &'a PublishRequest) -> Authorization<'a> {
         Box::pin(self.decide(request))
+    }
+
+    fn may_play(&self, request: &PlayRequest) -> Result<(), Refusal> {
+        let private = |playback: &&Arc<Playback>| playback.is_private(&request.channel);
+        let Some(playback) = self.playback.as_ref().filter(private) else {
+            return Ok(());
+        };
+        let query = request.query.as_ref().map(|query| query.expose());
+        let token =
+            query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("token=")));
+        playback
+            .check_token(token, request.peer.ip(), &request.channel, request.broadcast)
+            .map_err(|refused| Refusal::new(Reason::Private, refused.to_string()))
     }
 }
 

@@ -314,8 +314,10 @@ function nameQuality() {
   quality.options[0].text = level ? `Auto (${level.height}p)` : 'Auto';
 }
 
-// The source's entry in the list of streams, if there is one: an edge has none.
+// The source's entry in the list of streams, if there is one: an edge has none, and that of a
+// private channel is for the administrator.
 async function showDetails() {
+  if (/\/t\/[^/]+\/watch\/[^/]*$/.test(location.pathname)) return;
   const shown = source;
   while (source === shown && shown !== null) {
     let stream = null;

@@ -3,6 +3,7 @@
 //! Mbit/s, the shipped settings, a full window.
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -19,17 +20,19 @@ use ingest_rtmp::{
     flv,
     session::{Event, Session, Settings},
 };
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use media_core::{
     AccessUnit, TrackIndex, TrackName,
     codec::{Config, aac, avc},
     hub::Producer,
 };
+use origin_http::{Playback, playback};
 use packager::{
     LiveEdge, Metrics, Packager, Presentation, Rendered, Skip, TextKey, program, program::Program,
 };
 use tokio_util::sync::CancellationToken;
 
-criterion_group!(dataplane, rtmp_to_frames, frames_to_parts, rendered, requests);
+criterion_group!(dataplane, rtmp_to_frames, frames_to_parts, rendered, requests, playback_tokens);
 criterion_main!(dataplane);
 
 /// Maximum size of a read from a socket.
@@ -257,6 +260,85 @@ fn rendered(criterion: &mut Criterion) {
     ] {
         bench(name, &|snapshot| snapshot.text(&listing).plain().len());
         bench(&format!("{name}, gzip"), &|snapshot| snapshot.text(&listing).gzip().len());
+    }
+    group.finish();
+}
+
+/// The secret of HS256, and an Ed25519 key pair, for tokens of this bench.
+const SECRET: &str = "a secret of thirty-two bytes, or more";
+const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIOgviOeEGdbk7b80KhcwTM+jLPkr6OJpbCNghrKnuC4O
+-----END PRIVATE KEY-----
+";
+const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAlNnWlsZHMIflTKaXIEVAGE92m2ZPVwTUQCR5BVl+4tQ=
+-----END PUBLIC KEY-----
+";
+
+/// The keys `hs` and `ed`, with these private channels.
+fn rules(private: &[&str]) -> playback::Config {
+    let keys = [
+        serde_json::json!({ "id": "hs", "secret": SECRET }),
+        serde_json::json!({ "id": "ed", "public_key": PUBLIC_KEY }),
+    ];
+    let rules = serde_json::json!({ "private": private, "keys": keys });
+    serde_json::from_value(rules).expect("a configuration")
+}
+
+/// A token for the channel `bench`.
+fn token(kid: &str) -> String {
+    let (algorithm, key) = match kid {
+        "hs" => (Algorithm::HS256, EncodingKey::from_secret(SECRET.as_bytes())),
+        _ => (Algorithm::EdDSA, EncodingKey::from_ed_pem(PRIVATE_KEY.as_bytes())),
+    };
+    let header = Header { kid: Some(kid.into()), ..Header::new(algorithm) };
+    let claims = serde_json::json!({
+        "exp": 4_000_000_000_u64, "channel": "bench", "sub": "01890a5d-ac96-774b-bcce-b302099a8057"
+    });
+    encode(&header, &claims, &key.expect("a key")).expect("a token")
+}
+
+/// Playback tokens: the first check of a token, a later one, and their part of a request.
+fn playback_tokens(criterion: &mut Criterion) {
+    let address = IpAddr::from([127, 0, 0, 1]);
+    let channel = "bench".parse().expect("a name");
+    let mut group = criterion.benchmark_group("playback_tokens");
+    for (name, kid) in [("HS256", "hs"), ("EdDSA", "ed")] {
+        let (rules, token) = (rules(&["bench"]), token(kid));
+        let check = |playback: &mut Playback| {
+            let opened = playback.check_token(Some(&token), address, &channel, None);
+            assert!(opened.is_ok());
+        };
+        group.bench_function(format!("{name}, first"), |bencher| {
+            let new = || Playback::new(&rules);
+            bencher.iter_batched_ref(new, check, BatchSize::SmallInput);
+        });
+        let mut known = Playback::new(&rules);
+        group.bench_function(format!("{name}, known"), |bencher| {
+            bencher.iter(|| check(&mut known));
+        });
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let (mut router, presentation, _publisher) = stage(&runtime);
+    let LiveEdge { msn, parts } = presentation.tracks[0].edge().expect("it is live");
+    let part = format!("/media/{}/v0/{msn}.{}.m4s", presentation.broadcast, parts - 1);
+    let prefixed = format!("/t/{}{part}", token("ed"));
+    for (name, private, address) in [
+        ("part, all channels public", &[][..], &part),
+        ("part, another channel private", &["other"], &part),
+        ("part, private, token known", &["bench"], &prefixed),
+    ] {
+        router.guard(Arc::new(Playback::new(&rules(private))));
+        let router = &router;
+        let status = runtime.block_on(get_as(router, address, "identity")).status();
+        assert_eq!(status, 200, "{address}");
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                runtime.block_on(async {
+                    frames(get_as(router, address, "identity").await.into_body()).await.len()
+                })
+            });
+        });
     }
     group.finish();
 }

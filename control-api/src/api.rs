@@ -24,6 +24,7 @@ use crate::{
     manners,
     page::{NoFilter, Paging},
     precondition::IfMatch,
+    privacy::{Privacy, Public},
     problem::{self, Kind, Problem, problems},
     streams::{Listed, Stream, Streams, StreamsPage, position},
 };
@@ -43,6 +44,8 @@ pub struct Api {
     renditions: Arc<dyn Renditions>,
     /// Permits requests that change something.
     administrator: Administrator,
+    /// Knows the channels that only the administrator sees.
+    privacy: Arc<dyn Privacy>,
     /// The process that drains, if there is one.
     elsewhere: Arc<dyn Elsewhere>,
     /// Rate limits, CORS and other properties that all routes share.
@@ -80,14 +83,21 @@ impl Api {
         renditions: Arc<dyn Renditions>,
         administrator: Administrator,
     ) -> Self {
-        let (elsewhere, manners) = (Arc::new(Nowhere), Manners::default());
-        Self { hub, viewers, renditions, administrator, elsewhere, manners }
+        let (privacy, elsewhere) = (Arc::new(Public), Arc::new(Nowhere));
+        let manners = Manners::default();
+        Self { hub, viewers, renditions, administrator, privacy, elsewhere, manners }
     }
 
     /// Replaces the default manners.
     #[must_use]
     pub fn with_manners(self, manners: Manners) -> Self {
         Self { manners, ..self }
+    }
+
+    /// Shows the streams of private channels to the administrator only.
+    #[must_use]
+    pub fn hiding(self, privacy: Arc<dyn Privacy>) -> Self {
+        Self { privacy, ..self }
     }
 
     /// Adds the streams of another process.
@@ -118,6 +128,11 @@ impl Api {
     fn stream(&self, broadcast: &Broadcast) -> Option<Listed> {
         let stream = Stream::of(broadcast, &*self.viewers, &*self.renditions)?;
         Some(Listed::Here(Box::new(stream)))
+    }
+
+    /// Whether the sender of a request may see a channel.
+    fn may_see(&self, channel: &ChannelName, headers: &HeaderMap) -> bool {
+        !self.privacy.is_private(channel) || self.administrator(headers).is_ok()
     }
 
     /// Checks that the request has the administrator's token.
@@ -205,7 +220,8 @@ problems!(
 /// List live broadcasts
 ///
 /// Ordered by the channels' names, so that paging neither repeats nor omits a stream that stays
-/// live. The streams of a process that drains are missing while it does not respond.
+/// live. The streams of a process that drains are missing while it does not respond. Those of
+/// private channels are listed for the administrator only.
 #[utoipa::path(
     get,
     path = "/api/v1/streams",
@@ -222,6 +238,7 @@ problems!(
 )]
 async fn list_streams(
     State(api): State<Api>,
+    headers: HeaderMap,
     page: StreamsPaging,
 ) -> Result<Json<StreamsPage>, Problem> {
     let limit = page.limit;
@@ -229,8 +246,10 @@ async fn list_streams(
     // Only the entries of this page are described below: a description reads each track and counts
     // the viewers, and a page is at most 500 of all broadcasts.
     let mut broadcasts = api.hub.broadcasts();
-    broadcasts
-        .retain(|broadcast| after.as_deref().is_none_or(|last| broadcast.name().as_str() > last));
+    broadcasts.retain(|broadcast| {
+        after.as_deref().is_none_or(|last| broadcast.name().as_str() > last)
+            && api.may_see(broadcast.name(), &headers)
+    });
     broadcasts.sort_by(|a, b| a.name().cmp(b.name()));
     // The cursor is the last name of the page: names are unique and sorted, so that broadcasts that
     // begin or end between two requests neither repeat nor hide others.
@@ -241,8 +260,13 @@ async fn list_streams(
     let here = Streams { streams, next };
     // The other process gets the same limit and begins after the same name, so that both pages can
     // be merged.
-    let streams = match elsewhere::page(&*api.elsewhere, limit, after.as_deref()).await {
-        Ok(Some(theirs)) => here.beside(theirs, limit),
+    let theirs = elsewhere::page(&*api.elsewhere, limit, after.as_deref(), &headers).await;
+    let streams = match theirs {
+        Ok(Some(mut theirs)) => {
+            // It may be of a version that has no private channels, or not have them configured.
+            theirs.retain(|channel| api.may_see(channel, &headers));
+            here.beside(theirs, limit)
+        }
         // A process that hangs must not hide the streams of this one for as long as it drains.
         Ok(None) | Err(_) => here,
     };
@@ -268,13 +292,17 @@ async fn show_stream(
     State(api): State<Api>,
     uri: Uri,
     channel: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
 ) -> Result<Json<Listed>, Problem> {
     let name = named(channel)?;
+    if !api.may_see(&name, &headers) {
+        return Err(not_live(&name));
+    }
     let here = api.hub.broadcast(&name).and_then(|broadcast| api.stream(&broadcast));
     // The newer broadcast of a channel is here, and is the one that viewers get.
     let stream = match here {
         Some(stream) => Some(stream),
-        None => elsewhere::stream(&*api.elsewhere, &uri).await?,
+        None => elsewhere::stream(&*api.elsewhere, &uri, &headers).await?,
     };
     stream.map(Json).ok_or_else(|| not_live(&name))
 }
@@ -308,8 +336,8 @@ async fn end_stream(
     IfMatch::of(&headers).check(None)?;
     // If both processes have a broadcast, both are ended; otherwise the other one would be listed
     // again.
-    let here = api.hub.kick(&name);
-    let there = elsewhere::end(&*api.elsewhere, &uri, &headers).await;
+    let (here, private) = (api.hub.kick(&name), api.privacy.is_private(&name));
+    let there = elsewhere::end(&*api.elsewhere, &uri, &headers, private).await;
     let has_ended = here || there == Ok(true);
     if has_ended {
         info!(%name, "broadcast ended by the administrator");

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, pin::Pin};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use media_core::ChannelName;
 use serde::Deserialize;
 
 pub(crate) use self::theirs::Theirs;
@@ -62,16 +63,29 @@ pub(crate) struct Page {
     next: Option<String>,
 }
 
+impl Page {
+    /// Keeps the streams of the channels that are shown.
+    pub(crate) fn retain(&mut self, is_shown: impl Fn(&ChannelName) -> bool) {
+        self.streams.retain(|stream| {
+            // A name that no channel can have is not one of a private channel.
+            let channel = stream.channel().and_then(|channel| channel.parse().ok());
+            channel.is_none_or(|channel| is_shown(&channel))
+        });
+    }
+}
+
 /// Sends the same GET request to the other process and parses a successful response. `None` if
-/// there is no other process, or it responds with 404.
+/// there is no other process, or it responds with 404. The administrator's token is passed on, for
+/// private channels.
 ///
 /// # Errors
 /// 502 or 504: the streams of the other process are not known.
 async fn read<T: for<'a> Deserialize<'a>>(
     elsewhere: &dyn Elsewhere,
     uri: &Uri,
+    headers: &HeaderMap,
 ) -> Result<Option<T>, Problem> {
-    let response = match elsewhere.ask(request(Method::GET, uri)).await {
+    let response = match elsewhere.ask(request(Method::GET, uri, headers)).await {
         Ok(response) => response,
         Err(NoResponse::Gone) => return Ok(None),
         Err(cause) => return Err(unknown(cause)),
@@ -94,12 +108,13 @@ pub(crate) async fn page(
     elsewhere: &dyn Elsewhere,
     limit: usize,
     after: Option<&str>,
+    headers: &HeaderMap,
 ) -> Result<Option<Page>, Problem> {
     // The plain name is the one form of a cursor that every version understands.
     let cursor = after.map(|name| format!("&cursor={name}")).unwrap_or_default();
     let target = format!("/api/v1/streams?limit={limit}{cursor}");
     let uri = Uri::try_from(target).map_err(|_| unknown(NoResponse::Faulty))?;
-    let Some(mut page) = read::<Page>(elsewhere, &uri).await? else {
+    let Some(mut page) = read::<Page>(elsewhere, &uri, headers).await? else {
         return Ok(None);
     };
     page.next = page.next.as_deref().map(position).transpose()?;
@@ -113,13 +128,14 @@ pub(crate) async fn page(
 pub(crate) async fn stream(
     elsewhere: &dyn Elsewhere,
     uri: &Uri,
+    headers: &HeaderMap,
 ) -> Result<Option<Listed>, Problem> {
-    let stream = read(elsewhere, uri).await?;
+    let stream = read(elsewhere, uri, headers).await?;
     Ok(stream.map(|theirs: Theirs| Listed::There(theirs.mark())))
 }
 
 /// Sends the same DELETE request to the other process. Returns whether a broadcast has ended there;
-/// otherwise there was none.
+/// otherwise there was none. `private`: whether the channel is private.
 ///
 /// # Errors
 /// The broadcast there may continue: 403, because that process has another administrator's token;
@@ -128,21 +144,24 @@ pub(crate) async fn end(
     elsewhere: &dyn Elsewhere,
     uri: &Uri,
     headers: &HeaderMap,
+    private: bool,
 ) -> Result<bool, Problem> {
-    let mut request = request(Method::DELETE, uri);
-    // The other process checks the token against its own configuration. No other header is passed
-    // on, because preconditions were evaluated here.
-    if let Some(token) = headers.get(header::AUTHORIZATION) {
-        request.headers_mut().insert(header::AUTHORIZATION, token.clone());
-    }
+    let request = request(Method::DELETE, uri, headers);
     match elsewhere.ask(request).await.map(|response| response.status()) {
         Ok(StatusCode::NO_CONTENT) => Ok(true),
         Ok(StatusCode::NOT_FOUND) | Err(NoResponse::Gone) => Ok(false),
         // The token is refused for every channel, but only a broadcast that is live there is a
-        // reason to report it. To read it needs no token.
+        // reason to report it. To read it needs no token, unless the channel is private: then a
+        // refused token does not show it, and it may be live.
         Ok(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-            match stream(elsewhere, uri).await? {
-                None => Ok(false),
+            match stream(elsewhere, uri, headers).await? {
+                None if !private => Ok(false),
+                None => Err(Problem::new(
+                    Kind::Forbidden,
+                    "a broadcast of this private channel may continue in the process that drains \
+                     since the last upgrade, which has another administrator's token: send the \
+                     daemon SIGHUP so that both read the same one, and see the log",
+                )),
                 Some(_) => Err(Problem::new(
                     Kind::Forbidden,
                     "the broadcast continues in the process that drains since the last upgrade, \
@@ -183,12 +202,16 @@ fn unknown(cause: NoResponse) -> Problem {
 }
 
 /// A request with the path and the query of `uri` and the id of the present request; without an
-/// authority, because it is sent to another process.
-fn request(method: Method, uri: &Uri) -> Request<()> {
+/// authority, because it is sent to another process. That checks the token against its own
+/// configuration; no other header is passed on, because preconditions are evaluated here.
+fn request(method: Method, uri: &Uri, headers: &HeaderMap) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = method;
     if let Some(target) = uri.path_and_query() {
         *request.uri_mut() = target.clone().into();
+    }
+    if let Some(token) = headers.get(header::AUTHORIZATION) {
+        request.headers_mut().insert(header::AUTHORIZATION, token.clone());
     }
     // The logs of both processes have the same id.
     if let Some(id) = RequestId::current().and_then(|id| id.header()) {

@@ -10,8 +10,9 @@
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener.
 //! - [`store`]: the platform's database, with the rules of `control-domain`.
 //! - [`digest`]: digests of random keys.
-//! - [`viewers`], [`renditions`], [`elsewhere`]: traits through which other crates provide the
-//!   audience, the state of the ladder and the streams of an older process.
+//! - [`viewers`], [`renditions`], [`privacy`], [`elsewhere`]: traits through which other crates
+//!   provide the audience, the state of the ladder, the private channels and the streams of an
+//!   older process.
 //!
 //! No media pass through this crate, and it does not know their origin: it lists the broadcasts of
 //! the hub.
@@ -34,6 +35,7 @@ pub mod manners;
 mod metrics;
 pub mod page;
 pub mod precondition;
+pub mod privacy;
 pub mod problem;
 pub mod rate;
 pub mod renditions;
@@ -47,6 +49,7 @@ pub use caller::Caller;
 pub use digest::KeyDigest;
 pub use elsewhere::{Elsewhere, NoResponse, PendingResponse};
 pub use manners::Manners;
+pub use privacy::Privacy;
 pub use renditions::Renditions;
 pub use store::Store;
 pub use viewers::Viewers;

@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Instant};
 
-use media_core::ChannelName;
+use media_core::{BroadcastId, ChannelName};
 use tokio_util::sync::CancellationToken;
 
 /// The decision about a request to publish.
@@ -18,6 +18,15 @@ pub trait Authorize: Send + Sync + 'static {
     /// The channel of this publisher's frames, its settings, and the validity of the right.
     /// Dropping the future cancels the request.
     fn authorize<'a>(&'a self, request: &'a PublishRequest) -> Authorization<'a>;
+
+    /// Whether a player may play a channel. It must not block. By default every channel may be
+    /// played.
+    ///
+    /// # Errors
+    /// A [`Refusal`]; it must not reveal whether the channel is live.
+    fn may_play(&self, _request: &PlayRequest) -> Result<(), Refusal> {
+        Ok(())
+    }
 }
 
 /// Settings of a channel, which its owner decides. There are none yet.
@@ -123,6 +132,19 @@ impl fmt::Debug for ClientInfo {
     }
 }
 
+/// A request to play.
+#[derive(Debug, Clone)]
+pub struct PlayRequest {
+    /// The requested channel.
+    pub channel: ChannelName,
+    /// Its broadcast, if it is live.
+    pub broadcast: Option<BroadcastId>,
+    /// The text after `?` in the name, if any; it may hold a token.
+    pub query: Option<StreamKey>,
+    /// Its address.
+    pub peer: SocketAddr,
+}
+
 /// A stream key: a secret. `Debug` prints `***`, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StreamKey(String);
@@ -175,6 +197,8 @@ pub enum Reason {
     Unusable,
     /// Nothing is published under the requested name.
     NotFound,
+    /// The channel is private, and the player has no token that opens it.
+    Private,
     /// An operator ended the broadcast.
     Kicked,
     /// The broadcast could not begin or continue, because of a fault of the server.
@@ -221,7 +245,7 @@ impl Reason {
             Self::Name | Self::TakenOver | Self::Second => "NetStream.Publish.BadName",
             Self::Codec | Self::Unusable | Self::Failed => "NetStream.Publish.Rejected",
             Self::NotFound => "NetStream.Play.StreamNotFound",
-            Self::Players => "NetStream.Play.Failed",
+            Self::Players | Self::Private => "NetStream.Play.Failed",
             Self::Shutdown => "NetConnection.Connect.Closed",
         }
     }
@@ -237,6 +261,7 @@ impl Reason {
             Self::Codec => "codec",
             Self::Unusable => "unusable",
             Self::NotFound => "not_found",
+            Self::Private => "private",
             Self::Kicked => "kicked",
             Self::Failed => "failed",
             Self::Withdrawn => "withdrawn",

@@ -27,7 +27,7 @@ use tracing::debug;
 
 use crate::{
     Error,
-    auth::{Authorize, Grant, PublishRequest, Reason, Refusal},
+    auth::{Authorize, Grant, PlayRequest, PublishRequest, Reason, Refusal, StreamKey},
     clock::{self, now},
     metrics::{Cause, Metrics},
     pace::Pace,
@@ -390,7 +390,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     self.authorize(PublishRequest { app, key, verbatim, query, peer, client });
                     Ok(())
                 }
-                (Event::Play { name }, _) => self.play(&name)?,
+                (Event::Play { name, query }, _) => self.play(&name, query)?,
                 (Event::Closed, _) => {
                     self.leave(now);
                     Ok(())
@@ -473,11 +473,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     ///
     /// # Errors
     /// The response could not be framed.
-    fn play(&mut self, name: &str) -> Result<Result<(), Refusal>, Error> {
-        let broadcast =
-            name.parse::<ChannelName>().ok().and_then(|name| self.context.hub.broadcast(&name));
+    fn play(&mut self, name: &str, query: Option<StreamKey>) -> Result<Result<(), Refusal>, Error> {
+        let not_found = || Refusal::new(Reason::NotFound, "nothing is live under this name");
+        let Ok(channel) = name.parse::<ChannelName>() else {
+            return Ok(Err(not_found()));
+        };
+        let broadcast = self.context.hub.broadcast(&channel);
+        // Decided first, so that a refusal does not reveal whether the channel is live.
+        let id = broadcast.as_ref().map(|broadcast| broadcast.id());
+        let request = PlayRequest { channel, broadcast: id, query, peer: self.peer };
+        if let Err(refusal) = self.context.authorize.may_play(&request) {
+            return Ok(Err(refusal));
+        }
         let Some(broadcast) = broadcast else {
-            return Ok(Err(Refusal::new(Reason::NotFound, "nothing is live under this name")));
+            return Ok(Err(not_found()));
         };
         self.channel = Some(broadcast.name().clone());
         // Players have a limit of their own, below that of connections, so that they cannot keep

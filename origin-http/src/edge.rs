@@ -24,6 +24,7 @@ mod key;
 mod metrics;
 mod object;
 mod origins;
+mod private;
 mod respond;
 mod upstream;
 
@@ -31,31 +32,33 @@ use std::{
     fmt,
     hash::{BuildHasher, RandomState},
     io,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
 
 use http::{HeaderValue, Response, StatusCode, header::RETRY_AFTER, request::Parts};
-use http_server::Body;
+use http_server::{Body, Client};
 use net_core::{Counted, Quota};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use crate::{
+    playback::{self, MARK, Mark, Playback, REFUSAL, Refused, Seal},
     resource::Resource,
     response::{Lifetime, refuse},
-    server_timing,
+    server_timing, site,
 };
 use budget::Budget;
 use cache::{Cache, Failure, Found, Start};
 use dial::{Dial, Tls};
 use disk::Disk;
 use hops::Hops;
-use key::Wanted;
+use key::{Scope, Wanted};
 use object::Object;
 use origins::Origins;
+use private::Private;
 use upstream::Upstream;
 
 pub use config::{BadOrigin, Config, Origin, OriginFault};
@@ -77,6 +80,8 @@ pub struct Edge {
     origins: Origins,
     /// Immutable objects in files, if configured and usable.
     disk: Option<Disk>,
+    /// The private presentations that origins have marked.
+    private: Private,
     metrics: Metrics,
     /// Permits of requests that wait for an origin: `edge.max_waiting`.
     waiting: Arc<Semaphore>,
@@ -143,6 +148,7 @@ impl Edge {
             budget,
             origins,
             disk: disk.flatten(),
+            private: Private::default(),
             metrics,
             waiting: Arc::new(Semaphore::new(
                 usize::try_from(config.max_waiting).unwrap_or(usize::MAX),
@@ -156,16 +162,18 @@ impl Edge {
     }
 
     /// Responds to a request for media, a playlist, manifest or picture; `None` if it is for a
-    /// resource that origins do not have. `Server-Timing` has the outcome.
+    /// resource that origins do not have. `Server-Timing` has the outcome. `playback` checks the
+    /// tokens of requests for private presentations.
     pub(crate) async fn respond(
         self: &Arc<Self>,
         head: &Parts,
         resource: &Resource,
-        peer: SocketAddr,
+        client: Client,
+        playback: &Playback,
     ) -> Option<Response<Body>> {
         // The checks that cost nothing are first: directives that every origin would refuse, and
         // loops.
-        let wanted = match Wanted::new(head, resource) {
+        let mut wanted = match Wanted::new(head, resource) {
             Ok(wanted) => wanted?,
             Err(bad) => {
                 return Some(refuse(
@@ -189,12 +197,26 @@ impl Edge {
             let why = "the request was forwarded too often\n";
             return Some(refuse(StatusCode::LOOP_DETECTED, why, Lifetime::NoStore));
         }
+        let viewer = Viewer { head, client, playback };
+        // A fetch that the origin would refuse is not begun, if that is known here.
+        if let Some(mark) = self.private.find(&wanted.scope, Instant::now())
+            && let Err(refused) = viewer.check(&mark)
+        {
+            return Some(playback::refusal(head, refused));
+        }
+        if let Some(token) = playback.forwardable(head, client.peer.ip(), wanted.scope.channel()) {
+            wanted.authorize(token);
+        }
+        let scope = wanted.scope.clone();
         // A peer without a port is a process of ours, which forwards for many viewers.
-        let viewer = (peer.port() != 0).then(|| peer.ip());
-        let (result, outcome) = self.object(wanted, hops, viewer).await;
+        let address = (client.peer.port() != 0).then(|| client.peer.ip());
+        let (result, outcome) = self.object(wanted, hops, address).await;
         self.metrics.count(outcome);
         let mut response = match result {
-            Ok(object) => respond::respond(&object, head, Instant::now()),
+            Ok(object) => match self.reveal(&object, &scope, viewer) {
+                Ok(response) => response,
+                Err(refused) => return Some(playback::refusal(head, refused)),
+            },
             Err(failure) => {
                 // The status distinguishes a fault of the origin (502, 504) from one of this edge
                 // (503), for the next cache and for the operator's statistics.
@@ -224,6 +246,35 @@ impl Edge {
         Some(response)
     }
 
+    /// The response with an object for a viewer, if that may see it.
+    fn reveal(
+        &self,
+        object: &Arc<Object>,
+        scope: &Scope,
+        viewer: Viewer<'_>,
+    ) -> Result<Response<Body>, Refused> {
+        let now = Instant::now();
+        let Some(mark) = object.mark() else {
+            // A channel that is private here alone.
+            let channel = scope.channel().filter(|channel| viewer.playback.is_private(channel));
+            if let Some(channel) = channel.cloned() {
+                viewer.check(&Mark { channel, broadcast: None })?;
+            }
+            let mut response = respond::respond(object, viewer.head, now);
+            response.headers_mut().remove(MARK);
+            return Ok(response);
+        };
+        self.private.saw(scope, &mark, now);
+        // Whoever began the fetch had a token that the origin has accepted; this viewer may have
+        // another one, or none, or it may have expired while it waited.
+        viewer.check(&mark)?;
+        let mut response = respond::respond(object, viewer.head, now);
+        let edge = viewer.client.ours || site::is_of_edge(&viewer.head.headers);
+        Seal::new(viewer.playback.is_shareable(viewer.head), &mark, edge)
+            .apply(response.headers_mut());
+        Ok(response)
+    }
+
     /// Ends all fetches, and waits until the connections to origins are closed. Call it after the
     /// last request.
     pub async fn stop(&self) {
@@ -245,7 +296,13 @@ impl Edge {
             // A shared response that may concern the other request, for example 429, is not passed
             // on: this request is made anew.
             match &found {
-                (Ok(object), Outcome::Shared) if object.is_of_one_request() => {}
+                (Ok(object), Outcome::Shared) if object.is_of_one_request() => {
+                    // A refusal of a request without a token concerns all of them.
+                    let refusal = object.headers.get(MARK) == Some(&REFUSAL);
+                    if refusal && !wanted.key.under_token {
+                        return found;
+                    }
+                }
                 _ => return found,
             }
         }
@@ -305,6 +362,24 @@ impl Edge {
                 () = stop.cancelled() => {}
             }
         });
+    }
+}
+
+/// A request, and the rules by which it may see an object.
+#[derive(Clone, Copy)]
+struct Viewer<'a> {
+    head: &'a Parts,
+    client: Client,
+    playback: &'a Playback,
+}
+
+impl Viewer<'_> {
+    /// Checks that it may see a presentation. A process of ours checks its own viewers.
+    fn check(&self, mark: &Mark) -> Result<(), Refused> {
+        match self.client.ours {
+            true => Ok(()),
+            false => self.playback.check(self.head, self.client.peer.ip(), mark.named()),
+        }
     }
 }
 

@@ -1,17 +1,18 @@
 //! Entry points of the fuzz targets: properties that hold for any bytes. `cargo test` runs them on
 //! the corpus in `fuzz/corpus`.
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{AGE, CACHE_CONTROL, ETAG, VARY},
+    HeaderMap, HeaderName, HeaderValue, Request, StatusCode,
+    header::{AGE, CACHE_CONTROL, COOKIE, ETAG, VARY},
 };
 use tokio::time::Instant;
 
 use crate::{
     directives::{self, Directives},
     edge::freshness::Freshness,
+    playback::{self, Carried, Playback},
 };
 
 /// The maximum number of fields of a head.
@@ -66,6 +67,44 @@ pub fn directives(bytes: &[u8]) {
     assert_eq!(directives::is_blocking(Some(query)), parsed.msn.is_some());
 }
 
+/// The target of a request and, after a line end, a cookie: a token is found in it, and removed
+/// from it, without loss; no text is a valid token.
+pub fn playback_token(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let (target, cookie) = text.split_once('\n').unwrap_or((text, ""));
+    if let Some((token, rest)) = playback::strip(target) {
+        assert_eq!(format!("/t/{token}{rest}"), target);
+        assert!(!token.is_empty() && !token.contains('/') && rest.starts_with('/'));
+    }
+    let mut request = Request::get(target);
+    if let Ok(cookie) = HeaderValue::from_str(cookie) {
+        request = request.header(COOKIE, cookie);
+    }
+    let Ok(request) = request.body(()) else { return };
+    let (mut head, ()) = request.into_parts();
+    let before = head.uri.clone();
+    let query = playback::first_request(&head);
+    if playback::take_from_path(&mut head) {
+        let token = Carried::of(&head).expect("it was in the path");
+        assert!(token.in_path && before.path() == format!("/t/{}{}", token.token, head.uri.path()));
+        assert_eq!(before.query(), head.uri.query());
+    }
+    if let Some(carried) = Carried::of(&head) {
+        let channel = media_core::ChannelName::from_str("demo").expect("a name");
+        let rules = Playback::new(&playback::Config::default());
+        let opened = rules.check_token(Some(carried.token), [192, 0, 2, 1].into(), &channel, None);
+        assert!(opened.is_err());
+    }
+    // The redirection leads to the same resource, under the prefix.
+    if let Some(address) = query {
+        let address = format!("/{}", address.trim_start_matches("../"));
+        let (token, rest) = playback::strip(&address).expect("the prefix");
+        assert_eq!(playback::check_form(token), Ok(()));
+        assert_eq!(rest.split('?').next(), Some(before.path()));
+        assert!(HeaderValue::try_from(&*address).is_ok());
+    }
+}
+
 /// A header map with a field of each line that is a valid value; `name` gets a line's first byte.
 fn fields(bytes: &[u8], name: impl Fn(u8) -> HeaderName) -> HeaderMap {
     let lines = bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
@@ -90,5 +129,6 @@ mod tests {
     fn the_corpora_pass() {
         corpus::run("edge_freshness", super::freshness);
         corpus::run("hls_directives", super::directives);
+        corpus::run("playback_token", super::playback_token);
     }
 }

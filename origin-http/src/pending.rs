@@ -30,6 +30,7 @@ use crate::{
     cors::{Cors, Grant},
     lookup::{self, Found},
     metrics::Metrics,
+    playback::Seal,
     resource::{Kind, Object},
     response::{self, Lifetime, SOON, refuse},
     server_timing,
@@ -196,6 +197,8 @@ pub(crate) struct RequestContext {
     entry: Option<Entry>,
     /// The channel of the request, if the access log has an entry for it.
     channel: Option<ChannelName>,
+    /// Completes the response if it belongs to a private channel.
+    seal: Option<Box<Seal>>,
     /// For the debug log.
     line: Option<Box<(Method, Uri)>>,
 }
@@ -209,6 +212,7 @@ impl RequestContext {
             priority: Priority::of(&head.headers),
             entry,
             channel: None,
+            seal: None,
             line: enabled!(Level::DEBUG).then(line),
         }
     }
@@ -225,10 +229,18 @@ impl RequestContext {
         }
     }
 
+    /// Records that the response belongs to a private channel.
+    pub(crate) fn seal(&mut self, seal: Seal) {
+        self.seal = Some(Box::new(seal));
+    }
+
     /// Completes a response of this router: the fields of CORS and Server-Timing, and the debug
     /// log. Mounted services complete their own.
     pub(crate) fn share(&self, cors: &Cors, held: Duration, response: &mut Response<Body>) {
         cors.share(self.grant, response.headers_mut());
+        if let Some(seal) = &self.seal {
+            seal.apply(response.headers_mut());
+        }
         server_timing::add_hold(response.headers_mut(), held);
         if let Some((method, uri)) = self.line.as_deref() {
             let path = Masked(uri.path());

@@ -33,6 +33,7 @@ use crate::{
     lookup::{self, Found},
     metrics::Metrics,
     pending::{Hold, Media, Pending, RequestContext, Shared, Step, Then, blocking, hold},
+    playback::{self, Mark, Playback, Seal},
     posters::Posters,
     resource::{Kind, Listing, Object, Resource, Subject, UNKNOWN},
     response::{self, Lifetime, SOON, refuse},
@@ -65,6 +66,8 @@ pub struct Router {
     access_log: Option<AccessLog>,
     /// Fetches resources of other processes, if configured.
     edge: Option<Arc<Edge>>,
+    /// Decides about tokens for private channels.
+    playback: Arc<Playback>,
     /// Longest wait for more of a request's body.
     body_pause: Duration,
     /// `http.public_url`, if set.
@@ -103,6 +106,7 @@ impl Router {
             },
             access_log: None,
             edge: None,
+            playback: Arc::new(Playback::new(&playback::Config::default())),
             body_pause: config.body_pause(),
             public_site: config.public_url.site(),
         }
@@ -116,6 +120,11 @@ impl Router {
     /// Sets the edge that fetches resources that are not here, if any.
     pub fn fetch_from(&mut self, edge: Option<Arc<Edge>>) {
         self.edge = edge;
+    }
+
+    /// Sets the rules for playback tokens. Without them every channel is public.
+    pub fn guard(&mut self, playback: Arc<Playback>) {
+        self.playback = playback;
     }
 
     /// Serves one request as from a listener without TLS, and without the server's checks.
@@ -150,7 +159,7 @@ impl Router {
     /// Performs the part of a response that needs no waiting, and returns the rest as a step.
     fn begin<B>(
         &self,
-        head: Parts,
+        mut head: Parts,
         body: B,
         client: Client,
         context: &mut RequestContext,
@@ -163,12 +172,20 @@ impl Router {
             let pending = mount.call(Request::from_parts(head, body), client);
             return (kind, Step::Mounted(pending));
         }
-        let resource = Resource::parse(head.uri.path());
+        let mut resource = Resource::parse(head.uri.path());
+        // No resource has the prefix of a token as its own path.
+        if resource.is_none() && playback::take_from_path(&mut head) {
+            resource = Resource::parse(head.uri.path());
+        }
         let kind = resource.as_ref().map_or(UNKNOWN, Resource::kind);
         self.note(resource.as_ref(), context);
+        let refusal = self.admit(&head, resource.as_ref(), client, context);
         // The usual case: the protocol already knows that there is no body.
         if body.is_end_stream() {
-            return (kind, self.route(head, resource, client));
+            return match refusal {
+                None => (kind, self.route(head, resource, client)),
+                Some(refusal) => (kind, Step::ready(refusal)),
+            };
         }
         let reads = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
         // A body is certain, or the method is refused anyway.
@@ -187,7 +204,10 @@ impl Router {
         let step = Step::Body(Box::pin(async move {
             let mut body = pin!(body);
             if !refused && request::is_empty(body.as_mut(), self.body_pause).await {
-                return self.route(head, resource, client);
+                return match refusal {
+                    None => self.route(head, resource, client),
+                    Some(refusal) => Step::ready(refusal),
+                };
             }
             if discards {
                 request::discard(body, self.body_pause).await;
@@ -208,6 +228,61 @@ impl Router {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Checks that the request may read the resource, if that belongs to a private channel of this
+    /// process. Returns the refusal. An edge checks other resources when it has their responses.
+    fn admit(
+        &self,
+        head: &Parts,
+        resource: Option<&Resource>,
+        client: Client,
+        context: &mut RequestContext,
+    ) -> Option<Response<Body>> {
+        // The only cost for a server whose channels are all public.
+        if !self.playback.is_guarded() {
+            return None;
+        }
+        // Preflight requests have no token (Fetch, "CORS-preflight fetch").
+        if !matches!(head.method, Method::GET | Method::HEAD) {
+            return None;
+        }
+        let mark = self.private(resource?)?;
+        // A process of ours has checked the token of its own client, or will do so.
+        let address = client.peer.ip();
+        // The broadcast of a channel that is elsewhere is known when its response is here: the edge
+        // then checks a token for a broadcast.
+        let later = self.edge.is_some()
+            && mark.broadcast.is_none()
+            && self.playback.forwardable(head, address, Some(&mark.channel)).is_some();
+        if !client.ours
+            && !later
+            && let Err(refused) = self.playback.check(head, address, mark.named())
+        {
+            return Some(playback::refusal(head, refused));
+        }
+        let edge = client.ours || site::is_of_edge(&head.headers);
+        context.seal(Seal::new(self.playback.is_shareable(head), &mark, edge));
+        None
+    }
+
+    /// The presentation of a resource, if it belongs to a private channel. The channel need not
+    /// exist: whether it does is not revealed.
+    fn private(&self, resource: &Resource) -> Option<Mark> {
+        resource.kind().edge?;
+        match resource.subject() {
+            Subject::Channel(channel) => self.playback.is_private(channel).then(|| Mark {
+                channel: channel.clone(),
+                broadcast: self.presentations.channel(channel).map(|live| live.broadcast()),
+            }),
+            Subject::Broadcast(broadcast) => {
+                let live = self.presentations.broadcast(broadcast)?;
+                let private = self.playback.is_private(live.channel());
+                let channel = live.channel().clone();
+                private.then_some(Mark { channel, broadcast: Some(broadcast) })
+            }
+            Subject::Daemon => None,
         }
     }
 
@@ -279,9 +354,10 @@ impl Router {
                     (response, Duration::ZERO)
                 }));
             }
-            Resource::Watch(_) => {
+            // The page itself is public; it plays with relative addresses, under the prefix.
+            Resource::Watch(_) => playback::redirection(&head).unwrap_or_else(|| {
                 self.pages.watch.respond(&Conditions::of_text(&head.method, &head.headers))
-            }
+            }),
             Resource::Asset(name) => {
                 match self.pages.assets.iter().find(|(known, _)| **known == *name) {
                     Some((_, page)) => {
@@ -332,7 +408,14 @@ impl Router {
         client: Client,
     ) -> (Response<Body>, Duration) {
         let here = self.made_here(&resource).flatten();
-        let response = edge.respond(&head, &resource, client.peer).await;
+        let response = edge.respond(&head, &resource, client, &self.playback).await;
+        // The origin has refused a request without a token; a first request has it in the query.
+        let response = match response {
+            Some(refused) if refused.status() == StatusCode::FORBIDDEN => {
+                Some(playback::redirection(&head).unwrap_or(refused))
+            }
+            response => response,
+        };
         // An error of the origin is final unless a broadcast begins here: it may have the resource
         // in a moment.
         let is_theirs = |response: &Response<Body>| {

@@ -95,7 +95,7 @@ fn is_authority(text: &str) -> bool {
 }
 
 /// Whether one of our edges is among the intermediaries (RFC 8586 2).
-fn is_of_edge(headers: &HeaderMap) -> bool {
+pub(crate) fn is_of_edge(headers: &HeaderMap) -> bool {
     let lists = headers.get_all(CDN_LOOP).into_iter();
     lists
         .flat_map(|list| list.as_bytes().split(|&byte| byte == b','))

@@ -27,7 +27,8 @@ use packager::Packager;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Audience, Config, Https, Metrics, Poster, Posters, PublicUrl, Router, StaticFile, StaticFiles,
+    Audience, Config, Https, Metrics, Playback, Poster, Posters, PublicUrl, Router, StaticFile,
+    StaticFiles,
 };
 
 /// Number of frames in a segment, and in a part.
@@ -45,6 +46,7 @@ pub(crate) struct Stage {
     pub(crate) router: Arc<Router>,
     pub(crate) metrics: Metrics,
     pub(crate) audience: Audience,
+    pub(crate) playback: Arc<Playback>,
     pub(crate) id: BroadcastId,
     /// Number of the first segment.
     pub(crate) first: u64,
@@ -65,6 +67,11 @@ impl Stage {
     }
 
     pub(crate) async fn with(config: &Config) -> Self {
+        Self::guarded(config, &crate::playback::Config::default()).await
+    }
+
+    /// Like [`Stage::with`], with rules for playback tokens.
+    pub(crate) async fn guarded(config: &Config, rules: &crate::playback::Config) -> Self {
         let second = Duration::from_secs(1);
         // Limits beyond anything that a test publishes.
         let broadcast =
@@ -97,7 +104,7 @@ impl Stage {
         let pages =
             StaticFiles { watch: page("<!doctype html>"), assets: vec![("player.js", script)] };
         let upload = mount::Settings { name: "upload", urgency: 6, ..config.api() };
-        let router = Router::new(
+        let mut router = Router::new(
             config,
             presentations,
             pages,
@@ -106,12 +113,15 @@ impl Stage {
             audience.clone(),
             metrics.clone(),
         );
+        let playback = Arc::new(Playback::new(rules));
+        router.guard(Arc::clone(&playback));
         let (payloads, frame_bytes) = (Vec::new(), 1_000);
         let (router, producer, _stop) = (Arc::new(router), Some(producer), stop.drop_guard());
         let stage = Self {
             router,
             metrics,
             audience,
+            playback,
             id,
             first,
             payloads,

@@ -64,7 +64,7 @@ fn the_commented_keys_of_the_shipped_file_are_valid() {
         })
         .collect();
     let config = read(&text).unwrap_or_else(|err| panic!("{err}\n{text}"));
-    assert_eq!(config.publish.keys.len(), 2);
+    assert_eq!((config.publish.keys.len(), config.playback.keys.len()), (2, 2));
     assert!(config.publish.jwt.secret.is_some() && config.publish.webhook.done_url.is_some());
     assert!(config.api.administrator().is_some());
 }
@@ -239,6 +239,26 @@ fn an_unknown_or_invalid_environment_variable_is_refused_by_name() {
     assert!(refused_variable("STREAMFORGE_HOME", "/").contains("unknown field `home`"));
     assert!(refused_variable("STREAMFORGE_LIVE_PART_MS", "1").contains("PART_MS: 1, it must be"));
     assert!(refused_variable("STREAMFORGE_LIVE_PART_MS", "fast").contains("whole number"));
+}
+
+#[test]
+fn playback_keys_are_validated_and_never_shown() {
+    let secret = "0123456789abcdef-s3cret-0123456789abcdef";
+    let key = format!("[[playback.keys]]\nid = \"a\"\nsecret = \"{secret}\"\n");
+    let config = read(&key).unwrap();
+    assert!(!format!("{config:?}").contains("s3cret"));
+    for (text, words) in [
+        (key.replace("0123456789abcdef", ""), "8 bytes, HS256 needs 32 to 1024"),
+        (key.replace("secret =", "secrets ="), "unknown field"),
+        (key.repeat(2), "one key only"),
+        ("[playback]\nprivate = [\"a/b\"]\n".into(), "channel name"),
+        ("[playback]\nleeway_s = 1000\n".into(), "0 to 300"),
+    ] {
+        let said = refusal(&text);
+        assert!(said.contains(words) && !said.contains("s3cret-"), "{text}: {said}");
+    }
+    let from_environment = [("STREAMFORGE_PLAYBACK_PRIVATE", "[\"a\", \"b\"]")];
+    assert_eq!(with_env(&key, &from_environment).unwrap().playback.private.len(), 2);
 }
 
 #[test]

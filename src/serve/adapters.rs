@@ -1,9 +1,9 @@
 //! Adapters between crates that do not depend on each other: the API under the origin's listener,
 //! the audience and the ladder for the API, pictures for the origin.
 
-use std::{convert::Infallible, pin::Pin};
+use std::{convert::Infallible, pin::Pin, sync::Arc};
 
-use control_api::{Caller, Renditions, Viewers, renditions::Doing, viewers::Count};
+use control_api::{Caller, Privacy, Renditions, Viewers, renditions::Doing, viewers::Count};
 use http::Request;
 use http_server::{
     Body, Client, MountedService, Refusal,
@@ -11,7 +11,7 @@ use http_server::{
     request,
 };
 use media_core::{BroadcastId, ChannelName, Hub, TrackName};
-use origin_http::{Audience, Poster, Posters};
+use origin_http::{Audience, Playback, Poster, Posters};
 use tower::Service;
 use transcoder::{
     Pictures,
@@ -67,6 +67,16 @@ pub(crate) struct AudienceCount {
 impl Viewers for AudienceCount {
     fn count(&self, channel: &ChannelName, broadcast: BroadcastId) -> Count {
         Count { http: self.http.viewers(channel) as u64, rtmp: self.rtmp.viewers(broadcast) }
+    }
+}
+
+/// The private channels.
+#[derive(Debug)]
+pub(crate) struct PrivateChannels(pub(crate) Arc<Playback>);
+
+impl Privacy for PrivateChannels {
+    fn is_private(&self, channel: &ChannelName) -> bool {
+        self.0.is_private(channel)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{env, path::PathBuf, sync::Arc};
 
 use control_api::{Administrator, Manners};
-use origin_http::AccessLog;
+use origin_http::{AccessLog, Playback};
 use tracing::{info, warn};
 
 use crate::{
@@ -29,6 +29,8 @@ pub(super) struct Reloadable {
     pub(super) administrator: Administrator,
     /// Gets new limits and origins.
     pub(super) manners: Manners,
+    /// Gets new keys of playback tokens, and the private channels.
+    pub(super) playback: Arc<Playback>,
     /// Present if TLS was enabled at the start.
     pub(super) certificates: Option<Arc<Certificates>>,
     /// Reopened, for log rotation.
@@ -70,7 +72,8 @@ impl Reloadable {
                 return;
             }
         };
-        // The same for the certificate. This is the last step that can fail: the previous certificate then stays in use.
+        // The same for the certificate. This is the last step that can fail: the previous
+        // certificate then stays in use.
         let shown = newer.config.certificate().and(running.config.certificate());
         if let (Some(certificates), Some(certificate)) = (self.certificates.clone(), shown) {
             let reload = move || certificates.reload(certificate.files()?);
@@ -83,6 +86,7 @@ impl Reloadable {
         self.administrator.set(running.config.api.administrator());
         self.manners.limiter.set(running.config.api.limits());
         self.manners.cors.set(running.config.api.origins());
+        self.playback.reload(&running.config.playback);
         self.running = running;
         for key in &later {
             warn!(key, "this setting needs a restart, or an upgrade by SIGUSR2");
@@ -90,9 +94,9 @@ impl Reloadable {
         info!(changed = now.join(" "), withdrawn_keys = withdrawn, "configuration read again");
     }
 
-    /// Applies the part that concerns a draining process: the rights to publish and to administer,
-    /// and the access log. The rest of a newer configuration is for the new process, whose version
-    /// may have more keys.
+    /// Applies the part that concerns a draining process: the rights to publish, to watch and to
+    /// administer, and the access log. The rest of a newer configuration is for the new process,
+    /// whose version may have more keys.
     pub(super) async fn reload_rights(&self) {
         if let Some(access_log) = &self.access_log {
             access_log.reopen();
@@ -109,6 +113,7 @@ impl Reloadable {
             Ok(prepared) => {
                 let withdrawn = self.publishers.reload(prepared);
                 self.administrator.set(newer.config.api.administrator());
+                self.playback.reload(&newer.config.playback);
                 info!(withdrawn_keys = withdrawn, "keys and tokens reloaded while draining");
             }
             Err(err) => warn!(%err, "{UNCHANGED}"),
@@ -131,7 +136,7 @@ impl Reloadable {
     fn is_reloadable(&self, key: &str, newer: &Loaded) -> bool {
         match key.split_once('.') {
             // Publishers and requests are checked against state that `reload` replaces.
-            Some(("publish" | "api", _)) => true,
+            Some(("publish" | "api" | "playback", _)) => true,
             // Active TLS can change its certificate; missing listeners cannot be added.
             Some(("tls", _)) => self.certificates.is_some() && newer.config.certificate().is_some(),
             _ => false,

@@ -9,7 +9,7 @@ use control_api::{
 };
 use http_server::Mount;
 use media_core::Hub;
-use origin_http::{AccessLog, Audience, Edge, edge};
+use origin_http::{AccessLog, Audience, Edge, Playback, edge};
 use packager::Packager;
 use prometheus_client::registry::Registry;
 use rustls::server::ResolvesServerCert;
@@ -19,7 +19,7 @@ use transcoder::{Ladder, Pictures, ladder};
 
 use super::{
     Call, Daemon,
-    adapters::{ApiService, AudienceCount, ChannelPosters, LadderStatus, strict},
+    adapters::{ApiService, AudienceCount, ChannelPosters, LadderStatus, PrivateChannels, strict},
     error::Error,
     parts::{Part, Parts},
     reload::Reloadable,
@@ -56,6 +56,8 @@ struct Created {
     administrator: Administrator,
     /// The limits and origins of the API, which SIGHUP may change.
     manners: Manners,
+    /// The rules for playback tokens, which SIGHUP may change.
+    playback: Arc<Playback>,
     /// The log of requests, if a file is configured.
     access_log: Option<AccessLog>,
     /// Fetches media that are not published here.
@@ -144,6 +146,7 @@ impl Daemon {
                 publishers: created.publishers,
                 administrator: created.administrator,
                 manners: created.manners,
+                playback: created.playback,
                 certificates: created.certificates,
                 access_log: created.access_log,
             },
@@ -169,13 +172,16 @@ impl Created {
         let certificates = load_certificates(config, &mut registry)?;
         let (ladder, pictures) = prepare_ladder(config, &hub, &mut registry).await?;
         let demo_key = config.demo.enabled.then(demo::Key::random);
-        let publishers = make_publishers(config, demo_key.as_ref())?;
+        let playback = Arc::new(Playback::new(&config.playback));
+        playback.register(&mut registry);
+        let publishers = make_publishers(config, demo_key.as_ref(), &playback)?;
 
         let audience = Audience::default();
         let viewers = AudienceCount { http: audience.clone(), rtmp: rtmp_metrics.clone() };
         let administrator = Administrator::new(config.api.administrator());
         let manners = make_manners(config);
-        let api = make_api(&hub, viewers, ladder.as_ref(), &administrator, predecessor);
+        let privacy = PrivateChannels(Arc::clone(&playback));
+        let api = make_api(&hub, viewers, ladder.as_ref(), &administrator, privacy, predecessor);
         let api = ApiService::new(api.with_manners(manners.clone()).router());
         let access_log = AccessLog::open(&config.http, &http_metrics)
             .map_err(|source| Error::AccessLog { file: config.http.access_log.clone(), source })?;
@@ -194,6 +200,7 @@ impl Created {
         );
         router.log(access_log.clone());
         router.fetch_from(edge.clone());
+        router.guard(Arc::clone(&playback));
         Ok(Self {
             hub,
             packager,
@@ -203,6 +210,7 @@ impl Created {
             demo_key,
             administrator,
             manners,
+            playback,
             access_log,
             edge,
             router: Arc::new(router),
@@ -269,8 +277,10 @@ fn make_packager(
 fn make_publishers(
     config: &Config,
     demo_key: Option<&demo::Key>,
+    playback: &Arc<Playback>,
 ) -> Result<Arc<Publishers>, Error> {
     let mut publishers = Publishers::new(&config.publish).map_err(Error::Publish)?;
+    publishers.guard(Arc::clone(playback));
     if let Some(key) = demo_key {
         publishers.admit(demo::channel().map_err(Error::DemoChannel)?, key.expose());
     }
@@ -292,13 +302,15 @@ fn make_api(
     viewers: AudienceCount,
     ladder: Option<&Ladder>,
     administrator: &Administrator,
+    privacy: PrivateChannels,
     predecessor: Option<&Predecessor>,
 ) -> Api {
     let renditions: Arc<dyn Renditions> = match ladder {
         Some(ladder) => Arc::new(LadderStatus(ladder.statuses())),
         None => Arc::new(NoRenditions),
     };
-    let mut api = Api::new(hub.clone(), Arc::new(viewers), renditions, administrator.clone());
+    let mut api = Api::new(hub.clone(), Arc::new(viewers), renditions, administrator.clone())
+        .hiding(Arc::new(privacy));
     if let Some(predecessor) = predecessor {
         api = api.beside(Arc::new(Older::at(predecessor.local())));
     }

@@ -19,6 +19,7 @@ mod nothing_lost;
 mod packaging;
 mod page;
 mod playback;
+mod playback_tokens;
 mod playlists;
 mod proxies;
 mod publish_policies;

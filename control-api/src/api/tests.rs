@@ -19,8 +19,8 @@ use tower::ServiceExt;
 
 use super::{Administrator, Api};
 use crate::{
-    Elsewhere, KeyDigest, NoResponse, PendingResponse, Renditions, Viewers, guard, problem::Kind,
-    renditions::Doing, request_id, viewers::Count,
+    Elsewhere, KeyDigest, NoResponse, PendingResponse, Privacy, Renditions, Viewers, guard,
+    problem::Kind, renditions::Doing, request_id, viewers::Count,
 };
 
 mod administration;
@@ -36,6 +36,15 @@ struct SomeViewers;
 impl Viewers for SomeViewers {
     fn count(&self, channel: &ChannelName, _broadcast: BroadcastId) -> Count {
         Count { http: channel.as_str().len() as u64, rtmp: 1 }
+    }
+}
+
+/// The channel `secret` is private.
+struct OneSecret;
+
+impl Privacy for OneSecret {
+    fn is_private(&self, channel: &ChannelName) -> bool {
+        channel.as_str() == "secret"
     }
 }
 

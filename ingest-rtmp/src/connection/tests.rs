@@ -36,6 +36,14 @@ struct Open {
 const BRIEF: Duration = Duration::from_secs(20);
 
 impl Authorize for Open {
+    fn may_play(&self, request: &PlayRequest) -> Result<(), Refusal> {
+        let query = request.query.as_ref().map(|query| query.expose());
+        match request.channel.as_str() == "private" && query != Some("token=x") {
+            true => Err(Refusal::new(Reason::Private, "this needs a token")),
+            false => Ok(()),
+        }
+    }
+
     fn authorize<'a>(&'a self, request: &'a PublishRequest) -> Authorization<'a> {
         Box::pin(async {
             let key = request.key.expose();
@@ -585,6 +593,28 @@ async fn an_outage_of_a_live_publisher_adds_no_lasting_latency() {
         assert!(of(0, 9_020).next().unwrap() > 4_000);
         assert!(bench.context.metrics.dropped(crate::metrics::Drop::AfterOutage) > 0);
         assert_eq!(bench.context.metrics.corrected("jumped"), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_private_channel_plays_only_with_its_token_whether_it_is_live_or_not() {
+    let bench = Bench::new(|_| ());
+    for live in [false, true] {
+        let _publisher = match live {
+            true => Some(bench.live("private").await),
+            false => None,
+        };
+        let (mut player, _) = bench.connect(1 << 20);
+        player.open().await;
+        player.client.play("private?token=y");
+        assert_eq!(player.codes().await, ["NetStream.Play.Failed"]);
+        let (mut player, _) = bench.connect(1 << 20);
+        player.open().await;
+        player.client.play("private?token=x");
+        match live {
+            true => player.until(|seen| matches!(seen, Seen::VideoDataReceived { .. })).await,
+            false => assert_eq!(player.codes().await, ["NetStream.Play.StreamNotFound"]),
+        }
     }
 }
 

@@ -262,12 +262,12 @@ impl Execution<'_> {
             self.transmit.status(stream_id, "error", "NetStream.Play.Failed", description)?;
             return Ok(Some(Event::Refused(Refusal::new(Reason::Second, description))));
         }
-        // The query is not needed, because every broadcast may be played.
         open.stage = Stage::Asked { stream_id, publish: false };
         let asked = command.argument(0).and_then(Value::as_str).unwrap_or_default();
-        let (name, _) = split_query(asked);
+        let (name, query) = split_query(asked);
         let name = address::stream(self.app, &open.after_app, name).to_owned();
-        Ok(Some(Event::Play { name }))
+        let query = query.or(open.query.as_deref()).map(StreamKey::new);
+        Ok(Some(Event::Play { name, query }))
     }
 
     /// Closes the active stream if `names` returns true for it. The largest message size stays,

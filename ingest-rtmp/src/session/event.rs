@@ -27,8 +27,10 @@ pub enum Event {
     /// The peer requests to play. Respond with [`Session::accept`](super::Session::accept) or
     /// [`Session::refuse`](super::Session::refuse); nothing more is read before.
     Play {
-        /// The requested name.
+        /// The requested name, without a query.
         name: String,
+        /// The text after `?`, in the name or in the application.
+        query: Option<StreamKey>,
     },
     /// onMetaData of a publisher.
     Metadata(Value),

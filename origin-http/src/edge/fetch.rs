@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Request, StatusCode, Version,
     header::{
-        ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, IF_NONE_MATCH,
-        TRANSFER_ENCODING, USER_AGENT, VIA,
+        ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG,
+        IF_NONE_MATCH, TRANSFER_ENCODING, USER_AGENT, VIA,
     },
     response,
 };
@@ -177,8 +177,8 @@ impl Edge {
         said.map(Said::Not).ok_or(failure.unwrap_or(Failure::Unreachable))
     }
 
-    /// The request to an origin: path and query of the key, nothing of the viewer's own fields.
-    /// With a previous object it is conditional (RFC 9111 4.3.1).
+    /// The request to an origin: path and query of the key, nothing of the viewer's own fields but
+    /// its playback token. With a previous object it is conditional (RFC 9111 4.3.1).
     fn request(
         &self,
         wanted: &Wanted,
@@ -197,6 +197,9 @@ impl Edge {
             USER_AGENT,
             HeaderValue::from_static(concat!("streamforge/", env!("CARGO_PKG_VERSION"))),
         );
+        if let Some(token) = &wanted.authorization {
+            headers.insert(AUTHORIZATION, token.clone());
+        }
         hops.forward(&self.identity, headers);
         if let Some(tag) = previous.and_then(|object| object.headers.get(ETAG)) {
             headers.insert(IF_NONE_MATCH, tag.clone());

@@ -14,7 +14,7 @@ use http::{
 };
 use tokio::time::Instant;
 
-use crate::response;
+use crate::{playback::Mark, response};
 
 /// RFC 9111 1.2.2: larger values count as this one.
 const MOST: u64 = 1 << 31;
@@ -59,6 +59,9 @@ impl Freshness {
             .iter()
             .flat_map(|vary| vary.as_bytes().split(|&byte| byte == b','))
             .any(|name| !is_known(name.trim_ascii()));
+        // An origin of ours makes responses private that are for viewers with a token, which this
+        // edge checks itself (RFC 9111 3.5 concerns caches that do not).
+        let private = control.private && Mark::of(headers).is_none();
         let shared = !status.is_server_error() && !is_of_one_request(status);
         // An object that is stale on arrival is kept only if an entity tag can revalidate it.
         let of_use = lifetime > age || (status == StatusCode::OK && headers.contains_key(ETAG));
@@ -66,7 +69,7 @@ impl Freshness {
             received,
             age: Duration::from_secs(age),
             lifetime: Duration::from_secs(lifetime),
-            storable: of_use && !control.no_store && !control.private && !varies && shared,
+            storable: of_use && !control.no_store && !private && !varies && shared,
             immutable: control.immutable && lifetime > 0,
             strict: control.must_revalidate || control.no_cache || control.s_maxage.is_some(),
         }
@@ -82,7 +85,8 @@ impl Freshness {
     ) -> Self {
         let said = Self::new(status, headers, received);
         let control = Control::of(headers);
-        let kept = !control.no_store && !control.private && !is_of_one_request(status);
+        let private = control.private && Mark::of(headers).is_none();
+        let kept = !control.no_store && !private && !is_of_one_request(status);
         // An error that must not be stored gets no lifetime, so that the viewer's own cache does
         // not keep it either.
         let lifetime = match kept {

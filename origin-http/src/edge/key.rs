@@ -1,12 +1,12 @@
 //! The request to an origin, and the cache key of its response. Pure. Nothing else of a viewer's
-//! request is ever forwarded.
+//! request is ever forwarded, except its playback token.
 //!
 //! RFC 8216bis 6.2.5: delivery directives belong to the key, the rest of a query does not; RFC 9110
 //! 12.5.5: the key also includes whether a text is compressed.
 
 use std::sync::Arc;
 
-use http::request::Parts;
+use http::{HeaderValue, request::Parts};
 use media_core::{BroadcastId, ChannelName};
 use packager::Skip;
 
@@ -24,6 +24,9 @@ pub(super) struct Key {
     pub(super) target: Arc<str>,
     /// Whether the compressed form is requested.
     pub(super) gzip: bool,
+    /// Whether the request has a valid playback token, whichever: requests without one, which an
+    /// origin may refuse, share no fetch with those that it permits.
+    pub(super) under_token: bool,
 }
 
 /// One request to an origin.
@@ -36,6 +39,9 @@ pub(super) struct Wanted {
     pub(super) claim: Claim,
     /// Selects the origin that is asked first.
     pub(super) scope: Scope,
+    /// The playback token of the viewer whose request begins the fetch, as the value of
+    /// Authorization. It is no part of the key: the response is for all viewers with a token.
+    pub(super) authorization: Option<HeaderValue>,
 }
 
 /// Objects of the same scope are at the same origin.
@@ -45,6 +51,16 @@ pub(super) enum Scope {
     Channel(ChannelName),
     /// Media of a broadcast.
     Broadcast(BroadcastId),
+}
+
+impl Scope {
+    /// The channel, if it is known.
+    pub(super) fn channel(&self) -> Option<&ChannelName> {
+        match self {
+            Self::Channel(channel) => Some(channel),
+            Self::Broadcast(_) => None,
+        }
+    }
 }
 
 impl Wanted {
@@ -77,11 +93,23 @@ impl Wanted {
         };
         let gzip = fetched.text && accepts_gzip(&head.headers);
         Ok(Some(Self {
-            key: Key { target, gzip },
+            key: Key { target, gzip, under_token: false },
             fetch: fetched.fetch,
             claim: fetched.claim,
             scope,
+            authorization: None,
         }))
+    }
+
+    /// Adds a valid token, for the origin.
+    pub(super) fn authorize(&mut self, token: &str) {
+        let value = HeaderValue::try_from(format!("Bearer {token}"));
+        if let Ok(mut value) = value {
+            // Not shown in debug output, and not indexed by HTTP/2 (RFC 7541 7.1.3).
+            value.set_sensitive(true);
+            self.key.under_token = true;
+            self.authorization = Some(value);
+        }
     }
 }
 
@@ -137,6 +165,22 @@ mod tests {
         assert_eq!(key(&format!("{segment}?x=y"), "gzip"), Some((segment, false, Fetch::Lasting)));
         let part = format!("/media/{ID}/v0/7.1.m4s");
         assert_eq!(key(&part, "gzip"), Some((part, false, Fetch::Part)));
+    }
+
+    #[test]
+    fn requests_under_different_tokens_have_the_same_key_and_show_no_token() {
+        let wanted = |token: Option<&str>| {
+            let (head, ()) = Request::get("/live/demo/v0.m3u8").body(()).unwrap().into_parts();
+            let resource = Resource::parse(head.uri.path()).unwrap();
+            let mut wanted = Wanted::new(&head, &resource).unwrap().unwrap();
+            token.into_iter().for_each(|token| wanted.authorize(token));
+            wanted
+        };
+        let (one, two) = (wanted(Some("a.b.c")), wanted(Some("d.e.f")));
+        assert_eq!(one.key, two.key);
+        assert_ne!(one.key, wanted(None).key);
+        assert_eq!(one.authorization.as_ref().unwrap(), "Bearer a.b.c");
+        assert!(!format!("{one:?}").contains("a.b.c"), "{one:?}");
     }
 
     #[test]

@@ -15,12 +15,13 @@ use super::{
     content::Content,
     freshness::{self, Freshness},
 };
+use crate::playback::{MARK, Mark};
 
 /// Measured memory of an object besides its bytes and its fields: the object, its field table, and
 /// its entries in the tables of the cache.
 pub(super) const OVERHEAD: u64 = 2_560;
 /// Fields of an origin that are forwarded; the others concern only the origin and the edge.
-const KEPT: [HeaderName; 10] = [
+const KEPT: [HeaderName; 11] = [
     CONTENT_TYPE,
     CONTENT_ENCODING,
     CACHE_CONTROL,
@@ -31,6 +32,7 @@ const KEPT: [HeaderName; 10] = [
     RETRY_AFTER,
     VIA,
     HeaderName::from_static("priority"),
+    MARK,
 ];
 /// Entries of a field table included in [`OVERHEAD`], and the memory of each further one.
 const FIELDS: usize = 12;
@@ -88,11 +90,18 @@ impl Object {
         freshness::is_of_one_request(self.status)
     }
 
+    /// The private presentation that it belongs to, if any. Removed before it reaches a viewer.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        Mark::of(&self.headers)
+    }
+
     /// The same bytes, which the origin has confirmed (RFC 9111 4.3.4).
     pub(super) fn renewed(&self, headers: &HeaderMap, freshness: Freshness) -> Self {
         // A 304 has only the fields that it updates; the others are those of the stored response.
+        // An origin marks each of its responses, also a 304, as long as the channel is private.
         let mut both = headers.clone();
-        for name in self.headers.keys().filter(|name| !headers.contains_key(*name)) {
+        let kept = |name: &&HeaderName| !headers.contains_key(*name) && **name != MARK;
+        for name in self.headers.keys().filter(kept) {
             for value in self.headers.get_all(name) {
                 both.append(name, value.clone());
             }

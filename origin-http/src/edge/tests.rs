@@ -1,6 +1,7 @@
 //! An edge over origins in the same process: scripted ones, and a real router.
 
 mod failing;
+mod private;
 mod sharing;
 mod whole;
 
@@ -122,8 +123,24 @@ fn edge_with(mut config: Config, origins: &[&Arc<Scripted>]) -> Arc<Edge> {
     .unwrap()
 }
 
+/// Rules without a private channel.
+fn public() -> Playback {
+    Playback::new(&crate::playback::Config::default())
+}
+
 /// The response before its body is read.
 async fn begin(
+    edge: &Arc<Edge>,
+    method: Method,
+    target: &str,
+    headers: &[(&str, &str)],
+) -> Response<Body> {
+    begin_under(&public(), edge, method, target, headers).await
+}
+
+/// The same, with rules for tokens; the path may have the prefix of one.
+async fn begin_under(
+    rules: &Playback,
     edge: &Arc<Edge>,
     method: Method,
     target: &str,
@@ -133,9 +150,11 @@ async fn begin(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let (head, ()) = request.body(()).unwrap().into_parts();
+    let (mut head, ()) = request.body(()).unwrap().into_parts();
+    crate::playback::take_from_path(&mut head);
     let resource = Resource::parse(head.uri.path()).unwrap();
-    edge.respond(&head, &resource, PEER.into()).await.unwrap()
+    let client = Client { peer: PEER.into(), ours: false, secure: false, early: false };
+    edge.respond(&head, &resource, client, rules).await.unwrap()
 }
 
 async fn ask(edge: &Arc<Edge>, target: &str, headers: &[(&str, &str)]) -> (u16, HeaderMap, Bytes) {

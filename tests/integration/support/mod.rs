@@ -19,6 +19,7 @@ pub(crate) mod publisher;
 pub(crate) mod push;
 pub(crate) mod rtmp;
 pub(crate) mod tls;
+pub(crate) mod token;
 
 use std::{
     fs,

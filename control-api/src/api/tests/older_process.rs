@@ -152,6 +152,44 @@ async fn a_broadcast_that_continues_in_the_older_process_is_no_success() {
 }
 
 #[tokio::test]
+async fn private_channels_of_an_older_process_are_for_the_administrator_only() {
+    // Whether the older process knows that the channel is private, and has the same token.
+    for (hides, same) in [(true, true), (false, true), (true, false)] {
+        let (here, before) = (hub(), hub());
+        let _before = ["open", "secret"].map(|name| publish(&before, name));
+        let of = |hub: &Hub, token| {
+            let administrator = Administrator::new(Some(KeyDigest::of(token)));
+            Api::new(hub.clone(), Arc::new(SomeViewers), Arc::new(SomeRenditions), administrator)
+        };
+        let mut older = of(&before, if same { TOKEN } else { "the-token-of-before" });
+        if hides {
+            older = older.hiding(Arc::new(OneSecret));
+        }
+        let api = of(&here, TOKEN).hiding(Arc::new(OneSecret));
+        let router = api.beside(Arc::new(Before(older.router()))).router();
+        for (token, sees) in [("another-token", false), (TOKEN, same || !hides)] {
+            let authorization = format!("Bearer {token}");
+            let request = |path: &str| {
+                let request = Request::get(path).header(header::AUTHORIZATION, &authorization);
+                request.body(Body::empty()).unwrap()
+            };
+            let (_, _, body) = ask(router.clone(), request("/api/v1/streams")).await;
+            let list: Value = serde_json::from_slice(&body).unwrap();
+            let count = list["streams"].as_array().unwrap().len();
+            assert_eq!(count, if sees { 2 } else { 1 }, "{hides} {same} {token}: {list}");
+            let shown = ask(router.clone(), request("/api/v1/streams/secret")).await.0;
+            let expected = if sees { StatusCode::OK } else { StatusCode::NOT_FOUND };
+            assert_eq!(shown, expected, "{hides} {same} {token}");
+        }
+        // A broadcast that continues there is no success, although it cannot be seen.
+        let authorization = format!("Bearer {TOKEN}");
+        let ended = delete(router, "/api/v1/streams/secret", Some(&authorization)).await.0;
+        let expected = if same { StatusCode::NO_CONTENT } else { StatusCode::FORBIDDEN };
+        assert_eq!(ended, expected, "{hides} {same}");
+    }
+}
+
+#[tokio::test]
 async fn a_broadcast_of_an_old_process_that_does_not_respond_is_not_404() {
     for (response, expected) in [
         (Err(NoResponse::Gone), None),

@@ -110,6 +110,47 @@ async fn invalid_query_parameters_are_400_problems() {
 }
 
 #[tokio::test]
+async fn private_channels_are_shown_to_the_administrator_only() {
+    let hub = hub();
+    let _producers = ["open", "secret"].map(|name| publish(&hub, name));
+    let router = Api::new(
+        hub.clone(),
+        Arc::new(SomeViewers),
+        Arc::new(SomeRenditions),
+        Administrator::new(Some(KeyDigest::of(TOKEN))),
+    )
+    .hiding(Arc::new(OneSecret))
+    .router();
+    for (token, names, status) in [
+        (None, &["open"][..], StatusCode::NOT_FOUND),
+        (Some("another-token"), &["open"], StatusCode::NOT_FOUND),
+        (Some(TOKEN), &["open", "secret"], StatusCode::OK),
+    ] {
+        let request = |path: &str| {
+            // With an id of its own, because it is a part of a problem.
+            let mut request = Request::get(path).header(request_id::HEADER, "one");
+            if let Some(token) = token {
+                request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+            }
+            request.body(Body::empty()).unwrap()
+        };
+        let (_, _, body) = ask(router.clone(), request("/api/v1/streams")).await;
+        let list: Value = serde_json::from_slice(&body).unwrap();
+        let listed = list["streams"].as_array().unwrap().iter();
+        let listed: Vec<_> = listed.map(|stream| stream["channel"].as_str().unwrap()).collect();
+        assert_eq!(listed, names, "{token:?}");
+        let shown = ask(router.clone(), request("/api/v1/streams/secret")).await;
+        assert_eq!(shown.0, status, "{token:?}");
+        // A private channel that is live has the same response as one that is not.
+        if status == StatusCode::NOT_FOUND {
+            let absent = ask(router.clone(), request("/api/v1/streams/absent")).await;
+            let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+            assert_eq!(text(&absent.2).replace("absent", "secret"), text(&shown.2));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_cursor_is_opaque_bound_to_its_list_and_a_plain_name_is_accepted_too() {
     let hub = hub();
     let _live: Vec<_> = ["a", "b", "c"].into_iter().map(|name| publish(&hub, name)).collect();

@@ -12,7 +12,7 @@ use crate::edge::{
 const OBJECT: u64 = 1_000 + OVERHEAD;
 
 fn key(n: usize) -> Key {
-    Key { target: format!("/{n}").into(), gzip: false }
+    Key { target: format!("/{n}").into(), gzip: false, under_token: false }
 }
 
 fn put(

@@ -105,7 +105,7 @@ async fn stale_playlists_are_served_for_a_limited_time_while_the_origin_is_down(
 }
 
 fn master_key() -> key::Key {
-    key::Key { target: MASTER.into(), gzip: false }
+    key::Key { target: MASTER.into(), gzip: false, under_token: false }
 }
 
 #[tokio::test(start_paused = true)]
@@ -241,12 +241,14 @@ async fn fetches_are_limited_by_viewer_address_except_for_local_requests() {
     let config = Config { max_fetches: 16, max_fetches_per_address: 4, ..Config::default() };
     let edge = edge_with(config, &[&origin]);
     let asking = |peer: &str, n: usize| {
-        let (edge, peer) = (Arc::clone(&edge), peer.parse().unwrap());
+        let edge = Arc::clone(&edge);
+        let peer = peer.parse().unwrap();
+        let client = Client { peer, ours: peer.port() == 0, secure: false, early: false };
         let (head, ()) =
             Request::get(format!("/live/c{n}/master.m3u8")).body(()).unwrap().into_parts();
         tokio::spawn(async move {
             let resource = Resource::parse(head.uri.path()).unwrap();
-            let response = edge.respond(&head, &resource, peer).await.unwrap();
+            let response = edge.respond(&head, &resource, client, &public()).await.unwrap();
             (response.status().as_u16(), response.headers().get("retry-after").cloned())
         })
     };
@@ -289,7 +291,9 @@ async fn a_forwarding_loop_is_detected() {
     ] {
         let (head, ()) = Request::get(PLAYLIST).header(name, list).body(()).unwrap().into_parts();
         let resource = Resource::parse(PLAYLIST).unwrap();
-        assert_eq!(edge.respond(&head, &resource, PEER.into()).await.unwrap().status(), 508);
+        let client = Client { peer: PEER.into(), ours: false, secure: false, early: false };
+        let response = edge.respond(&head, &resource, client, &public()).await.unwrap();
+        assert_eq!(response.status(), 508);
     }
     assert_eq!(origin.asked(), 1);
 }

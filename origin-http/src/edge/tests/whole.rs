@@ -56,7 +56,7 @@ async fn only_complete_segments_and_init_segments_survive_a_restart_on_disk() {
 }
 
 /// A real origin: its router with HTTP/1.1 in memory.
-fn edge_of_stage(stage: &Stage) -> Arc<Edge> {
+pub(super) fn edge_of_stage(stage: &Stage) -> Arc<Edge> {
     let config = Config { origin: vec!["http://stage".parse().unwrap()], ..Config::default() };
     let router = Arc::clone(&stage.router);
     let connect = move || {
