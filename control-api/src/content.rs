@@ -1,7 +1,7 @@
 //! Bodies of requests: JSON of a bounded size. Every fault is a problem.
 //!
-//! The size is limited by [`limit`], a layer of a router or of one route: the innermost applies. All
-//! bodies of the API are also limited by `http.max_body_bytes`.
+//! The size is limited by [`limit`], a layer of a router or of one route: the innermost applies.
+//! All bodies of the API are also limited by `http.max_body_bytes`.
 
 use std::{error::Error, io};
 

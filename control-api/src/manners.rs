@@ -1,6 +1,6 @@
 //! The manners that all routes of the API share: request ids, security headers, CORS, the time
-//! limit, the rate limit, the size of bodies and preconditions. Every route gets them here, from one
-//! place.
+//! limit, the rate limit, the size of bodies and preconditions. Every route gets them here, from
+//! one place.
 
 mod description;
 

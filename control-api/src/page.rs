@@ -22,8 +22,8 @@ use crate::{
     problem::{Kind, Problem},
 };
 
-/// The requested page of a list: 1 to `MAX` entries, `DEFAULT` if the client sends no `limit`. Other
-/// parameters of the query are `F`.
+/// The requested page of a list: 1 to `MAX` entries, `DEFAULT` if the client sends no `limit`.
+/// Other parameters of the query are `F`.
 ///
 /// As an extractor it fails with 400 for an invalid or unknown parameter.
 #[derive(Debug, Clone)]

@@ -168,7 +168,8 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
 /// Middleware: evaluates the preconditions of GET and HEAD against the ETag of the response, if the
 /// response is a success (RFC 9110 13.2.1): 412, or 304 for a client that has the representation.
 pub async fn conditional(request: Request, next: Next) -> Response {
-    // Read beforehand, because the request is consumed. Other methods evaluate them before they act.
+    // Read beforehand, because the request is consumed. Other methods evaluate them before they
+    // act.
     let read = matches!(*request.method(), Method::GET | Method::HEAD);
     let if_match = IfMatch::of(request.headers());
     let if_none_match = Tags::of(request.headers(), header::IF_NONE_MATCH);

@@ -1,6 +1,7 @@
-//! Limits of the rate of requests by class of route: for each address (IPv6: each /64), and for each
-//! account when it is known. Responses have the headers of draft-ietf-httpapi-ratelimit-headers-10,
-//! RateLimit-Policy and RateLimit, and a refusal has Retry-After (RFC 9110 10.2.3).
+//! Limits of the rate of requests by class of route: for each address (IPv6: each /64), and for
+//! each account when it is known. Responses have the headers of
+//! draft-ietf-httpapi-ratelimit-headers-10, RateLimit-Policy and RateLimit, and a refusal has
+//! Retry-After (RFC 9110 10.2.3).
 //!
 //! The class [`Class::Api`] does not limit addresses of the loopback interface: they are the
 //! operator's tools, and a reverse proxy on this machine, whose clients would share one share. The

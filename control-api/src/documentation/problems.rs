@@ -1,4 +1,5 @@
-//! The pages at the `type` URIs of problems: `/problems/{name}`, and a list of them at `/problems/`.
+//! The pages at the `type` URIs of problems: `/problems/{name}`, and a list of them at
+//! `/problems/`.
 
 use axum::{
     Router,

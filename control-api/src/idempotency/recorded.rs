@@ -29,8 +29,8 @@ pub struct Key {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint(pub [u8; 32]);
 
-/// A response that was recorded. It may hold a secret that is shown once, such as a new key: `Debug`
-/// omits the body, and a durable record must encrypt it.
+/// A response that was recorded. It may hold a secret that is shown once, such as a new key:
+/// `Debug` omits the body, and a durable record must encrypt it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The request that it belongs to.

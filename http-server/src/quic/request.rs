@@ -48,8 +48,8 @@ use super::{
 const SMALL: usize = 4 << 10;
 /// Limit in bytes of such a piece; more small pieces become the next one.
 const MAX_COALESCED: usize = 16 << 10;
-/// Limit in bytes of a coalesced piece. quinn holds a piece until its last byte is acknowledged, and
-/// counts all of it against the send window until then.
+/// Limit in bytes of a coalesced piece. quinn holds a piece until its last byte is acknowledged,
+/// and counts all of it against the send window until then.
 const PIECE: usize = 64 << 10;
 
 /// State shared by the requests of one connection.
