@@ -18,7 +18,7 @@ use crate::{
 pub trait Command: Send {
     /// The name in the table of permissions: `feature.verb`.
     const NAME: &'static str;
-    /// Who may send it.
+    /// The actors that may send it.
     const WHO: Who;
 
     /// The row in the table of permissions.
@@ -138,7 +138,7 @@ pub enum Refusal {
     Forbidden {
         /// The command's name.
         command: &'static str,
-        /// Who may send it.
+        /// The actors that may send it.
         who: Who,
     },
     /// The thing does not exist, or the actor may not know of it.

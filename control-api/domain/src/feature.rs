@@ -22,7 +22,7 @@ pub struct Feature {
     pub foreign_events: &'static [&'static str],
     /// The names of its tables.
     pub tables: &'static [&'static str],
-    /// Who may send its commands.
+    /// The actors that may send its commands.
     pub permissions: &'static [Permission],
     /// Applies one of these events to its tables.
     pub fold: fn(&mut Folding<'_>, &Envelope) -> Result<(), Fault>,
@@ -35,7 +35,7 @@ impl Feature {
     }
 }
 
-/// What a fold may use: its tables, and the keys of personal data.
+/// The tables and the keys of personal data that a fold uses.
 pub struct Folding<'a> {
     /// The tables.
     pub rows: &'a mut dyn RowsMut,

@@ -63,6 +63,6 @@ fn name(role: Role) -> &'static str {
 pub struct Permission {
     /// The command's name.
     pub command: &'static str,
-    /// Who may send it.
+    /// The actors that may send it.
     pub who: Who,
 }

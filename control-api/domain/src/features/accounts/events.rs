@@ -1,4 +1,4 @@
-//! What can happen to an account.
+//! The events of an account.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

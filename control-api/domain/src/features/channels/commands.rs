@@ -24,7 +24,7 @@ pub struct Create {
     pub name: ChannelName,
     /// The title.
     pub title: ChannelTitle,
-    /// Who may watch it.
+    /// Its visibility.
     pub visibility: Visibility,
 }
 

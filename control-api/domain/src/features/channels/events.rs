@@ -1,4 +1,4 @@
-//! What can happen to a channel.
+//! The events of a channel.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::{
     text::{ChannelName, ChannelTitle, Description},
 };
 
-/// Who may watch a channel and find it.
+/// The viewers that may watch a channel and find it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Visibility {
@@ -35,7 +35,7 @@ pub struct Created {
     pub name: ChannelName,
     /// Its title.
     pub title: ChannelTitle,
-    /// Who may watch it.
+    /// Its visibility.
     pub visibility: Visibility,
 }
 
@@ -48,7 +48,7 @@ pub struct Edits {
     /// Its description.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<Description>,
-    /// Who may watch it.
+    /// Its visibility.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub visibility: Option<Visibility>,
 }

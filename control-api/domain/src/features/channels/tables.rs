@@ -24,7 +24,7 @@ pub struct Channel {
     pub title: String,
     /// Its description.
     pub description: String,
-    /// Who may watch it.
+    /// Its visibility.
     pub visibility: Visibility,
     /// When it was made.
     pub created: Time,

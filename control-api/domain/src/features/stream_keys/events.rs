@@ -1,4 +1,4 @@
-//! What can happen to a stream key.
+//! The events of a stream key.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
