@@ -4,8 +4,9 @@ use crate::{
     actor::Actor,
     event::NewEvent,
     id::AccountId,
-    permission::{Permission, Who},
+    permission::{Permission, Verdict, Who},
     rows::{Fault, Rows},
+    scope::Scope,
     time::Time,
     vault::Vault,
 };
@@ -141,6 +142,14 @@ pub enum Refusal {
         /// The actors that may send it.
         who: Who,
     },
+    /// The account may do this, but the API key may not.
+    #[error("{command} is beyond the scopes of this API key{}", needed(.scope))]
+    Scope {
+        /// The command's name.
+        command: &'static str,
+        /// The scope that the key needs; `None` if no key may do it.
+        scope: Option<Scope>,
+    },
     /// The thing does not exist, or the actor may not know of it.
     #[error("there is no such {thing}")]
     NotFound {
@@ -168,6 +177,14 @@ pub enum Refusal {
     Fault(#[from] Fault),
 }
 
+/// The end of the sentence about a scope.
+fn needed(scope: &Option<Scope>) -> String {
+    match scope {
+        Some(scope) => format!(": it needs the scope {scope}"),
+        None => ": sign in with the password".to_owned(),
+    }
+}
+
 /// Decides a command: first whether the actor may send it, then what follows.
 ///
 /// # Errors
@@ -177,14 +194,16 @@ pub fn decide<C: Command>(
     context: &Context<'_>,
 ) -> Result<Decision<C::Done>, Refusal> {
     let owner = command.owner(context.rows)?;
-    if C::WHO.includes(context.actor, owner) {
+    let verdict = C::PERMISSION.verdict(context.actor, owner);
+    if verdict == Verdict::Permitted {
         return command.decide(context);
     }
-    match *context.actor {
+    match (verdict, context.actor) {
         _ if !command.is_visible(context.rows, context.actor)? => {
             Err(Refusal::NotFound { thing: C::NAME.split('.').next().unwrap_or(C::NAME) })
         }
-        Actor::Anonymous => Err(Refusal::SignIn),
+        (Verdict::OutOfScope(scope), _) => Err(Refusal::Scope { command: C::NAME, scope }),
+        (_, Actor::Anonymous) => Err(Refusal::SignIn),
         _ => Err(Refusal::Forbidden { command: C::NAME, who: C::WHO }),
     }
 }

@@ -20,6 +20,7 @@ pub mod permission;
 pub mod rows;
 #[cfg(any(test, feature = "testing"))]
 pub mod scenario;
+pub mod scope;
 pub mod table;
 pub mod text;
 pub mod time;
@@ -31,6 +32,7 @@ pub use event::{Envelope, NewEvent};
 pub use feature::{Feature, Folding};
 pub use permission::Who;
 pub use rows::{Fault, Rows, RowsMut};
+pub use scope::{Scope, Scopes};
 pub use table::Table;
 pub use time::Time;
 pub use vault::{Sealed, Vault};

@@ -1,6 +1,6 @@
 //! Questions about accounts. They read tables only.
 
-use super::tables::{ACCOUNTS, Account, BY_EMAIL, BY_NAME};
+use super::tables::{ACCOUNTS, ADMINISTRATORS, Account, BY_EMAIL, BY_NAME};
 use crate::{
     command::Refusal,
     id::AccountId,
@@ -56,4 +56,13 @@ pub fn page(
     limit: usize,
 ) -> Result<Vec<(AccountId, Account)>, Fault> {
     ACCOUNTS.page(rows, &(), after.as_ref(), Order::Up, limit)
+}
+
+/// At most `limit` administrators, the oldest first.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn administrators(rows: &dyn Rows, limit: usize) -> Result<Vec<AccountId>, Fault> {
+    let page = ADMINISTRATORS.page(rows, &(), None, Order::Up, limit)?;
+    Ok(page.into_iter().map(|(id, ())| id).collect())
 }

@@ -8,7 +8,7 @@ use crate::{
     event::{Envelope, Events as _},
     feature::Folding,
     id::AccountId,
-    rows::Fault,
+    rows::{Fault, RowsMut},
     table::Table,
     text::folded,
     time::Time,
@@ -26,6 +26,8 @@ pub struct Account {
     pub changed: Time,
     /// Whether mail to its address arrives.
     pub is_verified: bool,
+    /// Whether the password must be replaced at the next sign-in.
+    pub must_change_password: bool,
     /// The personal data; `None` once the account is erased.
     pub person: Option<Person>,
 }
@@ -65,6 +67,8 @@ pub const ACCOUNTS: Table<AccountId, Account> = Table::new("accounts.accounts");
 pub const BY_EMAIL: Table<[u8; 32], AccountId> = Table::new("accounts.by_email");
 /// Accounts by their folded name.
 pub const BY_NAME: Table<String, AccountId> = Table::new("accounts.by_name");
+/// The administrators.
+pub const ADMINISTRATORS: Table<AccountId, ()> = Table::new("accounts.administrators");
 
 /// Applies an event of an account.
 ///
@@ -81,19 +85,35 @@ pub fn fold(folding: &mut Folding<'_>, envelope: &Envelope) -> Result<(), Fault>
             let password = folding.vault.open(&event.password)?;
             ACCOUNTS.change(rows, &event.account, |account| {
                 account.changed = time;
+                account.must_change_password = false;
                 if let (Some(person), Some(password)) = (&mut account.person, password) {
                     person.password = password;
                 }
             })
         }
+        Event::PasswordExpired(event) => ACCOUNTS.change(rows, &event.account, |account| {
+            account.changed = time;
+            account.must_change_password = true;
+        }),
         Event::EmailVerified(event) => ACCOUNTS.change(rows, &event.account, |account| {
             account.changed = time;
             account.is_verified = true;
         }),
-        Event::RoleChanged(event) => ACCOUNTS.change(rows, &event.account, |account| {
-            account.changed = time;
-            account.role = event.role;
-        }),
+        Event::RoleChanged(event) => {
+            list_administrator(rows, event.account, event.role)?;
+            ACCOUNTS.change(rows, &event.account, |account| {
+                account.changed = time;
+                account.role = event.role;
+            })
+        }
+    }
+}
+
+/// Keeps the list of administrators.
+fn list_administrator(rows: &mut dyn RowsMut, id: AccountId, role: Role) -> Result<(), Fault> {
+    match role {
+        Role::Administrator => ADMINISTRATORS.put(rows, &id, &()),
+        Role::Viewer | Role::Creator | Role::Moderator => ADMINISTRATORS.remove(rows, &id),
     }
 }
 
@@ -117,8 +137,12 @@ fn register(folding: &mut Folding<'_>, time: Time, event: &Registered) -> Result
         registered: time,
         changed: time,
         is_verified: event.is_verified,
+        must_change_password: false,
         person,
     };
+    if account.person.is_some() {
+        list_administrator(folding.rows, event.account, event.role)?;
+    }
     ACCOUNTS.put(folding.rows, &event.account, &account)
 }
 
@@ -171,7 +195,9 @@ fn erase(folding: &mut Folding<'_>, time: Time, event: &Erased) -> Result<(), Fa
         BY_EMAIL.remove(folding.rows, &email)?;
         BY_NAME.remove(folding.rows, &folded(&person.name))?;
     }
+    ADMINISTRATORS.remove(folding.rows, &id)?;
     account.changed = time;
+    account.must_change_password = false;
     // Whether an address was verified says nothing of a person that is gone.
     account.is_verified = false;
     ACCOUNTS.put(folding.rows, &id, &account)

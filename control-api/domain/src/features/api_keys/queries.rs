@@ -1,0 +1,51 @@
+//! Questions about API keys. They read tables only.
+
+use super::tables::{ApiKey, BY_ACCOUNT, BY_DIGEST, KEYS, MAX_OF_AN_ACCOUNT};
+use crate::{
+    command::Refusal,
+    features::accounts::{self, tables::Account},
+    id::{AccountId, ApiKeyId},
+    rows::{Fault, Order, Rows},
+    time::Time,
+};
+
+/// A key, or [`Refusal::NotFound`].
+///
+/// # Errors
+/// [`Refusal::NotFound`], [`Refusal::Fault`].
+pub fn key(rows: &dyn Rows, id: ApiKeyId) -> Result<ApiKey, Refusal> {
+    KEYS.get(rows, &id)?.ok_or(Refusal::NotFound { thing: "api_key" })
+}
+
+/// The keys of an account, the oldest first: at most [`MAX_OF_AN_ACCOUNT`].
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn of_account(rows: &dyn Rows, account: AccountId) -> Result<Vec<(ApiKeyId, ApiKey)>, Fault> {
+    let ids = BY_ACCOUNT.page(rows, &account, None, Order::Up, MAX_OF_AN_ACCOUNT)?;
+    let mut keys = Vec::with_capacity(ids.len());
+    for ((_, id), ()) in ids {
+        keys.extend(KEYS.get(rows, &id)?.map(|key| (id, key)));
+    }
+    Ok(keys)
+}
+
+/// The key with this digest and its account, if it is in force: it is not revoked, has not expired,
+/// and the account is not erased.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn in_force(
+    rows: &dyn Rows,
+    digest: &[u8; 32],
+    now: Time,
+) -> Result<Option<(ApiKeyId, ApiKey, Account)>, Fault> {
+    let Some(id) = BY_DIGEST.get(rows, digest)? else { return Ok(None) };
+    let Some(key) = KEYS.get(rows, &id)? else { return Ok(None) };
+    if key.expires.is_some_and(|expires| expires <= now) {
+        return Ok(None);
+    }
+    let account = accounts::queries::account(rows, key.account)?;
+    let account = account.filter(|account| account.person.is_some());
+    Ok(account.map(|account| (id, key, account)))
+}
