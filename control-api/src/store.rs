@@ -1,5 +1,6 @@
 //! The platform's database: a log of events and the tables folded from it, in one redb file, and
-//! the keys of personal data in another. Nothing else names redb.
+//! the keys of personal data in another. What happens too often for events is in a third. Nothing
+//! else names redb.
 //!
 //! One thread writes. It takes the commands that wait, decides them one after the other within one
 //! transaction, folds their events, and commits them together: the slower the disk, the larger the
@@ -21,6 +22,7 @@ mod rebuild;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod vault;
 mod verify;
 mod writer;
@@ -28,6 +30,7 @@ mod writer;
 pub use archive::ArchiveError;
 pub use database::OpenError;
 pub use rebuild::Rebuilt;
+pub use traffic::{IDLE, Presented, Rotation, Traffic};
 pub use vault::KeyVault;
 pub use verify::Verified;
 pub use writer::{Receipt, SendError};
@@ -51,6 +54,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     database: Arc<Handle>,
     vault: Arc<KeyVault>,
+    traffic: Traffic,
     features: &'static [&'static Feature],
     jobs: Option<mpsc::Sender<Box<dyn Job>>>,
     sequence: watch::Receiver<u64>,
@@ -87,13 +91,14 @@ impl Store {
         let path = folder.join(DATABASE);
         let database = database::open(&path)?;
         let handle = Handle::new(database, move || Database::create(&path));
-        Self::with(handle, vault, features)?.map_err(file)
+        Self::with(handle, vault, Traffic::open(folder)?, features)?.map_err(file)
     }
 
     /// Prepares an open database, and starts the thread that writes.
     fn with(
         handle: Handle,
         vault: KeyVault,
+        traffic: Traffic,
         features: &'static [&'static Feature],
     ) -> Result<io::Result<Self>, Fault> {
         let database = handle.get()?;
@@ -117,7 +122,7 @@ impl Store {
             .spawn(move || writer.run(waiting));
         Ok(writer.map(|writer| {
             let (jobs, writer) = (Some(jobs), Some(writer));
-            Self(Arc::new(Inner { database, vault, features, jobs, sequence, writer }))
+            Self(Arc::new(Inner { database, vault, traffic, features, jobs, sequence, writer }))
         }))
     }
 
@@ -167,6 +172,11 @@ impl Store {
     /// The keys of personal data.
     pub fn vault(&self) -> &KeyVault {
         &self.0.vault
+    }
+
+    /// The present refresh tokens of sessions.
+    pub fn traffic(&self) -> &Traffic {
+        &self.0.traffic
     }
 
     /// Compares the tables with the log: whether each event can be read, its sequence follows the

@@ -346,8 +346,10 @@ async fn a_full_disk_fails_commands_with_its_reason_and_reads_go_on() {
     };
     let vault =
         KeyVault::open(&folder.0.join(KEYS_FILE), &folder.0.join(MASTER_KEY)).expect("keys");
+    let traffic = Traffic::open(&folder.0).expect("another file");
     let handle = Handle::new(open().expect("the disk has room"), open);
-    let store = Store::with(handle, vault, features::ALL).expect("it is sound").expect("a thread");
+    let store =
+        Store::with(handle, vault, traffic, features::ALL).expect("it is sound").expect("a thread");
     let ada = store.send(Actor::Anonymous, register("Ada")).await.expect("free").done;
 
     for _ in 0..3 {
