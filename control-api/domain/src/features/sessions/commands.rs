@@ -24,6 +24,9 @@ pub struct Start {
     pub account: AccountId,
     /// The name of the device.
     pub device: DeviceName,
+    /// The hash with which a password was compared; `None` after other credentials. If the account
+    /// has another by now, the session does not start.
+    pub password: Option<PasswordHash>,
 }
 
 impl Command for Start {
@@ -33,7 +36,16 @@ impl Command for Start {
     type Done = SessionId;
 
     fn decide(&self, context: &Context<'_>) -> Result<Decision<SessionId>, Refusal> {
-        accounts::queries::present(context.rows, self.account)?;
+        let account = accounts::queries::present(context.rows, self.account)?;
+        let is_same = |hash: &PasswordHash| {
+            account.person.as_ref().is_some_and(|person| person.password == hash.0)
+        };
+        if !self.password.as_ref().is_none_or(is_same) {
+            return Err(Refusal::Conflict {
+                rule: "password_changed",
+                reason: "the account has got another password meanwhile",
+            });
+        }
         let present = queries::of_account(context.rows, self.account)?;
         let (old, rest): (Vec<_>, Vec<_>) =
             present.iter().partition(|(_, session)| queries::is_too_old(session, context.now));

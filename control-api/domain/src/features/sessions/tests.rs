@@ -31,7 +31,7 @@ fn account(scenario: &mut Scenario, name: &str, role: Role) -> (AccountId, Actor
 
 fn start(scenario: &mut Scenario, account: AccountId) -> SessionId {
     let device = "Firefox of Ada".parse().expect("a name");
-    scenario.send(Actor::System, &Start { account, device }).expect("it exists")
+    scenario.send(Actor::System, &Start { account, device, password: None }).expect("it exists")
 }
 
 fn sessions(scenario: &Scenario, account: AccountId) -> Vec<SessionId> {
@@ -68,7 +68,7 @@ fn nobody_starts_a_session_but_the_daemon_after_it_has_checked_credentials() {
     let mut scenario = Scenario::default();
     let (ada, as_ada) = account(&mut scenario, "ada", Role::Administrator);
     let device = "a".parse().expect("a name");
-    let refused = scenario.send(as_ada, &Start { account: ada, device });
+    let refused = scenario.send(as_ada, &Start { account: ada, device, password: None });
     assert!(matches!(refused, Err(Refusal::Forbidden { .. })), "{refused:?}");
 }
 
@@ -90,6 +90,11 @@ fn another_password_ends_all_sessions_but_the_one_that_set_it() {
     let ended = |session| Event::Ended(Ended { session, reason: Reason::PasswordChanged });
     assert_eq!(events, [ended(first), ended(third)]);
     assert_eq!((sessions(&scenario, ada), sessions(&scenario, bob)), (vec![own], vec![foreign]));
+    // A sign-in that has compared the old password comes too late.
+    let device = "a".parse().expect("a name");
+    let old = Some(PasswordHash("$argon2id$".to_owned()));
+    let late = scenario.send(Actor::System, &Start { account: ada, device, password: old });
+    assert!(matches!(late, Err(Refusal::Conflict { rule: "password_changed", .. })), "{late:?}");
     let present = accounts::queries::present(&scenario.rows, ada).expect("it exists");
     assert_eq!(present.person.expect("not erased").password, "$argon2id$another");
 }
