@@ -155,6 +155,12 @@ pub enum Refusal {
         /// The rule in a sentence.
         reason: &'static str,
     },
+    /// The thing is no longer as the sender has read it.
+    #[error("the {thing} has changed since it was read")]
+    Changed {
+        /// The kind of thing.
+        thing: &'static str,
+    },
     /// There is no room: a limit on a number of things.
     #[error("at most {limit} {things} are allowed")]
     Limit {
@@ -177,14 +183,9 @@ pub fn decide<C: Command>(
     context: &Context<'_>,
 ) -> Result<Decision<C::Done>, Refusal> {
     let owner = command.owner(context.rows)?;
-    if C::WHO.includes(context.actor, owner) {
-        return command.decide(context);
+    if !C::WHO.includes(context.actor, owner) {
+        let is_visible = command.is_visible(context.rows, context.actor)?;
+        C::PERMISSION.check(context.actor, owner, is_visible)?;
     }
-    match *context.actor {
-        _ if !command.is_visible(context.rows, context.actor)? => {
-            Err(Refusal::NotFound { thing: C::NAME.split('.').next().unwrap_or(C::NAME) })
-        }
-        Actor::Anonymous => Err(Refusal::SignIn),
-        _ => Err(Refusal::Forbidden { command: C::NAME, who: C::WHO }),
-    }
+    command.decide(context)
 }

@@ -1,9 +1,11 @@
-//! Who may send a command. Each command names one row of this table.
+//! The actors that may send a command, or read what is not for everybody: one table. Each command
+//! and each such query names one row of it.
 
 use std::fmt;
 
 use crate::{
     actor::{Actor, Role},
+    command::Refusal,
     id::AccountId,
 };
 
@@ -61,8 +63,33 @@ fn name(role: Role) -> &'static str {
 /// A row of the table of permissions.
 #[derive(Debug, Clone, Copy)]
 pub struct Permission {
-    /// The command's name.
+    /// The name of the command or query: `feature.verb`.
     pub command: &'static str,
     /// The actors that may send it.
     pub who: Who,
+}
+
+impl Permission {
+    /// Checks that the actor may do this to a thing of `owner`. `is_visible`: whether the actor may
+    /// know that the thing exists.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] if the actor may not know of the thing, [`Refusal::SignIn`] if it may
+    /// and is anonymous, otherwise [`Refusal::Forbidden`].
+    pub fn check(
+        &self,
+        actor: &Actor,
+        owner: Option<AccountId>,
+        is_visible: bool,
+    ) -> Result<(), Refusal> {
+        match actor {
+            _ if self.who.includes(actor, owner) => Ok(()),
+            _ if !is_visible => {
+                let thing = self.command.split('.').next().unwrap_or(self.command);
+                Err(Refusal::NotFound { thing })
+            }
+            Actor::Anonymous => Err(Refusal::SignIn),
+            _ => Err(Refusal::Forbidden { command: self.command, who: self.who }),
+        }
+    }
 }
