@@ -14,8 +14,8 @@ use control_domain::{Actor, Command, Rows, features};
 use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-pub(crate) use self::{matching::Matching, sequence::SEQUENCE};
 pub use self::sequence::wait as wait_for_sequence;
+pub(crate) use self::{matching::Matching, sequence::SEQUENCE};
 use crate::{
     problem::{Kind, Problem},
     store::{OpenError, Receipt, Store},
@@ -134,9 +134,7 @@ impl Platform {
         let stage = self.0.stage.borrow();
         match &*stage {
             // The token is taken under the lock, so that `close` waits for it.
-            Stage::Open(store) => {
-                Some(InUse { store: store.clone(), _user: self.0.users.token() })
-            }
+            Stage::Open(store) => Some(InUse { store: store.clone(), _user: self.0.users.token() }),
             Stage::Opening | Stage::Closed => None,
         }
     }

@@ -24,9 +24,9 @@ impl Secret {
     /// 500 if the system has no random numbers.
     pub fn random(prefix: &'static str) -> Result<Self, Problem> {
         let mut bytes = [0; BYTES];
-        SystemRandom::new().fill(&mut bytes).map_err(|_| {
-            Problem::new(Kind::Internal, "the system returned no random numbers")
-        })?;
+        SystemRandom::new()
+            .fill(&mut bytes)
+            .map_err(|_| Problem::new(Kind::Internal, "the system returned no random numbers"))?;
         Ok(Self(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes))))
     }
 

@@ -38,9 +38,11 @@ const LIST: &str = "channels";
 
 /// The routes.
 pub(super) fn routes() -> OpenApiRouter<Platform> {
-    OpenApiRouter::new()
-        .routes(routes!(list_channels, create_channel))
-        .routes(routes!(show_channel, edit_channel, delete_channel))
+    OpenApiRouter::new().routes(routes!(list_channels, create_channel)).routes(routes!(
+        show_channel,
+        edit_channel,
+        delete_channel
+    ))
 }
 
 /// A channel: where somebody publishes.

@@ -183,8 +183,7 @@ async fn revoke_stream_key(
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Response, Problem> {
     let unknown = || Problem::from(Refusal::NotFound { thing: "stream_key" });
-    let Path((channel, key)) =
-        path.map_err(|err| Problem::new(Kind::NotFound, err.body_text()))?;
+    let Path((channel, key)) = path.map_err(|err| Problem::new(Kind::NotFound, err.body_text()))?;
     let key: StreamKeyId = key.parse().map_err(|_| unknown())?;
     let (channel, _) = channels::found(&platform, actor, Ok(Path(channel))).await?;
     // The address names both, so a key of another channel is not there.

@@ -115,8 +115,7 @@ async fn a_creator_makes_shows_edits_and_deletes_a_channel() {
     let site = Site::new("life").await;
     let ada = site.account("ada", Role::Creator).await;
     let new = json!({ "name": "Ada_live", "title": "Ada's channel" });
-    let (status, headers, made) =
-        site.send(ada, Method::POST, "/api/v1/channels", new, &[]).await;
+    let (status, headers, made) = site.send(ada, Method::POST, "/api/v1/channels", new, &[]).await;
     assert_eq!(status, StatusCode::CREATED, "{made}");
     let path = headers[header::LOCATION].to_str().expect("text").to_owned();
     assert_eq!(path, format!("/api/v1/channels/{}", made["id"].as_str().expect("an id")));
@@ -205,8 +204,7 @@ async fn a_stream_key_is_shown_once_and_can_be_revoked() {
     let path = "/api/v1/channels/ada/stream-keys";
     let fields = [("idempotency-key", "one")];
     let new = json!({ "name": "studio" });
-    let (status, headers, added) =
-        site.send(ada, Method::POST, path, new.clone(), &fields).await;
+    let (status, headers, added) = site.send(ada, Method::POST, path, new.clone(), &fields).await;
     assert_eq!(status, StatusCode::CREATED, "{added}");
     let key = added["key"].as_str().expect("the secret");
     assert!(key.starts_with("live_") && key.len() == 48, "{key}");
@@ -229,9 +227,8 @@ async fn a_stream_key_is_shown_once_and_can_be_revoked() {
     site.post(ada, "/api/v1/channels", json!({ "name": "other" })).await;
     let location = headers[header::LOCATION].to_str().expect("text").to_owned();
     let elsewhere = format!("/api/v1/channels/other/stream-keys/{}", added["id"].as_str().unwrap());
-    let remove = async |path: &str| {
-        site.send(ada, Method::DELETE, path, Value::Null, &[]).await.0.as_u16()
-    };
+    let remove =
+        async |path: &str| site.send(ada, Method::DELETE, path, Value::Null, &[]).await.0.as_u16();
     assert_eq!(remove(&elsewhere).await, 404);
     assert_eq!(remove(&location).await, 204);
     assert_eq!(remove(&location).await, 404);
@@ -247,7 +244,8 @@ async fn a_list_of_channels_has_each_one_once_over_all_pages() {
         let new = json!({ "name": format!("c{n}"), "visibility": visibility });
         assert_eq!(site.post(ada, "/api/v1/channels", new).await.0, StatusCode::CREATED);
     }
-    for (actor, expected) in [(ada, vec![0, 1, 2, 3, 4, 5, 6]), (Actor::Anonymous, vec![0, 2, 4, 6])]
+    for (actor, expected) in
+        [(ada, vec![0, 1, 2, 3, 4, 5, 6]), (Actor::Anonymous, vec![0, 2, 4, 6])]
     {
         let (mut names, mut path) = (Vec::new(), "/api/v1/channels?limit=2".to_owned());
         loop {
@@ -279,8 +277,8 @@ async fn a_token_that_is_not_valid_is_refused_and_the_administrators_is_the_oper
     };
     let new = json!({ "name": "of-ada", "owner": id(ada) }).to_string();
     for (token, expected) in [(None, 401), (Some("another"), 401), (Some(TOKEN), 201)] {
-        let mut request = Request::post("/api/v1/channels")
-            .header(header::CONTENT_TYPE, "application/json");
+        let mut request =
+            Request::post("/api/v1/channels").header(header::CONTENT_TYPE, "application/json");
         if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
@@ -289,9 +287,9 @@ async fn a_token_that_is_not_valid_is_refused_and_the_administrators_is_the_oper
         assert_eq!(status.as_u16(), expected, "{token:?} {body:?}");
         guard::assert_guarded(&headers);
     }
-    let channel = site.platform.read(|rows| {
-        channels::queries::by_name(rows, &"of-ada".parse().expect("a name"))
-    });
+    let channel = site
+        .platform
+        .read(|rows| channels::queries::by_name(rows, &"of-ada".parse().expect("a name")));
     assert!(channel.await.expect("the tables can be read").is_some());
     // The description is that of the routes.
     let request = Request::get("/api/v1/openapi.json").body(Body::empty()).expect("a request");
