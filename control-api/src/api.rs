@@ -5,7 +5,7 @@ mod channels;
 mod stream_keys;
 mod streams;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -22,15 +22,15 @@ use utoipa::{
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    Elsewhere, KeyDigest, Manners, Platform, Renditions, Viewers,
+    Administrator, Elsewhere, Manners, Platform, Renditions, Viewers,
     authentication::{Authentication, authenticate, bearer},
     documentation,
     elsewhere::Nowhere,
     idempotency::{self, Idempotency, Memory},
     manners,
-    platform::wait_for_sequence,
     privacy::{Privacy, Public},
     problem::{self, Kind, Problem},
+    sequence,
     streams::{Listed, Stream},
 };
 
@@ -53,34 +53,6 @@ pub struct Api {
     platform: Option<Platform>,
     /// Rate limits, CORS and other properties that all routes share.
     manners: Manners,
-}
-
-/// The administrator, identified by the digest of a token, which can be replaced; without a digest
-/// nothing can be changed. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct Administrator(Arc<RwLock<Option<KeyDigest>>>);
-
-impl Administrator {
-    /// The administrator with this token.
-    pub fn new(token: Option<KeyDigest>) -> Self {
-        Self(Arc::new(RwLock::new(token)))
-    }
-
-    /// Replaces the token.
-    pub fn set(&self, token: Option<KeyDigest>) {
-        // The lock covers a copy, which leaves no invalid value behind, so a poisoned one is used.
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = token;
-    }
-
-    /// Whether `token` is the token.
-    pub(crate) fn has(&self, token: &str) -> bool {
-        self.token().is_some_and(|digest| digest.matches(token))
-    }
-
-    /// The digest in force.
-    fn token(&self) -> Option<KeyDigest> {
-        *self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Api {
@@ -211,7 +183,7 @@ fn platform_routes(platform: &Platform) -> OpenApiRouter<Api> {
         .with_state(platform.clone())
         // The first layer is the innermost: the key belongs to the actor.
         .layer(from_fn_with_state(idempotency, idempotency::once))
-        .layer(from_fn_with_state(platform.clone(), wait_for_sequence))
+        .layer(from_fn_with_state(platform.clone(), sequence::wait))
 }
 
 /// The routes together with their description, from one list, so that none is served undescribed.

@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod administrator;
 pub mod api;
 pub mod authentication;
 pub mod caller;
@@ -46,11 +47,13 @@ pub mod rate;
 pub mod renditions;
 pub mod request_id;
 pub mod secret;
+mod sequence;
 pub mod store;
 mod streams;
 pub mod viewers;
 
-pub use api::{Administrator, Api};
+pub use administrator::Administrator;
+pub use api::Api;
 pub use caller::Caller;
 pub use digest::KeyDigest;
 pub use elsewhere::{Elsewhere, NoResponse, PendingResponse};

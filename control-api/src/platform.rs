@@ -6,7 +6,6 @@
 
 mod matching;
 mod problem;
-mod sequence;
 
 use std::{fmt, future::Future, path::Path, sync::Arc, time::Duration};
 
@@ -14,8 +13,7 @@ use control_domain::{Actor, Command, Rows, features};
 use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-pub use self::sequence::wait as wait_for_sequence;
-pub(crate) use self::{matching::Matching, sequence::SEQUENCE};
+pub(crate) use self::matching::Matching;
 use crate::{
     problem::{Kind, Problem},
     store::{OpenError, Receipt, Store},

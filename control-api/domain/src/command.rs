@@ -1,5 +1,6 @@
 //! Commands: requests to change something, decided by pure functions.
 
+pub use crate::refusal::Refusal;
 use crate::{
     actor::Actor,
     event::NewEvent,
@@ -125,53 +126,6 @@ impl Context<'_> {
 pub trait Ids {
     /// Another identifier, greater than all before.
     fn next(&self) -> uuid::Uuid;
-}
-
-/// Why a command was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// The command needs an account.
-    #[error("sign in first")]
-    SignIn,
-    /// The actor may not do this.
-    #[error("this is not permitted to you: {command} is for {who}")]
-    Forbidden {
-        /// The command's name.
-        command: &'static str,
-        /// The actors that may send it.
-        who: Who,
-    },
-    /// The thing does not exist, or the actor may not know of it.
-    #[error("there is no such {thing}")]
-    NotFound {
-        /// The kind of thing.
-        thing: &'static str,
-    },
-    /// A rule over what exists forbids it.
-    #[error("{reason}")]
-    Conflict {
-        /// A short name of the rule, which does not change: `name_taken`.
-        rule: &'static str,
-        /// The rule in a sentence.
-        reason: &'static str,
-    },
-    /// The thing is no longer as the sender has read it.
-    #[error("the {thing} has changed since it was read")]
-    Changed {
-        /// The kind of thing.
-        thing: &'static str,
-    },
-    /// There is no room: a limit on a number of things.
-    #[error("at most {limit} {things} are allowed")]
-    Limit {
-        /// The kind of things.
-        things: &'static str,
-        /// The greatest number.
-        limit: u64,
-    },
-    /// The tables or keys could not be read.
-    #[error(transparent)]
-    Fault(#[from] Fault),
 }
 
 /// Decides a command: first whether the actor may send it, then what follows.

@@ -5,7 +5,6 @@ use std::fmt;
 
 use crate::{
     actor::{Actor, Role},
-    command::Refusal,
     id::AccountId,
 };
 
@@ -67,29 +66,4 @@ pub struct Permission {
     pub command: &'static str,
     /// The actors that may send it.
     pub who: Who,
-}
-
-impl Permission {
-    /// Checks that the actor may do this to a thing of `owner`. `is_visible`: whether the actor may
-    /// know that the thing exists.
-    ///
-    /// # Errors
-    /// [`Refusal::NotFound`] if the actor may not know of the thing, [`Refusal::SignIn`] if it may
-    /// and is anonymous, otherwise [`Refusal::Forbidden`].
-    pub fn check(
-        &self,
-        actor: &Actor,
-        owner: Option<AccountId>,
-        is_visible: bool,
-    ) -> Result<(), Refusal> {
-        match actor {
-            _ if self.who.includes(actor, owner) => Ok(()),
-            _ if !is_visible => {
-                let thing = self.command.split('.').next().unwrap_or(self.command);
-                Err(Refusal::NotFound { thing })
-            }
-            Actor::Anonymous => Err(Refusal::SignIn),
-            _ => Err(Refusal::Forbidden { command: self.command, who: self.who }),
-        }
-    }
 }

@@ -28,9 +28,10 @@ use crate::{
     content::{Content, created},
     described::described,
     page::{Entry, NoFilter, Page, Paging},
-    platform::{Matching, SEQUENCE},
+    platform::Matching,
     precondition::{ETag, IfMatch, tagged},
     problem::{Kind, Problem, problems},
+    sequence::SEQUENCE,
 };
 
 /// The name of the list in its cursors.

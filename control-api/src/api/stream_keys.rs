@@ -27,9 +27,9 @@ use crate::{
     authentication::Sender,
     content::{Content, created},
     described::described,
-    platform::SEQUENCE,
     problem::{Kind, Problem, problems},
     secret::Secret,
+    sequence::SEQUENCE,
 };
 
 /// The beginning of each stream key.

@@ -11,8 +11,10 @@ use axum::{
 use http::HeaderName;
 use tokio::time::timeout;
 
-use super::Platform;
-use crate::problem::{Kind, Problem};
+use crate::{
+    Platform,
+    problem::{Kind, Problem},
+};
 
 /// The header.
 pub(crate) const SEQUENCE: HeaderName = HeaderName::from_static("sf-sequence");
@@ -22,7 +24,7 @@ const WAIT: Duration = Duration::from_secs(5);
 const RETRY_AFTER_S: u64 = 1;
 
 /// A layer that lets a request with `Sf-Sequence` wait until the tables hold that event.
-pub async fn wait(State(platform): State<Platform>, request: Request, next: Next) -> Response {
+pub(crate) async fn wait(State(platform): State<Platform>, request: Request, next: Next) -> Response {
     let Some(value) = request.headers().get(SEQUENCE) else {
         return next.run(request).await;
     };
