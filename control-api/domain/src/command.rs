@@ -1,12 +1,12 @@
 //! Commands: requests to change something, decided by pure functions.
 
+pub use crate::refusal::Refusal;
 use crate::{
     actor::Actor,
     event::NewEvent,
     id::AccountId,
-    permission::{Permission, Verdict, Who},
+    permission::{Permission, Who},
     rows::{Fault, Rows},
-    scope::Scope,
     time::Time,
     vault::Vault,
 };
@@ -128,63 +128,6 @@ pub trait Ids {
     fn next(&self) -> uuid::Uuid;
 }
 
-/// Why a command was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// The command needs an account.
-    #[error("sign in first")]
-    SignIn,
-    /// The actor may not do this.
-    #[error("this is not permitted to you: {command} is for {who}")]
-    Forbidden {
-        /// The command's name.
-        command: &'static str,
-        /// The actors that may send it.
-        who: Who,
-    },
-    /// The account may do this, but the API key may not.
-    #[error("{command} is beyond the scopes of this API key{}", needed(.scope))]
-    Scope {
-        /// The command's name.
-        command: &'static str,
-        /// The scope that the key needs; `None` if no key may do it.
-        scope: Option<Scope>,
-    },
-    /// The thing does not exist, or the actor may not know of it.
-    #[error("there is no such {thing}")]
-    NotFound {
-        /// The kind of thing.
-        thing: &'static str,
-    },
-    /// A rule over what exists forbids it.
-    #[error("{reason}")]
-    Conflict {
-        /// A short name of the rule, which does not change: `name_taken`.
-        rule: &'static str,
-        /// The rule in a sentence.
-        reason: &'static str,
-    },
-    /// There is no room: a limit on a number of things.
-    #[error("at most {limit} {things} are allowed")]
-    Limit {
-        /// The kind of things.
-        things: &'static str,
-        /// The greatest number.
-        limit: u64,
-    },
-    /// The tables or keys could not be read.
-    #[error(transparent)]
-    Fault(#[from] Fault),
-}
-
-/// The end of the sentence about a scope.
-fn needed(scope: &Option<Scope>) -> String {
-    match scope {
-        Some(scope) => format!(": it needs the scope {scope}"),
-        None => ": sign in with the password".to_owned(),
-    }
-}
-
 /// Decides a command: first whether the actor may send it, then what follows.
 ///
 /// # Errors
@@ -194,16 +137,9 @@ pub fn decide<C: Command>(
     context: &Context<'_>,
 ) -> Result<Decision<C::Done>, Refusal> {
     let owner = command.owner(context.rows)?;
-    let verdict = C::PERMISSION.verdict(context.actor, owner);
-    if verdict == Verdict::Permitted {
-        return command.decide(context);
+    if !C::PERMISSION.permits(context.actor, owner) {
+        let is_visible = command.is_visible(context.rows, context.actor)?;
+        C::PERMISSION.check(context.actor, owner, is_visible)?;
     }
-    match (verdict, context.actor) {
-        _ if !command.is_visible(context.rows, context.actor)? => {
-            Err(Refusal::NotFound { thing: C::NAME.split('.').next().unwrap_or(C::NAME) })
-        }
-        (Verdict::OutOfScope(scope), _) => Err(Refusal::Scope { command: C::NAME, scope }),
-        (_, Actor::Anonymous) => Err(Refusal::SignIn),
-        _ => Err(Refusal::Forbidden { command: C::NAME, who: C::WHO }),
-    }
+    command.decide(context)
 }

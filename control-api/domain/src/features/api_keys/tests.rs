@@ -88,8 +88,7 @@ fn a_key_adds_and_revokes_no_keys_whatever_its_scopes() {
     let refused = scenario.send(program, &add(ada, 2));
     assert!(matches!(refused, Err(Refusal::Scope { scope: None, .. })), "{refused:?}");
     let refused = scenario.send(program, &RevokeKey { key });
-    // It is not visible, so it is refused as if it did not exist.
-    assert!(matches!(refused, Err(Refusal::NotFound { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Refusal::Scope { scope: None, .. })), "{refused:?}");
 }
 
 #[test]
