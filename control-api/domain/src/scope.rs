@@ -49,6 +49,9 @@ impl Scope {
             (_, "account.set_password" | "account.change_password" | "account.change_email") => {
                 None
             }
+            (_, read) if [".list", ".show"].iter().any(|verb| read.ends_with(verb)) => {
+                Some(Self::Read)
+            }
             ("channel", _) => Some(Self::Channels),
             ("stream_key", _) => Some(Self::StreamKeys),
             ("video", _) => Some(Self::Videos),
@@ -155,6 +158,8 @@ mod tests {
             assert_eq!(Scope::of(command), None, "{command}");
         }
         assert_eq!(Scope::of("channel.create"), Some(Scope::Channels));
+        assert_eq!(Scope::of("stream_key.list"), Some(Scope::Read));
+        assert_eq!(Scope::of("session.list"), None);
         assert_eq!(Scope::of("account.erase"), Some(Scope::Admin));
         assert_eq!(Scope::of("rocket.launch"), Some(Scope::Admin));
     }

@@ -23,10 +23,14 @@ use crate::{
     problem::Kind, renditions::Doing, request_id, viewers::Count,
 };
 
+mod access;
+mod accounts;
 mod administration;
 mod channels;
+mod credentials;
 mod description;
 mod manners;
+mod members;
 mod older_process;
 mod streams;
 

@@ -25,6 +25,8 @@ pub const FEATURE: Feature = Feature {
         tables::ADMINISTRATORS.name(),
     ],
     permissions: &[
+        queries::LIST,
+        queries::SHOW,
         commands::Register::PERMISSION,
         commands::Add::PERMISSION,
         commands::Bootstrap::PERMISSION,

@@ -21,6 +21,6 @@ pub const FEATURE: Feature = Feature {
     events: events::Event::TYPES,
     foreign_events: &[accounts::events::ERASED],
     tables: &[tables::KEYS.name(), tables::BY_DIGEST.name(), tables::BY_ACCOUNT.name()],
-    permissions: &[commands::AddKey::PERMISSION, commands::RevokeKey::PERMISSION],
+    permissions: &[queries::LIST, commands::AddKey::PERMISSION, commands::RevokeKey::PERMISSION],
     fold: tables::fold,
 };

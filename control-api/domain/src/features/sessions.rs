@@ -22,6 +22,7 @@ pub const FEATURE: Feature = Feature {
     foreign_events: &[accounts::events::ERASED],
     tables: &[tables::SESSIONS.name(), tables::BY_ACCOUNT.name()],
     permissions: &[
+        queries::LIST,
         commands::Start::PERMISSION,
         commands::End::PERMISSION,
         commands::EndOthers::PERMISSION,

@@ -13,7 +13,7 @@ use control_domain::{
 use serde_json::json;
 
 use super::*;
-use crate::{Platform, authentication::Sender};
+use crate::{Manners, Platform, authentication::Sender};
 
 /// The API with a database, and an account of each role.
 struct Site {
@@ -44,7 +44,9 @@ impl Site {
 
     /// The routes for an actor, without the check of credentials.
     fn router(&self, actor: Actor) -> Router {
-        let (router, _) = super::super::platform_routes(&self.platform).split_for_parts();
+        let (router, _) =
+            super::super::platform_routes(&self.platform, None, &Manners::default().limiter)
+                .split_for_parts();
         let api = Api::new(
             hub(),
             Arc::new(SomeViewers),

@@ -2,9 +2,11 @@
 
 use super::tables::{ApiKey, BY_ACCOUNT, BY_DIGEST, KEYS, MAX_OF_AN_ACCOUNT};
 use crate::{
-    command::Refusal,
+    actor::{Actor, Role},
     features::accounts::{self, tables::Account},
     id::{AccountId, ApiKeyId},
+    permission::{Permission, Who},
+    refusal::Refusal,
     rows::{Fault, Order, Rows},
     time::Time,
 };
@@ -48,4 +50,21 @@ pub fn in_force(
     let account = accounts::queries::account(rows, key.account)?;
     let account = account.filter(|account| account.person.is_some());
     Ok(account.map(|account| (id, key, account)))
+}
+
+/// The actors that may list the API keys of an account.
+pub const LIST: Permission =
+    Permission { command: "api_key.list", who: Who::OwnerOr(Role::Administrator) };
+
+/// The API keys of an account for an actor, the oldest first: at most [`MAX_OF_AN_ACCOUNT`].
+///
+/// # Errors
+/// A refusal of [`LIST`].
+pub fn list(
+    rows: &dyn Rows,
+    actor: &Actor,
+    account: AccountId,
+) -> Result<Vec<(ApiKeyId, ApiKey)>, Refusal> {
+    LIST.check(actor, Some(account), false)?;
+    Ok(of_account(rows, account)?)
 }

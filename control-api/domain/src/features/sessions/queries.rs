@@ -2,9 +2,11 @@
 
 use super::tables::{BY_ACCOUNT, LIFE, MAX_OF_AN_ACCOUNT, SESSIONS, Session};
 use crate::{
-    command::Refusal,
+    actor::{Actor, Role},
     features::accounts::{self, tables::Account},
     id::{AccountId, SessionId},
+    permission::{Permission, Who},
+    refusal::Refusal,
     rows::{Fault, Order, Rows},
     time::Time,
 };
@@ -49,4 +51,21 @@ pub fn in_force(
     let account = accounts::queries::account(rows, session.account)?;
     let account = account.filter(|account| account.person.is_some());
     Ok(account.filter(|_| !is_too_old(&session, now)).map(|account| (session, account)))
+}
+
+/// The actors that may list the sessions of an account.
+pub const LIST: Permission =
+    Permission { command: "session.list", who: Who::OwnerOr(Role::Administrator) };
+
+/// The sessions of an account for an actor, the oldest first: at most [`MAX_OF_AN_ACCOUNT`].
+///
+/// # Errors
+/// A refusal of [`LIST`].
+pub fn list(
+    rows: &dyn Rows,
+    actor: &Actor,
+    account: AccountId,
+) -> Result<Vec<(SessionId, Session)>, Refusal> {
+    LIST.check(actor, Some(account), false)?;
+    Ok(of_account(rows, account)?)
 }
