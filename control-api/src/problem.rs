@@ -117,6 +117,11 @@ impl Problem {
         Self { retry_after: Some(seconds), ..self }
     }
 
+    /// The cause, and the remedy.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The kind.
     pub fn kind(&self) -> Kind {
         self.kind

@@ -32,6 +32,9 @@ pub(crate) enum Error {
     /// The platform's database cannot be opened.
     #[error("platform: {0}")]
     Platform(#[from] control_api::store::OpenError),
+    /// Signing in is not possible.
+    #[error("platform: {0}")]
+    Identity(#[from] control_api::identity::Error),
     /// The configured encoder does not work.
     #[error("ladder.encoder: {0}")]
     Encoder(#[source] transcoder::ladder::Error),

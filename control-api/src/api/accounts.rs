@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use control_domain::{
-    Actor, Command as _, Refusal, Role, Rows, Time,
+    Actor, Command as _, Refusal, Role, Rows, Time, Vault,
     features::{
         accounts::{
             commands::{Add, ChangeRole, EditProfile, Erase, ExpirePassword, Register},
@@ -42,7 +42,7 @@ use crate::{
     },
     page::{Entry, NoFilter, Page, Paging},
     platform::Matching,
-    precondition::{ETag, IfMatch, tagged},
+    precondition::{ETag, IfMatch},
     problem::{Fault, Kind, Problem, problems},
     rate::{self, Class, Limiter},
     sequence::SEQUENCE,
@@ -125,10 +125,9 @@ struct Whole {
 impl Whole {
     /// # Errors
     /// 404 if the account is erased.
-    fn of(id: AccountId, account: Account) -> Result<Self, Refusal> {
-        let Account { role, registered, changed, is_verified, must_change_password, person } =
-            account;
-        let person = person.ok_or(Refusal::NotFound { thing: "account" })?;
+    fn of(id: AccountId, account: &Account, vault: &dyn Vault) -> Result<Self, Refusal> {
+        let person = account.open(vault)?.ok_or(Refusal::NotFound { thing: "account" })?;
+        let Account { role, registered, changed, is_verified, must_change_password, .. } = *account;
         Ok(Self {
             id,
             name: person.name,
@@ -296,7 +295,7 @@ async fn register(
         false => platform.send(actor, Register { name, email, password }).await?,
     };
     let id = receipt.done;
-    let account = platform.read(|rows| whole(rows, id)).await?;
+    let account = identity.read(|rows, vault| whole(rows, vault, id)).await?;
     let response = created(&format!("/api/v1/accounts/{id}"), account)?;
     Ok(([(SEQUENCE, receipt.sequence.to_string())], response).into_response())
 }
@@ -322,14 +321,18 @@ async fn list_accounts(
 ) -> Result<Json<Accounts>, Problem> {
     let after = page.after(LIST)?.map(|key| position(&key)).transpose()?;
     // One more than the page, to know whether another follows.
-    let platform = identity.platform();
-    let mut found =
-        platform.read(|rows| queries::list(rows, &actor, after, page.limit + 1)).await?;
-    let more = found.len() > page.limit;
-    found.truncate(page.limit);
-    let last = found.last().filter(|_| more).map(|(id, _)| id.uuid().into_bytes());
-    let entries = found.into_iter().map(|(id, account)| Whole::of(id, account));
-    let entries = entries.collect::<Result<Vec<_>, _>>()?;
+    let mut entries = identity
+        .read(|rows, vault| {
+            let found = queries::list(rows, &actor, after, page.limit + 1)?;
+            found
+                .iter()
+                .map(|(id, account)| Whole::of(*id, account, vault))
+                .collect::<Result<Vec<_>, _>>()
+        })
+        .await?;
+    let more = entries.len() > page.limit;
+    entries.truncate(page.limit);
+    let last = entries.last().filter(|_| more).map(|last| last.id.uuid().into_bytes());
     Page::new(LIST, entries, last.as_ref().map(<[u8; 16]>::as_slice)).map(Json)
 }
 
@@ -352,7 +355,7 @@ async fn show_account(
     account: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     let id = named(&actor, account)?;
-    tagged(&identity.platform().read(|rows| seen(rows, &actor, id)).await?)
+    identity.read(|rows, vault| seen(rows, vault, &actor, id)).await.map(Tagged::into_response)
 }
 
 /// Edit a profile
@@ -385,9 +388,9 @@ async fn edit_account(
     let edit = EditProfile { account: id, name: patch.name, about: patch.about };
     let command = Matching::new(edit, if_match, move |rows| tag(rows, &actor, id));
     let receipt = identity.platform().send(actor, command).await?;
-    let seen = identity.platform().read(|rows| seen(rows, &actor, id)).await?;
+    let seen = identity.read(|rows, vault| seen(rows, vault, &actor, id)).await?;
     let sequence = [(SEQUENCE, receipt.sequence.to_string())];
-    Ok((sequence, tagged(&seen)?).into_response())
+    Ok((sequence, seen).into_response())
 }
 
 /// Delete an account
@@ -444,9 +447,9 @@ async fn change_role(
 ) -> Result<Response, Problem> {
     let id = named(&actor, account)?;
     let receipt = identity.platform().send(actor, ChangeRole { account: id, role }).await?;
-    let account = identity.platform().read(|rows| whole(rows, id)).await?;
+    let seen = identity.read(|rows, vault| seen(rows, vault, &actor, id)).await?;
     let sequence = [(SEQUENCE, receipt.sequence.to_string())];
-    Ok((sequence, tagged(&account)?).into_response())
+    Ok((sequence, seen).into_response())
 }
 
 /// Change a password
@@ -479,8 +482,10 @@ async fn change_password(
     platform.read(permitted).await?;
     if is_own {
         identity.throttle(&id.to_string()).await?;
-        let present = platform.read(|rows| queries::present(rows, id)).await?;
-        let hash = present.person.map(|person| person.password);
+        let hash = identity
+            .read(|rows, vault| Ok(queries::present(rows, id)?.open(vault)?))
+            .await?
+            .map(|person| person.password);
         let given = new.present.as_deref().unwrap_or_default();
         let given = Password::presented(given).map_err(|_| wrong())?;
         if identity.hasher().compare(given, hash).await? == Comparison::Different {
@@ -519,15 +524,15 @@ async fn export_account(
     let id = own(&actor)?;
     let sessions = shown_sessions(&identity, actor, id, current).await?;
     let api_keys = api_keys::shown(&identity, actor, id).await?;
-    let of_account = |rows: &dyn Rows| -> Result<_, Refusal> {
+    let of_account = |rows: &dyn Rows, vault: &dyn Vault| -> Result<_, Refusal> {
         let mut shown = Vec::new();
         for channel in channels::queries::of_owner(rows, id)? {
             let row = channels::queries::channel(rows, channel)?;
             shown.push(super::channels::Shown::of(channel, row));
         }
-        Ok((whole(rows, id)?, shown))
+        Ok((whole(rows, vault, id)?, shown))
     };
-    let (account, channels) = identity.platform().read(of_account).await?;
+    let (account, channels) = identity.read(of_account).await?;
     let name = HeaderValue::from_static("attachment; filename=\"account.json\"");
     let export = Export { account, sessions, api_keys, channels };
     Ok(([(header::CONTENT_DISPOSITION, name)], Json(export)).into_response())
@@ -547,25 +552,45 @@ fn named(actor: &Actor, path: Result<Path<String>, PathRejection>) -> Result<Acc
 }
 
 /// An account that is not erased.
-fn whole(rows: &dyn Rows, id: AccountId) -> Result<Whole, Refusal> {
-    Whole::of(id, queries::present(rows, id)?)
+fn whole(rows: &dyn Rows, vault: &dyn Vault, id: AccountId) -> Result<Whole, Refusal> {
+    Whole::of(id, &queries::present(rows, id)?, vault)
+}
+
+/// An account as an actor sees it, with its entity tag.
+struct Tagged(ETag, Seen);
+
+impl IntoResponse for Tagged {
+    fn into_response(self) -> Response {
+        let Self(tag, seen) = self;
+        let mut response = Json(seen).into_response();
+        response.headers_mut().extend(tag.header());
+        response
+    }
 }
 
 /// An account as this actor sees it.
-fn seen(rows: &dyn Rows, actor: &Actor, id: AccountId) -> Result<Seen, Refusal> {
-    let account = whole(rows, id)?;
-    Ok(match queries::SHOW.permits(actor, Some(id)) {
+fn seen(
+    rows: &dyn Rows,
+    vault: &dyn Vault,
+    actor: &Actor,
+    id: AccountId,
+) -> Result<Tagged, Refusal> {
+    let account = whole(rows, vault, id)?;
+    let seen = match queries::SHOW.permits(actor, Some(id)) {
         true => Seen::Whole(account),
         false => {
             let Whole { id, name, about, .. } = account;
             Seen::Profile(Profile { id, name, about })
         }
-    })
+    };
+    Ok(Tagged(tag(rows, actor, id)?, seen))
 }
 
-/// The entity tag of an account as this actor has read it.
+/// The entity tag of an account as this actor reads it. It is computed from the row, whose personal
+/// data are sealed.
 fn tag(rows: &dyn Rows, actor: &Actor, id: AccountId) -> Result<ETag, Refusal> {
-    Ok(ETag::of(&seen(rows, actor, id)?))
+    let is_whole = queries::SHOW.permits(actor, Some(id));
+    Ok(ETag::of(&(is_whole, queries::present(rows, id)?)))
 }
 
 /// The problem of a wrong present password. It is no 401, because the session is valid.

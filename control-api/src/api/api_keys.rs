@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use control_domain::{
-    Actor, Refusal, Scopes, Time,
+    Actor, Refusal, Scopes, Time, Vault,
     features::{
         api_keys::{
             commands::{AddKey, RevokeKey},
@@ -61,9 +61,11 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    fn of(id: ApiKeyId, key: ApiKey) -> Self {
-        let ApiKey { name, scopes, added, expires, .. } = key;
-        Self { id, name, scopes, added, expires }
+    fn of(id: ApiKeyId, key: ApiKey, vault: &dyn Vault) -> Result<Self, Refusal> {
+        let ApiKey { scopes, added, expires, .. } = key;
+        // Without the person's key the account is erased, and its keys with it.
+        let name = vault.open(&key.name)?.ok_or(Refusal::NotFound { thing: "api_key" })?;
+        Ok(Self { id, name, scopes, added, expires })
     }
 }
 
@@ -162,8 +164,8 @@ async fn add_api_key(
     let command = AddKey { account, name, digest, scopes, expires };
     let receipt = identity.platform().send(actor, command).await?;
     let id = receipt.done;
-    let key = identity.platform().read(|rows| queries::key(rows, id)).await?;
-    let added = AddedApiKey { shown: Shown::of(id, key), key: secret.expose().to_owned() };
+    let shown = identity.read(|rows, vault| Shown::of(id, queries::key(rows, id)?, vault)).await?;
+    let added = AddedApiKey { shown, key: secret.expose().to_owned() };
     let response = created(&format!("/api/v1/api-keys/{id}"), added)?;
     Ok(([(SEQUENCE, receipt.sequence.to_string())], response).into_response())
 }
@@ -197,6 +199,10 @@ pub(super) async fn shown(
     actor: Actor,
     account: AccountId,
 ) -> Result<Vec<Shown>, Problem> {
-    let keys = identity.platform().read(|rows| queries::list(rows, &actor, account)).await?;
-    Ok(keys.into_iter().map(|(id, key)| Shown::of(id, key)).collect())
+    identity
+        .read(|rows, vault| {
+            let keys = queries::list(rows, &actor, account)?;
+            keys.into_iter().map(|(id, key)| Shown::of(id, key, vault)).collect()
+        })
+        .await
 }

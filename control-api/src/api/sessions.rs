@@ -391,12 +391,20 @@ pub(super) async fn shown(
     account: AccountId,
     current: Option<SessionId>,
 ) -> Result<Vec<Shown>, Problem> {
-    let found = identity.platform().read(|rows| queries::list(rows, &actor, account)).await?;
+    let (found, devices) = identity
+        .read(|rows, vault| {
+            let found = queries::list(rows, &actor, account)?;
+            let devices = found.iter().map(|(_, session)| vault.open(&session.device));
+            let devices = devices.collect::<Result<Vec<_>, _>>()?;
+            Ok((found, devices))
+        })
+        .await?;
     let ids = found.iter().map(|(id, _)| *id).collect::<Vec<_>>();
     let used = identity.last_use(&ids).await?;
-    let sessions = found.into_iter().zip(used).filter_map(|((id, session), last_used)| {
-        let (started, device) = (session.started, session.device.unwrap_or_default());
-        Some(Shown { id, device, started, last_used: last_used?, current: current == Some(id) })
+    let found = found.into_iter().zip(devices).zip(used);
+    let sessions = found.filter_map(|(((id, session), device), last_used)| {
+        let (started, current) = (session.started, current == Some(id));
+        Some(Shown { id, device: device?, started, last_used: last_used?, current })
     });
     Ok(sessions.collect())
 }

@@ -7,7 +7,7 @@ use control_domain::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{Identity, now};
+use super::authority::{Identity, now};
 use crate::problem::Problem;
 
 /// The prefix of API keys, by which scanners for leaked secrets find them.
@@ -72,7 +72,7 @@ impl Identity {
             return self.api_key(token, now).await;
         }
         // The signature first: anybody can send tokens that have none.
-        let Some(claims) = self.0.tokens.verify(token, now) else { return Ok(None) };
+        let Some(claims) = self.tokens().verify(token, now) else { return Ok(None) };
         let store = self.platform().store().await?;
         let found = self.session(&store, claims.session, now)?;
         let found = found.filter(|(session, _)| session.account == claims.account);

@@ -7,7 +7,7 @@ use control_domain::{
 };
 use tracing::info;
 
-use super::{Identity, password::Password};
+use super::{authority::Identity, password::Password};
 use crate::problem::{Kind, Problem};
 
 /// Names that are tried, because a viewer may have the first.

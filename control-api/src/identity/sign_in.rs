@@ -8,7 +8,11 @@
 use control_domain::{
     Actor, Role, Vault as _,
     features::{
-        accounts::{self, commands::SetPassword, tables::Account},
+        accounts::{
+            self,
+            commands::SetPassword,
+            tables::{Account, Person},
+        },
         sessions::{
             self,
             commands::{ChangePassword, End, Start},
@@ -23,9 +27,8 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{
-    Identity,
     access_token::LIFE,
-    not_issued, now,
+    authority::{Identity, not_issued, now},
     password::{Comparison, Password},
     refresh_token::{self, RefreshToken},
 };
@@ -86,8 +89,10 @@ impl Identity {
         let Attempt { login, password, new_password, device } = attempt;
         self.throttle(&login).await?;
         let found = self.find(&login).await?;
-        let hash = found.as_ref().and_then(|(_, account)| account.person.as_ref());
-        let hash = hash.map(|person| person.password.clone());
+        let (found, hash) = match found {
+            Some((id, account, person)) => (Some((id, account)), Some(person.password)),
+            None => (None, None),
+        };
         let compared = self.hasher().compare(password.clone(), hash.clone()).await?;
         let (id, account) = match (found, compared) {
             (Some(found), Comparison::Same | Comparison::SameButOutdated) => found,
@@ -210,23 +215,22 @@ impl Identity {
         let digest = store.vault().digest(&format!("login {}", folded(login.trim())));
         let mut share = [0; 16];
         share.copy_from_slice(&digest[..16]);
-        self.0.limiter.take(Class::Login, caller::Account(Uuid::from_bytes(share)))
+        self.limiter().take(Class::Login, caller::Account(Uuid::from_bytes(share)))
     }
 
     /// The account with a name or an e-mail address.
-    async fn find(&self, login: &str) -> Result<Option<(AccountId, Account)>, Problem> {
-        let store = self.platform().store().await?;
-        let found = store.read(|rows| {
+    async fn find(&self, login: &str) -> Result<Option<(AccountId, Account, Person)>, Problem> {
+        self.read(|rows, vault| {
             let id = match (login.parse::<Email>(), login.parse::<DisplayName>()) {
-                (Ok(email), _) => accounts::queries::by_email(rows, store.vault(), &email)?,
-                (_, Ok(name)) => accounts::queries::by_name(rows, &name)?,
+                (Ok(email), _) => accounts::queries::by_email(rows, vault, &email)?,
+                (_, Ok(name)) => accounts::queries::by_name(rows, vault, &name)?,
                 (Err(_), Err(_)) => None,
             };
             let Some(id) = id else { return Ok(None) };
-            let account = accounts::queries::account(rows, id)?;
-            Ok::<_, control_domain::Fault>(account.map(|account| (id, account)))
-        });
-        Ok(found??)
+            let Some(account) = accounts::queries::account(rows, id)? else { return Ok(None) };
+            Ok(account.open(vault)?.map(|person| (id, account, person)))
+        })
+        .await
     }
 
     fn signed_in(
@@ -237,7 +241,7 @@ impl Identity {
         refresh: RefreshToken,
         sequence: u64,
     ) -> Result<SignedIn, Problem> {
-        let access = self.0.tokens.issue(account, session, role, now());
+        let access = self.tokens().issue(account, session, role, now());
         let access = Access(access.map_err(|error| not_issued(&error))?);
         Ok(SignedIn { account, session, access, refresh, expires_in: LIFE.as_secs(), sequence })
     }

@@ -257,7 +257,7 @@ async fn an_erased_account_is_gone_with_all_that_belongs_to_it() {
         "Analytical script",
         "argon2id",
     ];
-    assert!(!files_with(&members.folder, personal[0]).is_empty(), "the search finds something");
+    assert!(!files_with(&members.folder, &id).is_empty(), "the search finds something");
 
     assert_eq!(members.delete(token, "/api/v1/accounts/me").await, 204);
     for (credential, path) in

@@ -140,7 +140,7 @@ fn free_name(
     name: &DisplayName,
     own: Option<AccountId>,
 ) -> Result<(), Refusal> {
-    match queries::by_name(context.rows, name)? {
+    match queries::by_name(context.rows, context.vault, name)? {
         Some(other) if Some(other) != own => Err(Refusal::Conflict {
             rule: "name_taken",
             reason: "another account has this name, or one that looks alike",
@@ -172,7 +172,8 @@ impl Command for EditProfile {
 
     fn decide(&self, context: &Context<'_>) -> Result<Decision<()>, Refusal> {
         let account = queries::present(context.rows, self.account)?;
-        let (name, about) = match &account.person {
+        let present = account.open(context.vault)?;
+        let (name, about) = match &present {
             Some(person) => (person.name.as_str(), person.about.as_str()),
             None => ("", ""),
         };
@@ -284,7 +285,7 @@ impl Command for ChangeEmail {
 
     fn decide(&self, context: &Context<'_>) -> Result<Decision<()>, Refusal> {
         let account = queries::present(context.rows, self.account)?;
-        if account.person.is_some_and(|person| person.email == self.email.as_str()) {
+        if account.open(context.vault)?.is_some_and(|person| person.email == self.email.as_str()) {
             return Ok(Decision::nothing(()));
         }
         free_email(context, &self.email, Some(self.account))?;

@@ -44,8 +44,12 @@ pub fn by_email(
 ///
 /// # Errors
 /// A [`Fault`] of the tables.
-pub fn by_name(rows: &dyn Rows, name: &DisplayName) -> Result<Option<AccountId>, Fault> {
-    BY_NAME.get(rows, &folded(name.as_str()))
+pub fn by_name(
+    rows: &dyn Rows,
+    vault: &dyn Vault,
+    name: &DisplayName,
+) -> Result<Option<AccountId>, Fault> {
+    BY_NAME.get(rows, &vault.digest(&folded(name.as_str())))
 }
 
 /// At most `limit` accounts behind `after`, the oldest first.

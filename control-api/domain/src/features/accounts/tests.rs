@@ -51,7 +51,7 @@ fn a_registered_account_is_a_viewer_with_an_unverified_address() {
     let (scenario, ada) = with_ada();
     let account = queries::present(&scenario.rows, ada).expect("it exists");
     assert_eq!((account.role, account.is_verified), (Role::Viewer, false));
-    let shown = account.person.expect("it is not erased");
+    let shown = account.open(&scenario.vault).expect("memory").expect("it is not erased");
     assert_eq!((shown.name.as_str(), shown.email.as_str()), ("Ada", "ada@example.org"));
     let email = "ADA@example.org".parse().expect("an address");
     let found = queries::by_email(&scenario.rows, &scenario.vault, &email);

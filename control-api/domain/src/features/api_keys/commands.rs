@@ -60,11 +60,13 @@ impl Command for AddKey {
         if keys.len() >= MAX_OF_AN_ACCOUNT {
             return Err(Refusal::Limit { things: "API keys", limit: MAX_OF_AN_ACCOUNT as u64 });
         }
-        if keys.iter().any(|(_, key)| key.name == self.name.as_str()) {
-            return Err(Refusal::Conflict {
-                rule: "name_taken",
-                reason: "another API key of the account has this name",
-            });
+        for (_, key) in keys {
+            if context.vault.open(&key.name)?.as_deref() == Some(self.name.as_str()) {
+                return Err(Refusal::Conflict {
+                    rule: "name_taken",
+                    reason: "another API key of the account has this name",
+                });
+            }
         }
         let key = ApiKeyId::new(context.ids.next());
         let event = Added {

@@ -12,6 +12,7 @@ use crate::{
     scope::Scopes,
     table::Table,
     time::Time,
+    vault::Sealed,
 };
 
 /// An API key without its secret.
@@ -19,8 +20,8 @@ use crate::{
 pub struct ApiKey {
     /// The account whose rights it has.
     pub account: AccountId,
-    /// The name that its owner gave it.
-    pub name: String,
+    /// The name that its owner gave it, which may tell something of a person.
+    pub name: Sealed,
     /// The SHA-256 of the secret.
     pub digest: [u8; 32],
     /// The part of the rights.
@@ -44,7 +45,7 @@ pub const MAX_OF_AN_ACCOUNT: usize = 50;
 /// Applies an event of an API key, or the end of an account.
 ///
 /// # Errors
-/// A [`Fault`] of the tables or the vault.
+/// A [`Fault`] of the tables.
 pub fn fold(folding: &mut Folding<'_>, envelope: &Envelope) -> Result<(), Fault> {
     let rows = &mut *folding.rows;
     if envelope.kind == accounts::events::ERASED {
@@ -59,8 +60,7 @@ pub fn fold(folding: &mut Folding<'_>, envelope: &Envelope) -> Result<(), Fault>
         Event::Added(event) => {
             let key = ApiKey {
                 account: event.account,
-                // Without the person's key the account is erased, and this row goes with it.
-                name: folding.vault.open(&event.name)?.unwrap_or_default(),
+                name: event.name,
                 digest: event.digest.0,
                 scopes: event.scopes,
                 added: envelope.time,

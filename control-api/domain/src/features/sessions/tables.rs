@@ -13,6 +13,7 @@ use crate::{
     rows::{Fault, Order, RowsMut},
     table::Table,
     time::Time,
+    vault::Sealed,
 };
 
 /// A session that has not ended.
@@ -20,8 +21,8 @@ use crate::{
 pub struct Session {
     /// The account.
     pub account: AccountId,
-    /// The name of the device, which is personal; `None` once the account is erased.
-    pub device: Option<String>,
+    /// The name of the device, which is personal.
+    pub device: Sealed,
     /// When it began.
     pub started: Time,
 }
@@ -48,7 +49,7 @@ pub const LIFE: Duration = Duration::from_secs(180 * 24 * 3_600);
 /// Applies an event of a session, or the end of an account.
 ///
 /// # Errors
-/// A [`Fault`] of the tables or the vault.
+/// A [`Fault`] of the tables.
 pub fn fold(folding: &mut Folding<'_>, envelope: &Envelope) -> Result<(), Fault> {
     let rows = &mut *folding.rows;
     if envelope.kind == accounts::events::ERASED {
@@ -61,11 +62,8 @@ pub fn fold(folding: &mut Folding<'_>, envelope: &Envelope) -> Result<(), Fault>
     }
     match Event::read(envelope)? {
         Event::Started(event) => {
-            let session = Session {
-                account: event.account,
-                device: folding.vault.open(&event.device)?,
-                started: envelope.time,
-            };
+            let session =
+                Session { account: event.account, device: event.device, started: envelope.time };
             BY_ACCOUNT.put(rows, &(session.account, event.session), &())?;
             SESSIONS.put(rows, &event.session, &session)
         }

@@ -96,7 +96,10 @@ fn another_password_ends_all_sessions_but_the_one_that_set_it() {
     let late = scenario.send(Actor::System, &Start { account: ada, device, password: old });
     assert!(matches!(late, Err(Refusal::Conflict { rule: "password_changed", .. })), "{late:?}");
     let present = accounts::queries::present(&scenario.rows, ada).expect("it exists");
-    assert_eq!(present.person.expect("not erased").password, "$argon2id$another");
+    assert_eq!(
+        present.open(&scenario.vault).expect("memory").expect("not erased").password,
+        "$argon2id$another"
+    );
 }
 
 #[test]
