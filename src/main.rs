@@ -2,6 +2,7 @@
 //! belong to the crates.
 //!
 //! - `cli`: the commands. `config`: the operator's settings. `logs`: the output of messages.
+//! - `administer`: the commands that administer a running daemon. `control_socket`: its socket.
 //! - `serve`: the running parts, and their order of stopping. `publish`: the right to publish.
 //!   `directory`: stored stream keys and private channels. `pages`: the watch page. `demo`: the test picture.
 //! - `sockets`: the listening sockets. `certificates`: the TLS certificate. `handover`: the
@@ -11,11 +12,13 @@
 
 #![forbid(unsafe_code)]
 
+mod administer;
 mod blocking;
 mod certificates;
 mod check;
 mod cli;
 mod config;
+mod control_socket;
 mod demo;
 mod directory;
 mod handover;

@@ -254,6 +254,7 @@ impl Daemon {
             Part::Certificates,
             Part::Clock,
             Part::Notify,
+            Part::Control,
             Part::Admin,
         ] {
             self.parts.stop(part).await;

@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderValue, Method, StatusCode, Uri, header};
 use media_core::{Broadcast, ChannelName, Hub};
 use utoipa::{
     Modify, OpenApi,
@@ -23,7 +23,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     Administrator, Elsewhere, Manners, Platform, Renditions, Viewers,
-    authentication::{Authentication, authenticate, bearer},
+    authentication::{Authentication, Credentials, authenticate, bearer},
     documentation,
     elsewhere::Nowhere,
     idempotency::{self, Idempotency, Memory},
@@ -118,16 +118,19 @@ impl Api {
     }
 
     /// Whether the sender of a request may see a channel.
-    fn may_see(&self, channel: &ChannelName, headers: &HeaderMap) -> bool {
-        !self.privacy.is_private(channel) || self.administrator(headers).is_ok()
+    fn may_see(&self, channel: &ChannelName, credentials: &Credentials) -> bool {
+        !self.privacy.is_private(channel) || self.administrator(credentials).is_ok()
     }
 
-    /// Checks that the request has the administrator's token.
+    /// Checks that the request has the administrator's token, or is the operator's.
     ///
     /// # Errors
     /// 401 without a token or with another one (RFC 6750 3.1); 403 if no token is configured.
-    fn administrator(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let Some(token) = bearer(headers) else {
+    fn administrator(&self, credentials: &Credentials) -> Result<(), Problem> {
+        if credentials.is_operator {
+            return Ok(());
+        }
+        let Some(token) = bearer(&credentials.headers) else {
             let words = "give the administrator's token as Authorization: Bearer TOKEN";
             return Err(Problem::new(Kind::Unauthenticated, words));
         };

@@ -10,6 +10,7 @@ use http::{HeaderMap, header, request::Parts};
 
 use crate::{
     Administrator,
+    caller::Operator,
     problem::{Kind, Problem},
 };
 
@@ -58,12 +59,34 @@ pub async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match authentication.actor(request.headers()) {
+    let actor = match request.extensions().get() {
+        Some(Operator) => Ok(Actor::System),
+        None => authentication.actor(request.headers()),
+    };
+    match actor {
         Ok(actor) => {
             request.extensions_mut().insert(Sender(actor));
             next.run(request).await
         }
         Err(problem) => problem.into_response(),
+    }
+}
+
+/// The credentials of a request to a route of the media server, which are checked by the route.
+#[derive(Debug, Clone)]
+pub(crate) struct Credentials {
+    /// All headers.
+    pub(crate) headers: HeaderMap,
+    /// Whether the operator sends it through the control socket.
+    pub(crate) is_operator: bool,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Credentials {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let is_operator = parts.extensions.get::<Operator>().is_some();
+        Ok(Self { headers: parts.headers.clone(), is_operator })
     }
 }
 

@@ -24,7 +24,11 @@ const WAIT: Duration = Duration::from_secs(5);
 const RETRY_AFTER_S: u64 = 1;
 
 /// A layer that lets a request with `Sf-Sequence` wait until the tables hold that event.
-pub(crate) async fn wait(State(platform): State<Platform>, request: Request, next: Next) -> Response {
+pub(crate) async fn wait(
+    State(platform): State<Platform>,
+    request: Request,
+    next: Next,
+) -> Response {
     let Some(value) = request.headers().get(SEQUENCE) else {
         return next.run(request).await;
     };

@@ -32,6 +32,9 @@ pub(crate) enum Error {
     /// The platform's database cannot be opened.
     #[error("platform: {0}")]
     Platform(#[from] control_api::store::OpenError),
+    /// The control socket cannot be bound.
+    #[error("the control socket in data_dir: {0}")]
+    Control(#[source] io::Error),
     /// The configured encoder does not work.
     #[error("ladder.encoder: {0}")]
     Encoder(#[source] transcoder::ladder::Error),

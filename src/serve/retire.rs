@@ -92,8 +92,8 @@ impl Daemon {
         if let Err(stop) = signals.run_until_stop(self.reloadable.reload_rights()).await {
             return stopping(stop);
         }
-        // The new process has a test picture and an admin listener of its own.
-        for part in [Part::Demo, Part::Admin] {
+        // The new process has a test picture, an admin listener and a control socket of its own.
+        for part in [Part::Demo, Part::Admin, Part::Control] {
             self.parts.stop(part).await;
         }
         let limit = Instant::now() + self.retirement.drain;
