@@ -213,6 +213,9 @@ impl Daemon {
     /// The caller limits the time.
     async fn stop(&mut self) {
         self.readiness.set(false);
+        if let Some(platform) = &self.platform {
+            platform.end_streams();
+        }
         // The old process stops at the same time.
         if let Some(predecessor) = &self.predecessor {
             predecessor.stop().await;

@@ -2,6 +2,7 @@
 //! `/api/v1/openapi.json`, is generated from the handlers and their response types.
 
 mod channels;
+mod events;
 mod stream_keys;
 mod streams;
 
@@ -183,6 +184,7 @@ fn platform_routes(platform: &Platform) -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .merge(channels::routes())
         .merge(stream_keys::routes())
+        .merge(events::routes(platform.clone()))
         .with_state(platform.clone())
         // The first layer is the innermost: the key belongs to the actor.
         .layer(from_fn_with_state(idempotency, idempotency::once))

@@ -1,9 +1,10 @@
 //! The declaration of a feature: all that the store and the API need to know about it.
 
 use crate::{
+    audience::Audience,
     event::{Envelope, EventType},
     permission::Permission,
-    rows::{Fault, RowsMut},
+    rows::{Fault, Rows, RowsMut},
     vault::Vault,
 };
 
@@ -24,14 +25,21 @@ pub struct Feature {
     pub tables: &'static [&'static str],
     /// The actors that may send its commands.
     pub permissions: &'static [Permission],
+    /// The actors that may read one of its own events, by the tables as they are now.
+    pub audience: fn(&dyn Rows, &Envelope) -> Result<Audience, Fault>,
     /// Applies one of these events to its tables.
     pub fold: fn(&mut Folding<'_>, &Envelope) -> Result<(), Fault>,
 }
 
 impl Feature {
+    /// Whether events of this type are its own.
+    pub fn declares(&self, kind: &str) -> bool {
+        self.events.iter().any(|event| event.name == kind)
+    }
+
     /// Whether events of this type change its tables.
     pub fn folds(&self, kind: &str) -> bool {
-        self.events.iter().any(|event| event.name == kind) || self.foreign_events.contains(&kind)
+        self.declares(kind) || self.foreign_events.contains(&kind)
     }
 }
 

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod actor;
+pub mod audience;
 pub mod command;
 pub mod event;
 pub mod feature;
@@ -27,6 +28,7 @@ pub mod time;
 pub mod vault;
 
 pub use actor::{Actor, Role};
+pub use audience::Audience;
 pub use command::{Command, Context};
 pub use event::{Envelope, NewEvent};
 pub use feature::{Feature, Folding};

@@ -26,8 +26,10 @@ use crate::{
 mod administration;
 mod channels;
 mod description;
+mod events;
 mod manners;
 mod older_process;
+mod site;
 mod streams;
 
 const TOKEN: &str = "a-random-token";

@@ -25,5 +25,6 @@ pub const FEATURE: Feature = Feature {
         commands::Edit::PERMISSION,
         commands::Delete::PERMISSION,
     ],
+    audience: queries::audience,
     fold: tables::fold,
 };

@@ -2,7 +2,9 @@
 
 use super::tables::{ACCOUNTS, Account, BY_EMAIL, BY_NAME};
 use crate::{
+    audience::Audience,
     command::Refusal,
+    event::Envelope,
     id::AccountId,
     rows::{Fault, Order, Rows},
     text::{DisplayName, Email, folded},
@@ -56,4 +58,12 @@ pub fn page(
     limit: usize,
 ) -> Result<Vec<(AccountId, Account)>, Fault> {
     ACCOUNTS.page(rows, &(), after.as_ref(), Order::Up, limit)
+}
+
+/// An account's events are for its owner.
+///
+/// # Errors
+/// None.
+pub fn audience(_: &dyn Rows, envelope: &Envelope) -> Result<Audience, Fault> {
+    Ok(envelope.subject.parse().map_or(Audience::Administrators, Audience::Owner))
 }

@@ -1,12 +1,14 @@
 //! Questions about channels. They read tables only.
 
 use super::{
-    events::Visibility,
+    events::{DELETED, Visibility},
     tables::{BY_NAME, BY_OWNER, CHANNELS, Channel, MAX_OF_AN_OWNER},
 };
 use crate::{
     actor::{Actor, Role},
+    audience::Audience,
     command::Refusal,
+    event::Envelope,
     id::{AccountId, ChannelId},
     rows::{Fault, Order, Rows},
     text::ChannelName,
@@ -90,4 +92,20 @@ pub fn page(
     }
     listed.truncate(limit);
     Ok(listed)
+}
+
+/// The events of a public channel are for everybody, and so is the deletion of a channel, which
+/// names nothing but its identifier. Other events are for the owner and moderators.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn audience(rows: &dyn Rows, envelope: &Envelope) -> Result<Audience, Fault> {
+    let id = envelope.subject.parse().ok();
+    let channel = id.map(|id| CHANNELS.get(rows, &id)).transpose()?.flatten();
+    Ok(match channel {
+        Some(channel) if channel.visibility == Visibility::Public => Audience::Anyone,
+        Some(channel) => Audience::OwnerAndModerators(channel.owner),
+        None if envelope.kind == DELETED => Audience::Anyone,
+        None => Audience::Administrators,
+    })
 }

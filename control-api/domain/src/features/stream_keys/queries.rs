@@ -3,7 +3,9 @@
 use super::tables::{BY_CHANNEL, BY_DIGEST, KEYS, MAX_OF_A_CHANNEL, StreamKey};
 use crate::{
     actor::{Actor, Role},
+    audience::Audience,
     command::Refusal,
+    event::Envelope,
     features::channels::{
         self,
         tables::{CHANNELS, Channel},
@@ -64,4 +66,15 @@ pub fn right(rows: &dyn Rows, digest: &[u8; 32]) -> Result<Option<(StreamKeyId, 
     let Some(id) = BY_DIGEST.get(rows, digest)? else { return Ok(None) };
     let Some(key) = KEYS.get(rows, &id)? else { return Ok(None) };
     Ok(CHANNELS.get(rows, &key.channel)?.map(|channel| (id, channel)))
+}
+
+/// The events of a key are for the owner of its channel.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn audience(rows: &dyn Rows, envelope: &Envelope) -> Result<Audience, Fault> {
+    let id = envelope.subject.parse().ok();
+    let key = id.map(|id| KEYS.get(rows, &id)).transpose()?.flatten();
+    let channel = key.map(|key| CHANNELS.get(rows, &key.channel)).transpose()?.flatten();
+    Ok(channel.map_or(Audience::Administrators, |channel| Audience::Owner(channel.owner)))
 }
