@@ -3,6 +3,7 @@
 
 mod channels;
 mod events;
+mod playback_tokens;
 mod stream_keys;
 mod streams;
 
@@ -23,7 +24,7 @@ use utoipa::{
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    Administrator, Elsewhere, Manners, Platform, Renditions, Viewers,
+    Administrator, Elsewhere, Manners, Platform, PlaybackTokens, Renditions, Viewers,
     authentication::{Authentication, Credentials, authenticate, bearer},
     documentation,
     elsewhere::Nowhere,
@@ -52,6 +53,8 @@ pub struct Api {
     elsewhere: Arc<dyn Elsewhere>,
     /// Accounts, channels and the rest of the platform, if it is enabled.
     platform: Option<Platform>,
+    /// Issues playback tokens for the platform's channels.
+    playback_tokens: Option<Arc<dyn PlaybackTokens>>,
     /// Rate limits, CORS and other properties that all routes share.
     manners: Manners,
 }
@@ -66,8 +69,17 @@ impl Api {
     ) -> Self {
         let (privacy, elsewhere) = (Arc::new(Public), Arc::new(Nowhere));
         let manners = Manners::default();
-        let platform = None;
-        Self { hub, viewers, renditions, administrator, privacy, elsewhere, platform, manners }
+        Self {
+            hub,
+            viewers,
+            renditions,
+            administrator,
+            privacy,
+            elsewhere,
+            platform: None,
+            playback_tokens: None,
+            manners,
+        }
     }
 
     /// Adds the routes of the platform.
@@ -92,6 +104,12 @@ impl Api {
     #[must_use]
     pub fn beside(self, elsewhere: Arc<dyn Elsewhere>) -> Self {
         Self { elsewhere, ..self }
+    }
+
+    /// Adds the route that issues playback tokens. The platform has the channels.
+    #[must_use]
+    pub fn with_playback_tokens(self, tokens: Arc<dyn PlaybackTokens>) -> Self {
+        Self { playback_tokens: Some(tokens), ..self }
     }
 
     /// The routes, with their full paths.
@@ -179,12 +197,17 @@ impl Modify for Security {
 }
 
 /// The routes of the platform. A POST may have an Idempotency-Key. Credentials are checked before.
-fn platform_routes(platform: &Platform) -> OpenApiRouter<Api> {
+fn platform_routes(
+    platform: &Platform,
+    tokens: Option<&Arc<dyn PlaybackTokens>>,
+) -> OpenApiRouter<Api> {
+    let tokens = tokens.map(|tokens| playback_tokens::routes(platform.clone(), Arc::clone(tokens)));
     let idempotency = Idempotency::new(Arc::new(Memory::default()));
     OpenApiRouter::new()
         .merge(channels::routes())
         .merge(stream_keys::routes())
         .merge(events::routes(platform.clone()))
+        .merge(tokens.unwrap_or_default())
         .with_state(platform.clone())
         // The first layer is the innermost: the key belongs to the actor.
         .layer(from_fn_with_state(idempotency, idempotency::once))
@@ -197,7 +220,8 @@ fn documented(api: &Api) -> (Router<Api>, utoipa::openapi::OpenApi) {
     if let Some(platform) = &api.platform {
         let authentication = Authentication::new(api.administrator.clone());
         let credentials = from_fn_with_state(authentication, authenticate);
-        router = router.merge(platform_routes(platform).layer(credentials));
+        router = router
+            .merge(platform_routes(platform, api.playback_tokens.as_ref()).layer(credentials));
     }
     let (router, mut document) = router.split_for_parts();
     manners::describe(&mut document);

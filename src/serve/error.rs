@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use super::parts::Part;
-use crate::{certificates, handover, publish, signals::Signal, sockets};
+use crate::{certificates, handover, playback_key, publish, signals::Signal, sockets};
 
 /// Why the daemon did not start, or did not stop as it should.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,9 @@ pub(crate) enum Error {
     /// The platform's database cannot be opened.
     #[error("platform: {0}")]
     Platform(#[from] control_api::store::OpenError),
+    /// The key of playback tokens cannot be used.
+    #[error("platform: {0}")]
+    PlaybackKey(#[from] playback_key::Error),
     /// The control socket cannot be bound.
     #[error("the control socket in data_dir: {0}")]
     Control(#[source] io::Error),

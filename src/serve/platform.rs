@@ -9,7 +9,10 @@ use tracing::{error, info};
 use uuid::Uuid;
 
 use super::error::Error;
-use crate::{config::Config, directory::Directory, handover::Predecessor};
+use crate::{
+    blocking, config::Config, directory::Directory, handover::Predecessor,
+    playback_key::PlaybackKey,
+};
 
 /// Subjects that may wait for the old process.
 const WITHDRAWN: usize = 64;
@@ -24,6 +27,8 @@ const PATIENCE: u32 = 250;
 pub(super) struct PlatformParts {
     pub(super) platform: Platform,
     pub(super) directory: Directory,
+    /// Signs playback tokens.
+    pub(super) playback_key: Arc<PlaybackKey>,
     folder: PathBuf,
 }
 
@@ -42,7 +47,9 @@ impl PlatformParts {
             platform.open(&folder).await?;
         }
         let directory = Directory::new(platform.clone());
-        Ok(Some(Self { platform, directory, folder }))
+        let keys = folder.clone();
+        let playback_key = Arc::new(blocking::run(move || PlaybackKey::open(&keys)).await?);
+        Ok(Some(Self { platform, directory, playback_key, folder }))
     }
 
     /// Opens the database if it is not open yet, then follows its events until `stop`. `older` is

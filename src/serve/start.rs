@@ -197,7 +197,7 @@ impl Created {
         let demo_key = config.demo.enabled.then(demo::Key::random);
         let platform = PlatformParts::new(config, predecessor.is_some()).await?;
         let directory = platform.as_ref().map(|parts| parts.directory.clone());
-        let playback = make_playback(config, directory.clone());
+        let playback = make_playback(config, platform.as_ref());
         playback.register(&mut registry);
         let publishers = make_publishers(config, demo_key.as_ref(), &playback, directory)?;
 
@@ -209,7 +209,9 @@ impl Created {
         let mut api =
             make_api(&hub, viewers, ladder.as_ref(), &administrator, privacy, predecessor);
         if let Some(parts) = &platform {
-            api = api.with_platform(parts.platform.clone());
+            api = api
+                .with_platform(parts.platform.clone())
+                .with_playback_tokens(parts.playback_key.clone());
         }
         let api = api.with_manners(manners.clone()).router();
         let control = platform.as_ref().map(|_| api.clone());
@@ -324,13 +326,16 @@ fn make_publishers(
     Ok(Arc::new(publishers))
 }
 
-/// The rules for playback tokens, and the platform's private channels.
-fn make_playback(config: &Config, directory: Option<Directory>) -> Arc<Playback> {
-    let playback = Playback::new(&config.playback);
-    Arc::new(match directory {
-        Some(directory) => playback.with_directory(Box::new(directory)),
-        None => playback,
-    })
+/// The rules for playback tokens, with the platform's private channels and its key.
+fn make_playback(config: &Config, platform: Option<&PlatformParts>) -> Arc<Playback> {
+    let mut playback = Playback::new(&config.playback);
+    if let Some(PlatformParts { directory, playback_key, .. }) = platform {
+        playback = playback.with_directory(Box::new(directory.clone()));
+        if let Some(key) = playback_key.verifying() {
+            playback = playback.with_key(key, &config.playback);
+        }
+    }
+    Arc::new(playback)
 }
 
 /// The limits and origins of the API.

@@ -96,6 +96,16 @@ pub struct Key {
     pub(super) material: Material,
 }
 
+impl Key {
+    /// An Ed25519 public key in PEM with this `kid`.
+    ///
+    /// # Errors
+    /// [`KeyFault`].
+    pub fn public(id: String, pem: String) -> Result<Self, KeyFault> {
+        RawKey { id, secret: None, public_key: Some(pem) }.try_into()
+    }
+}
+
 /// The key itself, which determines the algorithm: a token cannot choose another one.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Material {

@@ -21,6 +21,7 @@ pub const FEATURE: Feature = Feature {
     foreign_events: &[accounts::events::ERASED],
     tables: &[tables::CHANNELS.name(), tables::BY_NAME.name(), tables::BY_OWNER.name()],
     permissions: &[
+        queries::ADMIT_VIEWERS,
         commands::Create::PERMISSION,
         commands::Edit::PERMISSION,
         commands::Delete::PERMISSION,

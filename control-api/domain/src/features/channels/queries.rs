@@ -10,9 +10,24 @@ use crate::{
     command::Refusal,
     event::Envelope,
     id::{AccountId, ChannelId},
+    permission::{Permission, Who},
     rows::{Fault, Order, Rows},
     text::ChannelName,
 };
+
+/// The actors that may give viewers a token for a channel.
+pub const ADMIT_VIEWERS: Permission =
+    Permission { command: "channel.admit_viewers", who: Who::OwnerOr(Role::Moderator) };
+
+/// The name of a channel whose viewers the actor may admit.
+///
+/// # Errors
+/// [`Refusal::NotFound`], or another refusal of [`ADMIT_VIEWERS`].
+pub fn admitting(rows: &dyn Rows, actor: &Actor, id: ChannelId) -> Result<Channel, Refusal> {
+    let channel = channel(rows, id)?;
+    ADMIT_VIEWERS.check(actor, Some(channel.owner), is_visible(&channel, actor))?;
+    Ok(channel)
+}
 
 /// A channel, or [`Refusal::NotFound`].
 ///
