@@ -398,8 +398,8 @@ impl Router {
     }
 
     /// The response for a resource that is not made here. If a broadcast is about to begin here,
-    /// the origin is asked first, and the broadcast is waited for if the origin does not have the
-    /// resource.
+    /// the resource is requested from the origin first; if the origin does not have it, the request
+    /// waits for the broadcast.
     async fn elsewhere(
         &self,
         edge: &Arc<Edge>,
@@ -633,7 +633,7 @@ fn playlist<'a>(
         Ok(directives) => directives,
         Err(reason) => return bad(reason),
     };
-    // An ended playlist has no further parts, so a blocking request is answered at once.
+    // An ended playlist has no further parts, so a blocking request gets its response at once.
     let reload = match presentation.ended {
         true => Ok(Reload::Now),
         false => directives.reload(&presentation.tracks[track.get()]),

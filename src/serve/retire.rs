@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::{Daemon, Part, Signals, Why, error::Kept};
 use crate::{
-    handover::{Launch, Successor, Word},
+    handover::{Event, Launch, Successor},
     notify,
     signals::Signal,
     sockets::Sockets,
@@ -74,7 +74,7 @@ impl Daemon {
         self.sockets = Sockets::default();
         let stopping = |signal: Signal| {
             info!(%signal, "stopping while draining");
-            Why::Told
+            Why::Requested
         };
         // The new process uses the present configuration, so publishers that it does not authorise
         // must not stay.
@@ -111,8 +111,8 @@ impl Daemon {
                     info!("drained");
                     break Why::Drained;
                 }
-                word = successor.word() => match word {
-                    Word::Reload => {
+                event = successor.next_event() => match event {
+                    Event::Reload => {
                         let reload = self.reloadable.reload_rights();
                         if let Err(stop) = signals.run_until_stop(reload).await {
                             break stopping(stop);
@@ -121,16 +121,16 @@ impl Daemon {
                             predecessor.reload().await;
                         }
                     }
-                    Word::Stop => {
+                    Event::Stop => {
                         info!("stopping together with the new process");
-                        break Why::Told;
+                        break Why::Requested;
                     }
-                    Word::Gone(status) => {
+                    Event::Gone(status) => {
                         // The sockets were given away; and systemd ends the remaining processes
                         // when its main process ends, and restarts the service.
                         warn!(?status, "the new process is gone: stopping, because it had the \
                                         sockets");
-                        break Why::Told;
+                        break Why::Requested;
                     }
                 },
                 signal = signals.next() => match signal {

@@ -57,12 +57,12 @@ struct Budget {
     /// The connection id that was sent to the address last.
     id: Option<[u8; ID_LEN]>,
     /// The first datagram beyond the limit.
-    held: Option<Held>,
+    held: Option<HeldDatagram>,
 }
 
 /// A datagram that waits until it may be sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Held {
+pub(super) struct HeldDatagram {
     pub(super) destination: SocketAddr,
     pub(super) contents: Vec<u8>,
     pub(super) ecn: Option<EcnCodepoint>,
@@ -92,7 +92,7 @@ impl Budgets {
         datagram: &[u8],
         now: Instant,
         of_ours: impl Fn(&[u8; ID_LEN]) -> bool,
-    ) -> Option<Held> {
+    ) -> Option<HeldDatagram> {
         self.expire(now);
         // A client chooses the destination id of its first datagrams at random; later ones carry an
         // id of this server (RFC 9000 7.2).
@@ -160,7 +160,7 @@ impl Budgets {
 
     /// Holds a datagram for later. If one is held already, the new one is dropped; QUIC recovers
     /// from the loss.
-    pub(super) fn hold(&mut self, held: Held) {
+    pub(super) fn hold(&mut self, held: HeldDatagram) {
         if let Some(budget) = self.addresses.get_mut(&held.destination) {
             budget.held.get_or_insert(held);
         }
@@ -267,16 +267,26 @@ mod tests {
         long(b"client", &ID, 1_200)
     }
 
-    fn recv(budgets: &mut Budgets, from: u16, datagram: &[u8]) -> Option<Held> {
+    fn recv(budgets: &mut Budgets, from: u16, datagram: &[u8]) -> Option<HeldDatagram> {
         recv_at(budgets, from, datagram, Instant::now())
     }
 
-    fn recv_at(budgets: &mut Budgets, from: u16, datagram: &[u8], now: Instant) -> Option<Held> {
+    fn recv_at(
+        budgets: &mut Budgets,
+        from: u16,
+        datagram: &[u8],
+        now: Instant,
+    ) -> Option<HeldDatagram> {
         budgets.received(address(from), datagram, now, |id| *id == ID)
     }
 
-    fn held(contents: &[u8]) -> Held {
-        Held { destination: address(1), contents: contents.to_vec(), ecn: None, src_ip: None }
+    fn held(contents: &[u8]) -> HeldDatagram {
+        HeldDatagram {
+            destination: address(1),
+            contents: contents.to_vec(),
+            ecn: None,
+            src_ip: None,
+        }
     }
 
     /// Budgets after three datagrams have been sent, and one is held.

@@ -153,9 +153,9 @@ async fn an_unvalidated_address_gets_at_most_three_times_the_bytes_it_sent() {
     let endpoint = running.certificate.client(odd);
     let _connecting = endpoint.connect(relay.address, NAME).unwrap();
     until(|| running.refused("first_byte") == 1).await;
-    let (sent, answered) = relay.bytes();
-    assert!(answered > 2 * sent, "{answered} for {sent}: the limit was not reached");
-    assert!(answered <= 3 * sent, "{answered} for {sent}");
+    let (sent, received) = relay.bytes();
+    assert!(received > 2 * sent, "{received} for {sent}: the limit was not reached");
+    assert!(received <= 3 * sent, "{received} for {sent}");
     // A validated client gets the rest at once: a lost datagram would be sent again after hundreds
     // of milliseconds.
     let mut client = running.client_with(running.address, odd).await;
@@ -316,7 +316,7 @@ async fn a_connection_with_undelivered_last_bytes_is_displaced_at_once() {
     relay.mute();
     let mut unheard = first.send(Method::GET, "/time", &[]).await;
     unheard.finish().await.unwrap();
-    until(|| running.answered() == 2).await;
+    until(|| running.served() == 2).await;
     let mut second = running.client().await;
     assert_eq!(second.get("/time").await.status, StatusCode::OK);
     assert_eq!(running.evicted("connections"), 1);
