@@ -36,11 +36,19 @@ const MAX_ID: usize = 20;
 #[derive(Debug)]
 pub(super) struct Budgets {
     addresses: HashMap<SocketAddr, Budget>,
-    /// The addresses in order of arrival, with the time. Some have been removed since, and may have
+    /// The addresses in order of arrival. Some have been removed since, and may have
     /// been added again.
-    order: VecDeque<(SocketAddr, Instant)>,
+    order: VecDeque<Arrival>,
     /// The time for which an address is tracked: a handshake takes no longer.
     lifetime: Duration,
+}
+
+/// An address, and when it was added.
+#[derive(Debug)]
+struct Arrival {
+    address: SocketAddr,
+    /// Equal to that of its budget, unless the address was removed and added again.
+    since: Instant,
 }
 
 /// The bytes exchanged with one address during its handshake.
@@ -171,14 +179,14 @@ impl Budgets {
         while self.order.len() >= MAX_ADDRESSES {
             self.forget_oldest();
         }
-        self.order.push_back((address, now));
+        self.order.push_back(Arrival { address, since: now });
         self.addresses.insert(address, Budget::new(now));
     }
 
     /// Stops tracking the addresses whose time is over.
     fn expire(&mut self, now: Instant) {
         let lifetime = self.lifetime;
-        let is_over = |(_, since): &(_, Instant)| now.saturating_duration_since(*since) >= lifetime;
+        let is_over = |arrival: &Arrival| now.saturating_duration_since(arrival.since) >= lifetime;
         while self.order.front().is_some_and(is_over) {
             self.forget_oldest();
         }
@@ -186,7 +194,7 @@ impl Budgets {
 
     /// Stops tracking the oldest address. Its held datagram is dropped.
     fn forget_oldest(&mut self) {
-        if let Some((address, since)) = self.order.pop_front()
+        if let Some(Arrival { address, since }) = self.order.pop_front()
             // The address may have been validated, and have begun another handshake since.
             && self.addresses.get(&address).is_some_and(|budget| budget.since == since)
         {

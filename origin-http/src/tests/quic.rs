@@ -267,7 +267,7 @@ async fn whole(mut stream: Stream) -> Received {
         }
         Received { status: head.status, headers: head.headers, body: body.freeze() }
     };
-    timeout(LONG, whole).await.expect("an response in time")
+    timeout(LONG, whole).await.expect("a response in time")
 }
 
 /// A frame as bytes.
