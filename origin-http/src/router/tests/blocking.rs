@@ -1,6 +1,7 @@
 //! Requests for future media: which ones wait, for how long, and their responses.
 
 use super::*;
+use crate::router::listing::FIRST_WAIT;
 
 #[tokio::test(start_paused = true)]
 async fn only_a_held_response_has_a_server_timing_field() {
