@@ -337,6 +337,9 @@ async fn a_request_of_a_connection_that_makes_room_may_be_repeated() {
 
 #[tokio::test]
 async fn a_connection_that_waits_for_its_permit_is_served() {
+    // A connection waits for its permit for a second, which must not pass before the permit is
+    // returned.
+    let stopped = StoppedClock::new();
     let limit = ConnectionLimit::new("connections", 1, 1, Arc::new(()));
     // As many connections as may be closing at a time: a new one waits until one has ended.
     let now = tokio::time::Instant::now();
@@ -345,7 +348,29 @@ async fn a_connection_that_waits_for_its_permit_is_served() {
     let mut client = running.client().await;
     assert_eq!(client.get("/time").await.status, StatusCode::OK);
     assert_eq!(running.stage.metrics.server.connections.get(), 0);
-    drop(closing);
+    drop((closing, stopped));
     until(|| running.stage.metrics.server.connections.get() == 1).await;
     assert_eq!(client.get("/time").await.status, StatusCode::OK);
+}
+
+/// Stops tokio's clock, which sockets do not need, until it is dropped.
+struct StoppedClock {
+    _released: std::sync::mpsc::Sender<()>,
+}
+
+impl StoppedClock {
+    fn new() -> Self {
+        let (released, waits) = std::sync::mpsc::channel();
+        // Paused time advances by itself when all tasks wait, but not beside blocking work. The
+        // limit ends a test that waits for ever.
+        tokio::task::spawn_blocking(move || waits.recv_timeout(LONG));
+        tokio::time::pause();
+        Self { _released: released }
+    }
+}
+
+impl Drop for StoppedClock {
+    fn drop(&mut self) {
+        tokio::time::resume();
+    }
 }
