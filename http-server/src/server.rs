@@ -190,6 +190,7 @@ impl<S: Service> Server<S> {
         retire: &Shutdown,
         drain: &Shutdown,
     ) -> JoinSet<()> {
+        // One limit for all listeners: otherwise a client could use up each of them in turn.
         let (max, max_per_address) =
             (self.config.max_connections, self.config.max_connections_per_address);
         let events = Arc::new(self.metrics.clone());
