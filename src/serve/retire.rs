@@ -1,10 +1,10 @@
 //! Draining: a new process takes the listeners; this one keeps its publishers until they
 //! disconnect, and serves its broadcasts to the new one on a Unix socket.
 
-use std::pin::pin;
+use std::{pin::pin, time::Duration};
 
 use media_core::hub::Numbers;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -19,6 +19,8 @@ use crate::{
 /// Discontinuities that draining broadcasts may still have: a publisher's clock that jumps, or an
 /// encoder whose settings change while it publishes.
 const DISCONTINUITIES: u64 = 8;
+/// How long the requests that use the database may take to end.
+const CLOSE: Duration = Duration::from_secs(2);
 /// Media sequence numbers beyond one a second that they may still use: the publisher's lead over
 /// the clock, and the hub's burst of marks.
 const NUMBERS: u64 = 16;
@@ -76,6 +78,13 @@ impl Daemon {
                 drain_s = self.retirement.drain.as_secs(),
                 "another process serves, this one drains"
             );
+        }
+        // A database has one writer, so the new process opens it after this one has closed it. A
+        // request that hangs does not delay the upgrade; the new process waits for it.
+        if let Some(platform) = &self.platform
+            && timeout(CLOSE, platform.close()).await.is_err()
+        {
+            warn!("requests still use the database: the new process cannot open it yet");
         }
         // From here on the new process reads the UDP sockets and notifies the service manager.
         successor.is_main().await;
@@ -144,6 +153,10 @@ impl Daemon {
                 if let Some(predecessor) = &self.predecessor {
                     predecessor.reload().await;
                 }
+                None
+            }
+            Event::Withdraw(subject) => {
+                self.reloadable.publishers.withdraw(subject);
                 None
             }
             Event::Stop => {

@@ -2,11 +2,34 @@
 
 use super::tables::{BY_CHANNEL, BY_DIGEST, KEYS, MAX_OF_A_CHANNEL, StreamKey};
 use crate::{
+    actor::{Actor, Role},
     command::Refusal,
-    features::channels::tables::{CHANNELS, Channel},
+    features::channels::{
+        self,
+        tables::{CHANNELS, Channel},
+    },
     id::{ChannelId, StreamKeyId},
+    permission::{Permission, Who},
     rows::{Fault, Order, Rows},
 };
+
+/// The actors that may list the keys of a channel.
+pub const LIST: Permission =
+    Permission { command: "stream_key.list", who: Who::OwnerOr(Role::Administrator) };
+
+/// The keys of a channel for an actor, the oldest first: at most [`MAX_OF_A_CHANNEL`].
+///
+/// # Errors
+/// [`Refusal::NotFound`], or another refusal of [`LIST`].
+pub fn list(
+    rows: &dyn Rows,
+    actor: &Actor,
+    channel: ChannelId,
+) -> Result<Vec<(StreamKeyId, StreamKey)>, Refusal> {
+    let row = channels::queries::channel(rows, channel)?;
+    LIST.check(actor, Some(row.owner), channels::queries::is_visible(&row, actor))?;
+    Ok(of_channel(rows, channel)?)
+}
 
 /// A key, or [`Refusal::NotFound`].
 ///
