@@ -31,7 +31,7 @@ pub struct Config {
     pub keys: Vec<Key>,
     /// Channels that nobody can watch without a token. None by default. An edge learns from its
     /// origin which channels are private; listed there too, a request without a token is refused
-    /// without asking the origin.
+    /// without fetching the origin.
     #[serde(deserialize_with = "channels")]
     pub private: Vec<ChannelName>,
     /// Addresses of edges that check tokens themselves. A token that is bound to a client's address
