@@ -155,6 +155,12 @@ pub enum Refusal {
         /// The rule in a sentence.
         reason: &'static str,
     },
+    /// The thing is no longer as the sender has read it.
+    #[error("the {thing} has changed since it was read")]
+    Changed {
+        /// The kind of thing.
+        thing: &'static str,
+    },
     /// There is no room: a limit on a number of things.
     #[error("at most {limit} {things} are allowed")]
     Limit {

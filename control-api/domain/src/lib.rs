@@ -16,6 +16,10 @@ pub mod event;
 pub mod feature;
 pub mod features;
 pub mod id;
+pub mod language;
+pub mod page;
+pub mod password;
+pub mod patch;
 pub mod permission;
 pub mod rows;
 #[cfg(any(test, feature = "testing"))]

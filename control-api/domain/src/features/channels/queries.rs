@@ -20,6 +20,18 @@ pub fn channel(rows: &dyn Rows, id: ChannelId) -> Result<Channel, Refusal> {
     CHANNELS.get(rows, &id)?.ok_or(Refusal::NotFound { thing: "channel" })
 }
 
+/// A channel that the actor may know of, or [`Refusal::NotFound`].
+///
+/// # Errors
+/// [`Refusal::NotFound`], [`Refusal::Fault`].
+pub fn visible(rows: &dyn Rows, actor: &Actor, id: ChannelId) -> Result<Channel, Refusal> {
+    let channel = channel(rows, id)?;
+    match is_visible(&channel, actor) {
+        true => Ok(channel),
+        false => Err(Refusal::NotFound { thing: "channel" }),
+    }
+}
+
 /// The channel with a name, in any case.
 ///
 /// # Errors
