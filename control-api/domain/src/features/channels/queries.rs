@@ -2,7 +2,8 @@
 
 use super::{
     events::Visibility,
-    tables::{BY_NAME, BY_OWNER, CHANNELS, Channel, MAX_OF_AN_OWNER},
+    settings::Settings,
+    tables::{BY_NAME, BY_OWNER, CHANNELS, Channel, MAX_OF_AN_OWNER, ORPHANED, SETTINGS},
 };
 use crate::{
     actor::{Actor, Role},
@@ -47,6 +48,24 @@ pub fn by_name(rows: &dyn Rows, name: &ChannelName) -> Result<Option<ChannelId>,
 pub fn of_owner(rows: &dyn Rows, owner: AccountId) -> Result<Vec<ChannelId>, Fault> {
     let owned = BY_OWNER.page(rows, &owner, None, Order::Up, MAX_OF_AN_OWNER)?;
     Ok(owned.into_iter().map(|((_, channel), ())| channel).collect())
+}
+
+/// The settings of a channel's broadcasts.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn settings(rows: &dyn Rows, channel: ChannelId) -> Result<Settings, Fault> {
+    Ok(SETTINGS.get(rows, &channel)?.unwrap_or_default())
+}
+
+/// At most `limit` channels that are gone because their account was erased, and whose deletion is
+/// not an event yet: there is work for `channel.delete_orphans`.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn orphans(rows: &dyn Rows, limit: usize) -> Result<Vec<ChannelId>, Fault> {
+    let orphans = ORPHANED.page(rows, &(), None, Order::Up, limit)?;
+    Ok(orphans.into_iter().map(|(channel, ())| channel).collect())
 }
 
 /// Whether an actor may know that a channel exists.
