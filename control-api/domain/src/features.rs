@@ -6,10 +6,16 @@ pub mod accounts;
 pub mod categories;
 pub mod channels;
 pub mod stream_keys;
+pub mod tags;
 
 /// All features, in the order in which they fold an event that several of them fold.
-pub const ALL: &[&Feature] =
-    &[&accounts::FEATURE, &channels::FEATURE, &stream_keys::FEATURE, &categories::FEATURE];
+pub const ALL: &[&Feature] = &[
+    &accounts::FEATURE,
+    &channels::FEATURE,
+    &stream_keys::FEATURE,
+    &categories::FEATURE,
+    &tags::FEATURE,
+];
 
 /// The table of permissions: who may send each command.
 pub fn permissions() -> impl Iterator<Item = &'static Permission> {
