@@ -7,6 +7,7 @@ pub mod categories;
 pub mod channels;
 pub mod stream_keys;
 pub mod tags;
+pub mod videos;
 
 /// All features, in the order in which they fold an event that several of them fold.
 pub const ALL: &[&Feature] = &[
@@ -15,6 +16,7 @@ pub const ALL: &[&Feature] = &[
     &stream_keys::FEATURE,
     &categories::FEATURE,
     &tags::FEATURE,
+    &videos::FEATURE,
 ];
 
 /// The table of permissions: who may send each command.

@@ -1,9 +1,10 @@
 //! Questions about channels. They read tables only.
 
+pub use super::tables::Channel;
 use super::{
     events::Visibility,
     settings::Settings,
-    tables::{BY_NAME, BY_OWNER, CHANNELS, Channel, MAX_OF_AN_OWNER, ORPHANED, SETTINGS},
+    tables::{BY_NAME, BY_OWNER, CHANNELS, MAX_OF_AN_OWNER, ORPHANED, SETTINGS},
 };
 use crate::{
     actor::{Actor, Role},
@@ -13,12 +14,20 @@ use crate::{
     text::ChannelName,
 };
 
+/// A channel, if there is one.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn find(rows: &dyn Rows, id: ChannelId) -> Result<Option<Channel>, Fault> {
+    CHANNELS.get(rows, &id)
+}
+
 /// A channel, or [`Refusal::NotFound`].
 ///
 /// # Errors
 /// [`Refusal::NotFound`], [`Refusal::Fault`].
 pub fn channel(rows: &dyn Rows, id: ChannelId) -> Result<Channel, Refusal> {
-    CHANNELS.get(rows, &id)?.ok_or(Refusal::NotFound { thing: "channel" })
+    find(rows, id)?.ok_or(Refusal::NotFound { thing: "channel" })
 }
 
 /// A channel that the actor may know of, or [`Refusal::NotFound`].
