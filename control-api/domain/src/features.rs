@@ -5,6 +5,7 @@ use crate::{feature::Feature, permission::Permission};
 pub mod accounts;
 pub mod categories;
 pub mod channels;
+pub mod follows;
 pub mod stream_keys;
 pub mod tags;
 pub mod videos;
@@ -17,6 +18,7 @@ pub const ALL: &[&Feature] = &[
     &categories::FEATURE,
     &tags::FEATURE,
     &videos::FEATURE,
+    &follows::FEATURE,
 ];
 
 /// The table of permissions: who may send each command.
