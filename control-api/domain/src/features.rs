@@ -6,6 +6,7 @@ pub mod accounts;
 pub mod categories;
 pub mod channels;
 pub mod follows;
+pub mod reactions;
 pub mod stream_keys;
 pub mod tags;
 pub mod videos;
@@ -19,6 +20,7 @@ pub const ALL: &[&Feature] = &[
     &tags::FEATURE,
     &videos::FEATURE,
     &follows::FEATURE,
+    &reactions::FEATURE,
 ];
 
 /// The table of permissions: who may send each command.
