@@ -3,7 +3,7 @@
 use super::tables::{BY_CHANNEL, BY_DIGEST, KEYS, MAX_OF_A_CHANNEL, StreamKey};
 use crate::{
     command::Refusal,
-    features::channels::tables::{CHANNELS, Channel},
+    features::channels::queries::{self as channels, Channel},
     id::{ChannelId, StreamKeyId},
     rows::{Fault, Order, Rows},
 };
@@ -40,5 +40,5 @@ pub fn of_channel(
 pub fn right(rows: &dyn Rows, digest: &[u8; 32]) -> Result<Option<(StreamKeyId, Channel)>, Fault> {
     let Some(id) = BY_DIGEST.get(rows, digest)? else { return Ok(None) };
     let Some(key) = KEYS.get(rows, &id)? else { return Ok(None) };
-    Ok(CHANNELS.get(rows, &key.channel)?.map(|channel| (id, channel)))
+    Ok(channels::find(rows, key.channel)?.map(|channel| (id, channel)))
 }
