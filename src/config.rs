@@ -5,6 +5,7 @@
 mod api;
 mod error;
 mod ladder;
+mod platform;
 mod publish;
 mod secret;
 pub(crate) mod source;
@@ -23,6 +24,7 @@ use crate::{
 use api::Api;
 pub(crate) use error::Error;
 pub(crate) use ladder::Ladder;
+use platform::Platform;
 pub(crate) use publish::{Format, Jwt, Key, Policy, Publish, Webhook};
 use within::Within;
 
@@ -53,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) upgrade: Upgrade,
     /// The administrator's token, and the limits of the API.
     pub(crate) api: Api,
+    /// The database of accounts and channels.
+    pub(crate) platform: Platform,
     /// The right to publish, and stream keys.
     pub(crate) publish: Publish,
     /// Segmentation and memory of broadcasts.
@@ -77,6 +81,7 @@ impl Default for Config {
             playback: playback::Config::default(),
             upgrade: Upgrade::default(),
             api: Api::default(),
+            platform: Platform::default(),
             publish: Publish::default(),
             live: Live::default(),
             ladder: Ladder::default(),
@@ -257,6 +262,11 @@ pub(crate) struct Demo {
 }
 
 impl Config {
+    /// The folder of the platform's database.
+    pub(crate) fn platform_folder(&self) -> PathBuf {
+        self.data_dir.join("platform")
+    }
+
     /// The origin of the certificate, if one is configured.
     pub(crate) fn certificate(&self) -> Option<Certificate> {
         let Tls { cert, key, self_signed } = &self.tls;

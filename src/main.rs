@@ -3,7 +3,7 @@
 //!
 //! - `cli`: the commands. `config`: the operator's settings. `logs`: the output of messages.
 //! - `serve`: the running parts, and their order of stopping. `publish`: the right to publish.
-//!   `pages`: the watch page. `demo`: the test picture.
+//!   `directory`: stored stream keys and private channels. `pages`: the watch page. `demo`: the test picture.
 //! - `sockets`: the listening sockets. `certificates`: the TLS certificate. `handover`: the
 //!   hand-over to another process without interruption.
 //! - `signals`, `notify`: the operator and the service manager. `limits`: limits of the machine.
@@ -17,6 +17,7 @@ mod check;
 mod cli;
 mod config;
 mod demo;
+mod directory;
 mod handover;
 mod limits;
 mod logs;

@@ -18,8 +18,13 @@ use ingest_rtmp::{
 use media_core::ChannelName;
 use origin_http::Playback;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use uuid::Uuid;
 
-use crate::config::{Key, Policy, Publish};
+use crate::{
+    config::{Key, Policy, Publish},
+    directory::Directory,
+};
 use hint::hint;
 use keys::Keys;
 use webhook::{BackEnd, Notices};
@@ -34,6 +39,8 @@ pub(crate) struct Publishers {
     notices: Notices,
     /// Decides about players of private channels; without it all are public.
     playback: Option<Arc<Playback>>,
+    /// The platform's stream keys, which are valid under every policy.
+    directory: Option<Directory>,
 }
 
 /// The configuration in force. A reload replaces it as a whole.
@@ -99,7 +106,13 @@ impl Publishers {
         let Prepared { keys, policy } = prepare(publish, &notices)?;
         let keys = Keys::new(&keys, &Keys::default());
         let rules = ArcSwap::from_pointee(Rules { keys, policy });
-        Ok(Self { rules, own: Keys::default(), notices, playback: None })
+        let (own, playback, directory) = (Keys::default(), None, None);
+        Ok(Self { rules, own, notices, playback, directory })
+    }
+
+    /// Accepts the platform's stream keys.
+    pub(crate) fn with_stored_keys(&mut self, directory: Directory) {
+        self.directory = Some(directory);
     }
 
     /// Adds a permanent key, under any policy.
@@ -134,6 +147,13 @@ impl Publishers {
         before.keys.withdraw_missing(&rules.keys) + before.policy.withdraw_missing(&rules.policy)
     }
 
+    /// Ends the rights of stored keys that concern a key, a channel or an account.
+    pub(crate) fn withdraw(&self, subject: Uuid) {
+        if let Some(directory) = &self.directory {
+            directory.withdraw(subject);
+        }
+    }
+
     /// Waits until back ends are notified of all publishers that have stopped.
     pub(crate) async fn finish(&self) {
         self.notices.finish().await;
@@ -152,14 +172,39 @@ impl Publishers {
             let withdrawn = listed.right.clone();
             return Ok(Grant { withdrawn, ..Grant::from(listed.key.channel.clone()) });
         }
+        if let Some(stored) = self.stored(request).await? {
+            return Ok(stored);
+        }
         match &rules.policy {
             Decider::Open(right) => open(request.key.expose(), right),
             Decider::Keys => {
-                Err(unknown(request.key.expose(), rules.keys.is_empty() && self.own.is_empty()))
+                let none = rules.keys.is_empty() && self.own.is_empty() && self.directory.is_none();
+                Err(unknown(request.key.expose(), none))
             }
             Decider::Jwt(verifier) => verifier.decide(request),
             Decider::Webhook(back_end) => back_end.decide(request).await,
         }
+    }
+}
+
+impl Publishers {
+    /// The right that a stored key grants.
+    async fn stored(&self, request: &PublishRequest) -> Result<Option<Grant>, Refusal> {
+        let Some(directory) = &self.directory else { return Ok(None) };
+        let exact = request.verbatim.iter().map(StreamKey::expose);
+        for key in exact.chain([request.key.expose()]) {
+            match directory.grant(key).await {
+                Ok(None) => {}
+                Ok(grant) => return Ok(grant),
+                Err(err) => {
+                    // Not "denied": the key may be right, and the encoder tries again.
+                    warn!(%err, "stream key not looked up");
+                    let words = "the server cannot look up stream keys now: try again";
+                    return Err(Refusal::new(Reason::Failed, words));
+                }
+            }
+        }
+        Ok(None)
     }
 }
 

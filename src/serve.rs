@@ -4,6 +4,7 @@
 mod adapters;
 mod error;
 mod parts;
+mod platform;
 mod reload;
 mod retire;
 mod retirement;
@@ -17,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use control_api::admin;
+use control_api::{Platform, admin};
 use media_core::Hub;
 use origin_http::Edge;
 use packager::{Live, Presentations};
@@ -139,6 +140,8 @@ struct Daemon {
     hub: Hub,
     /// The packager's snapshots.
     presentations: Presentations,
+    /// The platform's database, if it is enabled.
+    platform: Option<Platform>,
     /// The response of `/readyz`: true from the complete start to the stop.
     readiness: admin::Readiness,
     /// The running tasks.
@@ -154,7 +157,7 @@ struct Daemon {
     /// The state that SIGHUP changes.
     reloadable: Reloadable,
     /// The old process, as long as it drains.
-    predecessor: Option<Predecessor>,
+    predecessor: Option<Arc<Predecessor>>,
 }
 
 impl Daemon {
@@ -254,6 +257,11 @@ impl Daemon {
             Part::Admin,
         ] {
             self.parts.stop(part).await;
+        }
+        // The last request has ended, so all commands have been sent.
+        if let Some(platform) = &self.platform {
+            self.parts.stop(Part::Platform).await;
+            platform.close().await;
         }
         if let Some(edge) = &self.edge {
             edge.stop().await;

@@ -22,6 +22,11 @@ impl KeyDigest {
         Self(Sha256::digest(key).into())
     }
 
+    /// Its bytes, to look up a key in a table.
+    pub fn bytes(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// Whether `key` is the key, in a time that does not depend on the first difference.
     pub fn matches(&self, key: &str) -> bool {
         // An early return at the first different byte could be measured, and would reveal a prefix.

@@ -7,6 +7,8 @@
 //! - [`problem`]: the format of its errors (RFC 9457). [`page`], [`cursor`]: pages of lists.
 //!   [`idempotency`]: Idempotency-Key. [`caller`]: the sender of a request.
 //! - `documentation`: `/api/docs`, a viewer of the API's description.
+//! - [`platform`]: the accounts, channels and other things of the platform, if it is enabled.
+//!   [`authentication`]: the credentials of a request. [`secret`]: random keys.
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener.
 //! - [`store`]: the platform's database, with the rules of `control-domain`.
 //! - [`digest`]: digests of random keys.
@@ -20,12 +22,15 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod administrator;
 pub mod api;
+pub mod authentication;
 pub mod caller;
 pub mod content;
 pub mod cors;
 pub mod cursor;
 pub mod deadline;
+mod described;
 pub mod digest;
 mod documentation;
 pub mod elsewhere;
@@ -34,21 +39,26 @@ pub mod idempotency;
 pub mod manners;
 mod metrics;
 pub mod page;
+pub mod platform;
 pub mod precondition;
 pub mod privacy;
 pub mod problem;
 pub mod rate;
 pub mod renditions;
 pub mod request_id;
+pub mod secret;
+mod sequence;
 pub mod store;
 mod streams;
 pub mod viewers;
 
-pub use api::{Administrator, Api};
+pub use administrator::Administrator;
+pub use api::Api;
 pub use caller::Caller;
 pub use digest::KeyDigest;
 pub use elsewhere::{Elsewhere, NoResponse, PendingResponse};
 pub use manners::Manners;
+pub use platform::Platform;
 pub use privacy::Privacy;
 pub use renditions::Renditions;
 pub use store::Store;

@@ -10,6 +10,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::problem::{Kind, Problem};
@@ -33,6 +34,12 @@ impl ETag {
         Self(format!("\"{}\"", URL_SAFE_NO_PAD.encode(&digest[..12])))
     }
 
+    /// The tag of a resource, computed from its JSON.
+    pub fn of(content: &impl Serialize) -> Self {
+        // Only a type that JSON cannot express has none, and no resource is of such a type.
+        Self::of_bytes(&serde_json::to_vec(content).unwrap_or_default())
+    }
+
     /// The tag with its quotes, as in the header.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -42,6 +49,20 @@ impl ETag {
     pub fn header(&self) -> Option<(HeaderName, HeaderValue)> {
         HeaderValue::from_str(&self.0).ok().map(|value| (header::ETAG, value))
     }
+}
+
+/// The response with a resource and its entity tag.
+///
+/// # Errors
+/// 500 if the resource is not expressible in JSON, which is a fault of the route.
+pub fn tagged(content: &impl Serialize) -> Result<Response, Problem> {
+    let json = serde_json::to_vec(content)
+        .map_err(|err| Problem::new(Kind::Internal, format!("the resource is no JSON: {err}")))?;
+    let tag = ETag::of_bytes(&json);
+    let media_type = HeaderValue::from_static("application/json");
+    let mut response = ([(header::CONTENT_TYPE, media_type)], json).into_response();
+    response.headers_mut().extend(tag.header());
+    Ok(response)
 }
 
 impl fmt::Display for ETag {
@@ -138,6 +159,16 @@ impl IfMatch {
     /// 412 if the header is present and does not match.
     pub fn check(&self, present: Option<&ETag>) -> Result<(), Problem> {
         self.check_text(present.map(ETag::as_str))
+    }
+
+    /// Whether the request has no such precondition.
+    pub fn is_absent(&self) -> bool {
+        self.0 == Tags::Absent
+    }
+
+    /// Whether the precondition holds for a resource with this tag.
+    pub fn matches(&self, present: &ETag) -> bool {
+        self.check(Some(present)).is_ok()
     }
 
     fn check_text(&self, present: Option<&str>) -> Result<(), Problem> {

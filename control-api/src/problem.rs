@@ -29,6 +29,8 @@ pub struct Problem {
     kind: Kind,
     detail: Cow<'static, str>,
     errors: Vec<Fault>,
+    /// The short name of the rule that a conflict violates.
+    rule: Option<&'static str>,
     /// Retry-After in seconds.
     retry_after: Option<u64>,
     /// WWW-Authenticate of a 401 (RFC 6750 3).
@@ -71,6 +73,10 @@ pub(crate) struct Sent<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(required = false, max_items = 32)]
     errors: &'a [Fault],
+    /// The short name of the rule that a conflict violates, which does not change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = String, example = "name_taken")]
+    rule: Option<&'a str>,
 }
 
 impl Problem {
@@ -84,7 +90,14 @@ impl Problem {
             Kind::InvalidToken => Some("Bearer realm=\"streamforge\", error=\"invalid_token\""),
             _ => None,
         };
-        Self { kind, detail: detail.into(), errors: Vec::new(), retry_after: None, challenge }
+        let (detail, errors) = (detail.into(), Vec::new());
+        Self { kind, detail, errors, rule: None, retry_after: None, challenge }
+    }
+
+    /// Names the rule that a conflict violates.
+    #[must_use]
+    pub fn of_rule(self, rule: &'static str) -> Self {
+        Self { rule: Some(rule), ..self }
     }
 
     /// Names faults of the body. The first 32 are kept.
@@ -122,6 +135,7 @@ impl IntoResponse for Problem {
             detail: &self.detail,
             request_id: RequestId::current().map(|id| id.to_string()),
             errors: &self.errors,
+            rule: self.rule,
         };
         // `Json` sets `application/json`, which is replaced: clients recognise a problem by its
         // content type (RFC 9457 3).

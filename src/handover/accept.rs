@@ -15,6 +15,7 @@ use http_server::QuicSocket;
 use media_core::hub::Numbers;
 use tokio::time::timeout;
 use tracing::debug;
+use uuid::Uuid;
 
 use super::{channel::Channel, error::Error, message::Message};
 use crate::sockets::{Any, Open, Purpose};
@@ -33,6 +34,8 @@ pub(crate) struct Predecessor {
     local: PathBuf,
     /// See [`Predecessor::numbers`].
     numbers: Numbers,
+    /// Whether it has publishers with stored stream keys.
+    stored_keys: bool,
 }
 
 impl Predecessor {
@@ -76,17 +79,18 @@ impl Predecessor {
                             )?),
                         });
                     }
-                    (Message::Start { local, discontinuities, msn }, _) => {
+                    (Message::Start { local, discontinuities, msn, stored_keys }, _) => {
                         let numbers = Numbers { msn, discontinuity: discontinuities };
-                        return Ok((sockets, local, numbers));
+                        return Ok((sockets, local, numbers, stored_keys));
                     }
                     (other, _) => return Err(Error::OutOfTurn(other.name())),
                 }
             }
         };
         let late = |_| Error::Late(SEND_LIMIT.as_secs());
-        let (sockets, local, numbers) = timeout(SEND_LIMIT, all).await.map_err(late)??;
-        let predecessor = Self { channel, local, numbers };
+        let received = timeout(SEND_LIMIT, all).await.map_err(late)??;
+        let (sockets, local, numbers, stored_keys) = received;
+        let predecessor = Self { channel, local, numbers, stored_keys };
         Ok((predecessor, sockets))
     }
 
@@ -128,6 +132,13 @@ impl Predecessor {
     /// Asks it to reload the configuration, as far as a draining process does.
     pub(crate) async fn reload(&self) {
         self.notify(&Message::Reload).await;
+    }
+
+    /// Ends its rights to publish that concern a key, channel or account. It has no database.
+    pub(crate) async fn withdraw(&self, subject: Uuid) {
+        if self.stored_keys {
+            self.notify(&Message::Withdraw { subject }).await;
+        }
     }
 
     /// Sends a message. A failure means that the old process has ended, which needs no action.

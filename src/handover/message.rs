@@ -7,6 +7,7 @@
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::sockets::Purpose;
 
@@ -33,6 +34,10 @@ pub(super) enum Message {
         /// 0 from a process that does not send it.
         #[serde(default)]
         msn: u64,
+        /// Whether the old process has publishers with stored stream keys, and understands
+        /// [`Message::Withdraw`].
+        #[serde(default)]
+        stored_keys: bool,
     },
     /// To the old process: the new process serves.
     Ready,
@@ -40,6 +45,8 @@ pub(super) enum Message {
     Main,
     /// To the old process: reload keys and tokens, and reopen the access log.
     Reload,
+    /// To the old process: the rights to publish that concern this key, channel or account end.
+    Withdraw { subject: Uuid },
     /// To the old process: stop without draining.
     Stop,
 }
@@ -54,6 +61,7 @@ impl Message {
             Self::Ready => "ready",
             Self::Main => "main",
             Self::Reload => "reload",
+            Self::Withdraw { .. } => "withdraw",
             Self::Stop => "stop",
         }
     }
@@ -138,7 +146,12 @@ mod tests {
         for message in [
             quic,
             socket(),
-            Message::Start { local, discontinuities: 46_769, msn: 1_795_000_000 },
+            Message::Start {
+                local,
+                discontinuities: 46_769,
+                msn: 1_795_000_000,
+                stored_keys: true,
+            },
             Message::Ready,
             Message::Main,
             Message::Reload,
@@ -151,7 +164,8 @@ mod tests {
     #[test]
     fn a_start_message_without_msn_is_accepted_with_msn_0() {
         let packet = b"\x01{\"message\":\"start\",\"local\":\"/a\",\"discontinuities\":7}";
-        let start = Message::Start { local: "/a".into(), discontinuities: 7, msn: 0 };
+        let start =
+            Message::Start { local: "/a".into(), discontinuities: 7, msn: 0, stored_keys: false };
         assert_eq!(Message::parse(packet), Ok(start));
     }
 
@@ -173,7 +187,7 @@ mod tests {
             assert_eq!(Message::parse(packet), Err(Malformed::NotAMessage), "{packet:?}");
         }
         let local = "x".repeat(MAX_BYTES).into();
-        let start = Message::Start { local, discontinuities: 0, msn: 0 };
+        let start = Message::Start { local, discontinuities: 0, msn: 0, stored_keys: false };
         assert!(matches!(start.write(), Err(Malformed::TooLong(_))));
     }
 }

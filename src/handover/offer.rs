@@ -18,6 +18,7 @@ use tokio::{
     time::timeout,
 };
 use tracing::debug;
+use uuid::Uuid;
 
 use super::{
     channel::Channel,
@@ -94,6 +95,7 @@ impl Launch {
             local: local.into(),
             discontinuities: numbers.discontinuity,
             msn: numbers.msn,
+            stored_keys: true,
         };
         // Each failure drops `starting`, which ends the process and takes the sockets back.
         match timeout(READY_LIMIT, starting.start(&channel, sockets, &start)).await {
@@ -192,6 +194,8 @@ pub(crate) struct Successor {
 pub(crate) enum Word {
     /// Reload the configuration.
     Reload,
+    /// The rights to publish that concern this key, channel or account end.
+    Withdraw(Uuid),
     /// The service stops.
     Stop,
     /// The new process is gone.
@@ -225,6 +229,7 @@ impl Successor {
         match self.channel.receive().await {
             Ok((Message::Stop, _)) => Word::Stop,
             Ok((Message::Reload, _)) => Word::Reload,
+            Ok((Message::Withdraw { subject }, _)) => Word::Withdraw(subject),
             Ok(_) | Err(_) => Word::Gone(self.child.try_wait().ok().flatten()),
         }
     }

@@ -29,6 +29,9 @@ pub(crate) enum Error {
     /// A file of the policy for publishers cannot be used.
     #[error(transparent)]
     Publish(publish::Error),
+    /// The platform's database cannot be opened.
+    #[error("platform: {0}")]
+    Platform(#[from] control_api::store::OpenError),
     /// The configured encoder does not work.
     #[error("ladder.encoder: {0}")]
     Encoder(#[source] transcoder::ladder::Error),

@@ -26,6 +26,8 @@ pub(crate) enum Part {
     Admin,
     /// Serves the process that takes over.
     Local,
+    /// Follows the platform's events.
+    Platform,
     /// Reloads the certificate.
     Certificates,
     /// Notifies the service manager.
@@ -43,6 +45,7 @@ impl fmt::Display for Part {
             Self::Clock => "the hub's clock",
             Self::Admin => "the admin listener",
             Self::Local => "the listener for the next process",
+            Self::Platform => "the platform's directory",
             Self::Certificates => "the certificate's watch",
             Self::Notify => "the service manager's messenger",
         })

@@ -1,8 +1,10 @@
 //! Draining: a new process takes the listeners; this one keeps its publishers until they
 //! disconnect, and serves its broadcasts to the new one on a Unix socket.
 
+use std::time::Duration;
+
 use media_core::hub::Numbers;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -17,6 +19,8 @@ use crate::{
 /// Discontinuities that draining broadcasts may still have: a publisher's clock that jumps, or an
 /// encoder whose settings change while it publishes.
 const DISCONTINUITIES: u64 = 8;
+/// How long the requests that use the database may take to end.
+const CLOSE: Duration = Duration::from_secs(2);
 /// Media sequence numbers beyond one a second that they may still use: the publisher's lead over
 /// the clock, and the hub's burst of marks.
 const NUMBERS: u64 = 16;
@@ -64,6 +68,13 @@ impl Daemon {
                 "another process serves, this one drains"
             );
         }
+        // A database has one writer, so the new process opens it after this one has closed it. A
+        // request that hangs does not delay the upgrade; the new process waits for it.
+        if let Some(platform) = &self.platform
+            && timeout(CLOSE, platform.close()).await.is_err()
+        {
+            warn!("requests still use the database: the new process cannot open it yet");
+        }
         // From here on the new process reads the UDP sockets and notifies the service manager.
         successor.is_main().await;
         self.parts.stop(Part::Notify).await;
@@ -87,7 +98,7 @@ impl Daemon {
         }
         let limit = Instant::now() + self.retirement.drain;
         let (parts, presentations, predecessor) =
-            (&self.parts, &self.presentations, self.predecessor.as_ref());
+            (&self.parts, &self.presentations, self.predecessor.as_deref());
         // Three conditions, one after the other: no publisher, no broadcast, and no even older
         // process that depends on this one.
         let drained = async {
@@ -121,6 +132,7 @@ impl Daemon {
                             predecessor.reload().await;
                         }
                     }
+                    Word::Withdraw(subject) => self.reloadable.publishers.withdraw(subject),
                     Word::Stop => {
                         info!("stopping together with the new process");
                         break Why::Told;

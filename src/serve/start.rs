@@ -22,6 +22,7 @@ use super::{
     adapters::{ApiService, AudienceCount, ChannelPosters, LadderStatus, PrivateChannels, strict},
     error::Error,
     parts::{Part, Parts},
+    platform::PlatformParts,
     reload::Reloadable,
     retirement::Retirement,
     tick,
@@ -30,6 +31,7 @@ use crate::{
     certificates::Certificates,
     config::Config,
     demo,
+    directory::Directory,
     handover::{Older, Predecessor},
     limits,
     notify::{self, Pulse},
@@ -48,6 +50,8 @@ struct Created {
     ladder: Option<Ladder>,
     /// `None` without a configured certificate.
     certificates: Option<Arc<Certificates>>,
+    /// The database, and what ingest and playback know of it; `None` if it is off.
+    platform: Option<PlatformParts>,
     /// Decides about publishers.
     publishers: Arc<Publishers>,
     /// The key of the test picture, if it is enabled.
@@ -90,9 +94,10 @@ impl Daemon {
         inherited: Inherited,
         predecessor: Option<Predecessor>,
     ) -> Result<Self, Error> {
+        let predecessor = predecessor.map(Arc::new);
         let config = &loaded.config;
         limits::raise_and_log(config);
-        let created = Created::new(config, predecessor.as_ref()).await?;
+        let created = Created::new(config, predecessor.as_deref()).await?;
         let mut sockets = Sockets::open(&config.listeners(), inherited)?;
         let servers = Servers::new(config, &created, &mut sockets)?;
         let (hub, presentations) = (created.hub, created.packager.presentations());
@@ -110,6 +115,11 @@ impl Daemon {
             parts.start(Part::Ladder, |stop| ladder.serve(stop));
         }
         parts.start(Part::Packager, |stop| created.packager.serve(stop));
+        let platform = created.platform.as_ref().map(|parts| parts.platform.clone());
+        if let Some(platform) = created.platform {
+            let older = predecessor.clone();
+            parts.start(Part::Platform, |stop| platform.follow(older, stop));
+        }
         if let Some(certificates) = created.certificates.clone() {
             parts.start(Part::Certificates, |stop| certificates.watch(stop));
         }
@@ -130,10 +140,11 @@ impl Daemon {
             move || format!("{} live, {} publishers", live.broadcasts().len(), peers.publishers());
         // Last, because a watchdog must not be notified for a daemon that does not serve.
         parts.start(Part::Notify, |stop| notify::watch(pulse, status, stop));
-        let numbers = predecessor.as_ref().map(Predecessor::numbers).unwrap_or_default();
+        let numbers = predecessor.as_deref().map(Predecessor::numbers).unwrap_or_default();
         Ok(Self {
             hub,
             presentations,
+            platform,
             readiness,
             parts,
             sockets,
@@ -172,16 +183,22 @@ impl Created {
         let certificates = load_certificates(config, &mut registry)?;
         let (ladder, pictures) = prepare_ladder(config, &hub, &mut registry).await?;
         let demo_key = config.demo.enabled.then(demo::Key::random);
-        let playback = Arc::new(Playback::new(&config.playback));
+        let platform = PlatformParts::new(config, predecessor.is_some()).await?;
+        let directory = platform.as_ref().map(|parts| parts.directory.clone());
+        let playback = make_playback(config, directory.clone());
         playback.register(&mut registry);
-        let publishers = make_publishers(config, demo_key.as_ref(), &playback)?;
+        let publishers = make_publishers(config, demo_key.as_ref(), &playback, directory)?;
 
         let audience = Audience::default();
         let viewers = AudienceCount { http: audience.clone(), rtmp: rtmp_metrics.clone() };
         let administrator = Administrator::new(config.api.administrator());
         let manners = make_manners(config);
         let privacy = PrivateChannels(Arc::clone(&playback));
-        let api = make_api(&hub, viewers, ladder.as_ref(), &administrator, privacy, predecessor);
+        let mut api =
+            make_api(&hub, viewers, ladder.as_ref(), &administrator, privacy, predecessor);
+        if let Some(parts) = &platform {
+            api = api.with_platform(parts.platform.clone());
+        }
         let api = ApiService::new(api.with_manners(manners.clone()).router());
         let access_log = AccessLog::open(&config.http, &http_metrics)
             .map_err(|source| Error::AccessLog { file: config.http.access_log.clone(), source })?;
@@ -206,6 +223,7 @@ impl Created {
             packager,
             ladder,
             certificates,
+            platform,
             publishers,
             demo_key,
             administrator,
@@ -278,13 +296,26 @@ fn make_publishers(
     config: &Config,
     demo_key: Option<&demo::Key>,
     playback: &Arc<Playback>,
+    directory: Option<Directory>,
 ) -> Result<Arc<Publishers>, Error> {
     let mut publishers = Publishers::new(&config.publish).map_err(Error::Publish)?;
     publishers.guard(Arc::clone(playback));
+    if let Some(directory) = directory {
+        publishers.with_stored_keys(directory);
+    }
     if let Some(key) = demo_key {
         publishers.admit(demo::channel().map_err(Error::DemoChannel)?, key.expose());
     }
     Ok(Arc::new(publishers))
+}
+
+/// The rules for playback tokens, and the platform's private channels.
+fn make_playback(config: &Config, directory: Option<Directory>) -> Arc<Playback> {
+    let playback = Playback::new(&config.playback);
+    Arc::new(match directory {
+        Some(directory) => playback.with_directory(Box::new(directory)),
+        None => playback,
+    })
 }
 
 /// The limits and origins of the API.

@@ -1,5 +1,6 @@
 //! Commands: requests to change something, decided by pure functions.
 
+pub use crate::refusal::Refusal;
 use crate::{
     actor::Actor,
     event::NewEvent,
@@ -127,53 +128,6 @@ pub trait Ids {
     fn next(&self) -> uuid::Uuid;
 }
 
-/// Why a command was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// The command needs an account.
-    #[error("sign in first")]
-    SignIn,
-    /// The actor may not do this.
-    #[error("this is not permitted to you: {command} is for {who}")]
-    Forbidden {
-        /// The command's name.
-        command: &'static str,
-        /// The actors that may send it.
-        who: Who,
-    },
-    /// The thing does not exist, or the actor may not know of it.
-    #[error("there is no such {thing}")]
-    NotFound {
-        /// The kind of thing.
-        thing: &'static str,
-    },
-    /// A rule over what exists forbids it.
-    #[error("{reason}")]
-    Conflict {
-        /// A short name of the rule, which does not change: `name_taken`.
-        rule: &'static str,
-        /// The rule in a sentence.
-        reason: &'static str,
-    },
-    /// The thing is no longer as the sender has read it.
-    #[error("the {thing} has changed since it was read")]
-    Changed {
-        /// The kind of thing.
-        thing: &'static str,
-    },
-    /// There is no room: a limit on a number of things.
-    #[error("at most {limit} {things} are allowed")]
-    Limit {
-        /// The kind of things.
-        things: &'static str,
-        /// The greatest number.
-        limit: u64,
-    },
-    /// The tables or keys could not be read.
-    #[error(transparent)]
-    Fault(#[from] Fault),
-}
-
 /// Decides a command: first whether the actor may send it, then what follows.
 ///
 /// # Errors
@@ -183,14 +137,9 @@ pub fn decide<C: Command>(
     context: &Context<'_>,
 ) -> Result<Decision<C::Done>, Refusal> {
     let owner = command.owner(context.rows)?;
-    if C::WHO.includes(context.actor, owner) {
-        return command.decide(context);
+    if !C::WHO.includes(context.actor, owner) {
+        let is_visible = command.is_visible(context.rows, context.actor)?;
+        C::PERMISSION.check(context.actor, owner, is_visible)?;
     }
-    match *context.actor {
-        _ if !command.is_visible(context.rows, context.actor)? => {
-            Err(Refusal::NotFound { thing: C::NAME.split('.').next().unwrap_or(C::NAME) })
-        }
-        Actor::Anonymous => Err(Refusal::SignIn),
-        _ => Err(Refusal::Forbidden { command: C::NAME, who: C::WHO }),
-    }
+    command.decide(context)
 }

@@ -21,6 +21,7 @@ pub mod page;
 pub mod password;
 pub mod patch;
 pub mod permission;
+pub mod refusal;
 pub mod rows;
 #[cfg(any(test, feature = "testing"))]
 pub mod scenario;
@@ -30,10 +31,11 @@ pub mod time;
 pub mod vault;
 
 pub use actor::{Actor, Role};
-pub use command::{Command, Context, Refusal};
+pub use command::{Command, Context};
 pub use event::{Envelope, NewEvent};
 pub use feature::{Feature, Folding};
 pub use permission::Who;
+pub use refusal::Refusal;
 pub use rows::{Fault, Rows, RowsMut};
 pub use table::Table;
 pub use time::Time;

@@ -1,4 +1,5 @@
-//! Who may send a command. Each command names one row of this table.
+//! The actors that may send a command, or read what is not for everybody: one table. Each command
+//! and each such query names one row of it.
 
 use std::fmt;
 
@@ -61,7 +62,7 @@ fn name(role: Role) -> &'static str {
 /// A row of the table of permissions.
 #[derive(Debug, Clone, Copy)]
 pub struct Permission {
-    /// The command's name.
+    /// The name of the command or query: `feature.verb`.
     pub command: &'static str,
     /// The actors that may send it.
     pub who: Who,

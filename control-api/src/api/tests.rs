@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod administration;
+mod channels;
 mod description;
 mod manners;
 mod older_process;

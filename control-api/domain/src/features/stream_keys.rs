@@ -21,6 +21,6 @@ pub const FEATURE: Feature = Feature {
     events: events::Event::TYPES,
     foreign_events: &[channels::events::DELETED],
     tables: &[tables::KEYS.name(), tables::BY_DIGEST.name(), tables::BY_CHANNEL.name()],
-    permissions: &[commands::AddKey::PERMISSION, commands::RevokeKey::PERMISSION],
+    permissions: &[queries::LIST, commands::AddKey::PERMISSION, commands::RevokeKey::PERMISSION],
     fold: tables::fold,
 };

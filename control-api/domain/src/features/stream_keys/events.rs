@@ -83,3 +83,6 @@ events! {
         Revoked = "streamforge.stream_key.revoked.v1" on key,
     }
 }
+
+/// The type of [`Revoked`], at which a session that publishes with the key ends.
+pub const REVOKED: &str = "streamforge.stream_key.revoked.v1";

@@ -2,11 +2,31 @@
 
 use super::tables::{BY_CHANNEL, BY_DIGEST, KEYS, MAX_OF_A_CHANNEL, StreamKey};
 use crate::{
+    actor::{Actor, Role},
     command::Refusal,
-    features::channels::queries::{self as channels, Channel},
+    features::channels::{self, queries::Channel},
     id::{ChannelId, StreamKeyId},
+    permission::{Permission, Who},
     rows::{Fault, Order, Rows},
 };
+
+/// The actors that may list the keys of a channel.
+pub const LIST: Permission =
+    Permission { command: "stream_key.list", who: Who::OwnerOr(Role::Administrator) };
+
+/// The keys of a channel for an actor, the oldest first: at most [`MAX_OF_A_CHANNEL`].
+///
+/// # Errors
+/// [`Refusal::NotFound`], or another refusal of [`LIST`].
+pub fn list(
+    rows: &dyn Rows,
+    actor: &Actor,
+    channel: ChannelId,
+) -> Result<Vec<(StreamKeyId, StreamKey)>, Refusal> {
+    let row = channels::queries::channel(rows, channel)?;
+    LIST.check(actor, Some(row.owner), channels::queries::is_visible(&row, actor))?;
+    Ok(of_channel(rows, channel)?)
+}
 
 /// A key, or [`Refusal::NotFound`].
 ///
@@ -40,5 +60,5 @@ pub fn of_channel(
 pub fn right(rows: &dyn Rows, digest: &[u8; 32]) -> Result<Option<(StreamKeyId, Channel)>, Fault> {
     let Some(id) = BY_DIGEST.get(rows, digest)? else { return Ok(None) };
     let Some(key) = KEYS.get(rows, &id)? else { return Ok(None) };
-    Ok(channels::find(rows, key.channel)?.map(|channel| (id, channel)))
+    Ok(channels::queries::find(rows, key.channel)?.map(|channel| (id, channel)))
 }

@@ -1,0 +1,193 @@
+//! `/api/v1/streams`: lists, shows and ends live broadcasts.
+
+use axum::{
+    Json,
+    extract::{Path, State, rejection::PathRejection},
+};
+use http::{HeaderMap, StatusCode, Uri};
+use media_core::ChannelName;
+use tracing::info;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::Api;
+use crate::{
+    elsewhere,
+    page::{NoFilter, Paging},
+    precondition::IfMatch,
+    problem::{Kind, Problem, problems},
+    streams::{Listed, Stream, Streams, StreamsPage, position},
+};
+
+/// The requested page of the list of streams. It is longer than that of other lists, because
+/// clients have relied on its length since before there were others.
+type StreamsPaging = Paging<NoFilter, 100, 500>;
+
+/// The routes.
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(list_streams)).routes(routes!(show_stream, end_stream))
+}
+
+problems!(
+    /// Problems of [`list_streams`].
+    ListProblems: InvalidRequest, InvalidCursor, PreconditionFailed
+);
+problems!(
+    /// Problems of [`show_stream`].
+    ShowProblems: NotFound, PreconditionFailed, DrainingFaulty, DrainingLate
+);
+problems!(
+    /// Problems of [`end_stream`].
+    EndProblems: Unauthenticated, InvalidToken, Forbidden, AdministrationDisabled, NotFound,
+    PreconditionFailed, DrainingFaulty, DrainingLate
+);
+
+/// List live broadcasts
+///
+/// Ordered by the channels' names, so that paging neither repeats nor omits a stream that stays
+/// live. The streams of a process that drains are missing while it does not respond. Those of
+/// private channels are listed for the administrator only.
+#[utoipa::path(
+    get,
+    path = "/api/v1/streams",
+    params(StreamsPaging),
+    responses(
+        (
+            status = OK,
+            description = "A page of the list",
+            body = StreamsPage,
+            content_type = "application/json"
+        ),
+        ListProblems
+    )
+)]
+async fn list_streams(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    page: StreamsPaging,
+) -> Result<Json<StreamsPage>, Problem> {
+    let limit = page.limit;
+    let after = page.cursor().map(position).transpose()?;
+    // Only the entries of this page are described below: a description reads each track and counts
+    // the viewers, and a page is at most 500 of all broadcasts.
+    let mut broadcasts = api.hub.broadcasts();
+    broadcasts.retain(|broadcast| {
+        after.as_deref().is_none_or(|last| broadcast.name().as_str() > last)
+            && api.may_see(broadcast.name(), &headers)
+    });
+    broadcasts.sort_by(|a, b| a.name().cmp(b.name()));
+    // The cursor is the last name of the page: names are unique and sorted, so that broadcasts that
+    // begin or end between two requests neither repeat nor hide others.
+    let more = broadcasts.len() > limit;
+    broadcasts.truncate(limit);
+    let next = broadcasts.last().filter(|_| more).map(|last| last.name().to_string());
+    let streams = broadcasts.iter().filter_map(|broadcast| api.stream(broadcast)).collect();
+    let here = Streams { streams, next };
+    // The other process gets the same limit and begins after the same name, so that both pages can
+    // be merged.
+    let theirs = elsewhere::page(&*api.elsewhere, limit, after.as_deref(), &headers).await;
+    let streams = match theirs {
+        Ok(Some(mut theirs)) => {
+            // It may be of a version that has no private channels, or not have them configured.
+            theirs.retain(|channel| api.may_see(channel, &headers));
+            here.beside(theirs, limit)
+        }
+        // A process that hangs must not hide the streams of this one for as long as it drains.
+        Ok(None) | Err(_) => here,
+    };
+    streams.page().map(Json)
+}
+
+/// Show the live broadcast of a channel
+#[utoipa::path(
+    get,
+    path = "/api/v1/streams/{channel}",
+    params(("channel" = String, Path, description = "The channel's name")),
+    responses(
+        (
+            status = OK,
+            description = "The channel is live",
+            body = Stream,
+            content_type = "application/json"
+        ),
+        ShowProblems
+    )
+)]
+async fn show_stream(
+    State(api): State<Api>,
+    uri: Uri,
+    channel: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+) -> Result<Json<Listed>, Problem> {
+    let name = named(channel)?;
+    if !api.may_see(&name, &headers) {
+        return Err(not_live(&name));
+    }
+    let here = api.hub.broadcast(&name).and_then(|broadcast| api.stream(&broadcast));
+    // The newer broadcast of a channel is here, and is the one that viewers get.
+    let stream = match here {
+        Some(stream) => Some(stream),
+        None => elsewhere::stream(&*api.elsewhere, &uri, &headers).await?,
+    };
+    stream.map(Json).ok_or_else(|| not_live(&name))
+}
+
+/// End a broadcast
+///
+/// The broadcast ends for its viewers and the publisher's connection is closed. A publisher that
+/// connects again begins another one. During an upgrade a channel may have a broadcast in each
+/// process, and both end: after an error one of them may have ended, and the request can be
+/// repeated.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/streams/{channel}",
+    params(("channel" = String, Path, description = "The channel's name")),
+    security(("administrator" = [])),
+    responses(
+        (status = NO_CONTENT, description = "The broadcast has ended"),
+        EndProblems
+    )
+)]
+async fn end_stream(
+    State(api): State<Api>,
+    uri: Uri,
+    channel: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    // The token is checked first: without it, the response does not depend on the channel.
+    api.administrator(&headers)?;
+    let name = named(channel)?;
+    // Streams have no entity tags.
+    IfMatch::of(&headers).check(None)?;
+    // If both processes have a broadcast, both are ended; otherwise the other one would be listed
+    // again.
+    let (here, private) = (api.hub.kick(&name), api.privacy.is_private(&name));
+    let there = elsewhere::end(&*api.elsewhere, &uri, &headers, private).await;
+    let has_ended = here || there == Ok(true);
+    if has_ended {
+        info!(%name, "broadcast ended by the administrator");
+    }
+    // A broadcast that may continue there is an error even if one has ended here, because the
+    // channel may still be live.
+    match there {
+        Err(problem) => Err(problem),
+        Ok(_) if has_ended => Ok(StatusCode::NO_CONTENT),
+        Ok(_) => Err(not_live(&name)),
+    }
+}
+
+/// Parses a channel's name. An invalid name is a channel that is not live.
+///
+/// # Errors
+/// 404 with the rule that the name violates.
+fn named(channel: Result<Path<String>, PathRejection>) -> Result<ChannelName, Problem> {
+    // 404 and not 400: for a client, a name that cannot exist and one that is not live are equal.
+    let Path(channel) = channel.map_err(|err| Problem::new(Kind::NotFound, err.body_text()))?;
+    channel
+        .parse()
+        .map_err(|err: media_core::name::Invalid| Problem::new(Kind::NotFound, err.to_string()))
+}
+
+/// The response about a channel without a live broadcast: 404.
+fn not_live(name: &ChannelName) -> Problem {
+    Problem::new(Kind::NotFound, format!("channel {name} is not live"))
+}

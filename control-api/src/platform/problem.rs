@@ -1,0 +1,55 @@
+//! The problems of commands and queries.
+
+use control_domain::{Fault, Refusal};
+use tracing::error;
+
+use crate::{
+    problem::{Kind, Problem},
+    store::SendError,
+};
+
+/// Retry-After of a command that was not committed.
+const RETRY_AFTER_S: u64 = 1;
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let kind = match refusal {
+            Refusal::Fault(fault) => return fault.into(),
+            Refusal::SignIn => Kind::Unauthenticated,
+            Refusal::Forbidden { .. } => Kind::Forbidden,
+            Refusal::NotFound { .. } => Kind::NotFound,
+            Refusal::Changed { .. } => Kind::PreconditionFailed,
+            Refusal::Conflict { .. } | Refusal::Limit { .. } => Kind::Conflict,
+        };
+        let problem = Self::new(kind, refusal.to_string());
+        match refusal {
+            Refusal::Conflict { rule, .. } => problem.of_rule(rule),
+            Refusal::Limit { .. } => problem.of_rule("limit_reached"),
+            _ => problem,
+        }
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        // Its words may name a file or a table, which is for the operator.
+        error!(%fault, "a request failed");
+        Self::new(Kind::Internal, "the database cannot be read; the daemon's log has the reason")
+    }
+}
+
+impl From<SendError> for Problem {
+    fn from(error: SendError) -> Self {
+        let words = match error {
+            SendError::Refused(refusal) => return refusal.into(),
+            SendError::Panicked => {
+                let words = "the command failed by a fault of the daemon";
+                return Self::new(Kind::Internal, words);
+            }
+            // Logged by the thread that writes.
+            SendError::NotCommitted(_) => "the database could not write: nothing has changed",
+            SendError::Closed => "the database is closed: repeat the request",
+        };
+        Self::new(Kind::Unavailable, words).retry_after(RETRY_AFTER_S)
+    }
+}

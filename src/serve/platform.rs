@@ -1,0 +1,84 @@
+//! The platform as a part of the daemon: opens the database, and follows its events.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use control_api::{Platform, store::OpenError};
+use tokio::{sync::mpsc, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+use uuid::Uuid;
+
+use super::error::Error;
+use crate::{config::Config, directory::Directory, handover::Predecessor};
+
+/// Subjects that may wait for the old process.
+const WITHDRAWN: usize = 64;
+/// Interval of attempts while the old process holds the database.
+const HELD: Duration = Duration::from_millis(20);
+/// Interval of attempts after another fault.
+const FAULT: Duration = Duration::from_secs(1);
+/// Attempts after which a database that is held is a fault to report.
+const PATIENCE: u32 = 250;
+
+/// The database, and what ingest and playback know of it.
+pub(super) struct PlatformParts {
+    pub(super) platform: Platform,
+    pub(super) directory: Directory,
+    folder: PathBuf,
+}
+
+impl PlatformParts {
+    /// Opens the database, unless an old process holds it until it has handed over. `None` if the
+    /// platform is off.
+    ///
+    /// # Errors
+    /// [`Error::Platform`].
+    pub(super) async fn new(config: &Config, takes_over: bool) -> Result<Option<Self>, Error> {
+        if !config.platform.enabled {
+            return Ok(None);
+        }
+        let (platform, folder) = (Platform::default(), config.platform_folder());
+        if !takes_over {
+            platform.open(&folder).await?;
+        }
+        let directory = Directory::new(platform.clone());
+        Ok(Some(Self { platform, directory, folder }))
+    }
+
+    /// Opens the database if it is not open yet, then follows its events until `stop`. `older` is
+    /// the process that drains, which has rights of stored keys, too.
+    pub(super) async fn follow(self, older: Option<Arc<Predecessor>>, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = self.open() => {}
+        }
+        let (withdrawn, subjects) = mpsc::channel(WITHDRAWN);
+        tokio::join!(self.directory.follow(stop, withdrawn), pass_on(subjects, older));
+    }
+
+    /// Opens the database. Media are served meanwhile, so a fault does not end the daemon.
+    async fn open(&self) {
+        let mut attempts = 0;
+        while self.platform.ready().is_none() {
+            let Err(err) = self.platform.open(&self.folder).await else {
+                info!("the database of the platform is open");
+                return;
+            };
+            attempts += 1;
+            let is_held = matches!(err, OpenError::InUse { .. });
+            if !is_held || attempts % PATIENCE == 0 {
+                error!(%err, "the database of the platform cannot be opened: trying again");
+            }
+            sleep(if is_held { HELD } else { FAULT }).await;
+        }
+    }
+}
+
+/// Passes on each subject to the old process, until the sender is gone.
+async fn pass_on(mut subjects: mpsc::Receiver<Uuid>, older: Option<Arc<Predecessor>>) {
+    while let Some(subject) = subjects.recv().await {
+        if let Some(older) = &older {
+            older.withdraw(subject).await;
+        }
+    }
+}
