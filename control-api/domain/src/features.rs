@@ -3,11 +3,25 @@
 use crate::{feature::Feature, permission::Permission};
 
 pub mod accounts;
+pub mod categories;
 pub mod channels;
+pub mod follows;
+pub mod reactions;
 pub mod stream_keys;
+pub mod tags;
+pub mod videos;
 
 /// All features, in the order in which they fold an event that several of them fold.
-pub const ALL: &[&Feature] = &[&accounts::FEATURE, &channels::FEATURE, &stream_keys::FEATURE];
+pub const ALL: &[&Feature] = &[
+    &accounts::FEATURE,
+    &channels::FEATURE,
+    &stream_keys::FEATURE,
+    &categories::FEATURE,
+    &tags::FEATURE,
+    &videos::FEATURE,
+    &follows::FEATURE,
+    &reactions::FEATURE,
+];
 
 /// The table of permissions: who may send each command.
 pub fn permissions() -> impl Iterator<Item = &'static Permission> {

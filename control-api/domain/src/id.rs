@@ -78,4 +78,6 @@ ids! {
     StreamKeyId,
     /// A video, from its announcement to its deletion.
     VideoId,
+    /// A category of videos and live broadcasts.
+    CategoryId,
 }

@@ -3,12 +3,16 @@
 use std::{cell::Cell, time::Duration};
 
 use crate::{
-    actor::Actor,
+    actor::{Actor, Role},
     command::{self, Command, Context, Ids, Refusal},
     event::{Envelope, Events},
     feature::{Folding, fold},
-    features,
-    id::EventId,
+    features::{
+        self, accounts,
+        channels::{self, events::Visibility},
+    },
+    id::{ChannelId, EventId},
+    password::PasswordHash,
     rows::MemoryRows,
     time::Time,
     vault::MemoryVault,
@@ -72,6 +76,55 @@ impl Scenario {
         }
         self.now = self.now.after(Duration::from_secs(1));
         Ok(decision.done)
+    }
+
+    /// The time of the next command.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Lets time pass.
+    pub fn wait(&mut self, time: Duration) {
+        self.now = self.now.after(time);
+    }
+
+    /// Makes an account with this name and role.
+    ///
+    /// # Panics
+    /// If the name is taken.
+    pub fn person(&mut self, name: &str, role: Role) -> Actor {
+        let add = accounts::commands::Add {
+            name: name.parse().expect("a name"),
+            email: format!("{name}@example.org").parse().expect("an address"),
+            password: PasswordHash("$argon2id$".to_owned()),
+            role,
+        };
+        let id = self.send(Actor::System, &add).expect("nobody has this name");
+        Actor::Person { id, role }
+    }
+
+    /// Makes a channel of this person.
+    ///
+    /// # Panics
+    /// If the name is taken, or the actor may not have channels.
+    pub fn channel(&mut self, owner: Actor, name: &str, visibility: Visibility) -> ChannelId {
+        let create = channels::commands::Create {
+            owner: owner.account().expect("a person"),
+            name: name.parse().expect("a channel name"),
+            title: "A title".parse().expect("a title"),
+            visibility,
+        };
+        self.send(owner, &create).expect("no channel has this name")
+    }
+
+    /// Erases a person's account and its key.
+    ///
+    /// # Panics
+    /// If the actor is no person.
+    pub fn erase(&mut self, person: Actor) {
+        let account = person.account().expect("a person");
+        self.send(person, &accounts::commands::Erase { account }).expect("their own account");
+        self.vault.erase(account);
     }
 
     /// The events of one feature since the last call, as its type.

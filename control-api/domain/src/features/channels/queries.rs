@@ -1,8 +1,10 @@
 //! Questions about channels. They read tables only.
 
+pub use super::tables::Channel;
 use super::{
     events::{DELETED, Visibility},
-    tables::{BY_NAME, BY_OWNER, CHANNELS, Channel, MAX_OF_AN_OWNER},
+    settings::Settings,
+    tables::{BY_NAME, BY_OWNER, CHANNELS, MAX_OF_AN_OWNER, ORPHANED, SETTINGS},
 };
 use crate::{
     actor::{Actor, Role},
@@ -29,12 +31,20 @@ pub fn admitting(rows: &dyn Rows, actor: &Actor, id: ChannelId) -> Result<Channe
     Ok(channel)
 }
 
+/// A channel, if there is one.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn find(rows: &dyn Rows, id: ChannelId) -> Result<Option<Channel>, Fault> {
+    CHANNELS.get(rows, &id)
+}
+
 /// A channel, or [`Refusal::NotFound`].
 ///
 /// # Errors
 /// [`Refusal::NotFound`], [`Refusal::Fault`].
 pub fn channel(rows: &dyn Rows, id: ChannelId) -> Result<Channel, Refusal> {
-    CHANNELS.get(rows, &id)?.ok_or(Refusal::NotFound { thing: "channel" })
+    find(rows, id)?.ok_or(Refusal::NotFound { thing: "channel" })
 }
 
 /// A channel that the actor may know of, or [`Refusal::NotFound`].
@@ -64,6 +74,24 @@ pub fn by_name(rows: &dyn Rows, name: &ChannelName) -> Result<Option<ChannelId>,
 pub fn of_owner(rows: &dyn Rows, owner: AccountId) -> Result<Vec<ChannelId>, Fault> {
     let owned = BY_OWNER.page(rows, &owner, None, Order::Up, MAX_OF_AN_OWNER)?;
     Ok(owned.into_iter().map(|((_, channel), ())| channel).collect())
+}
+
+/// The settings of a channel's broadcasts.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn settings(rows: &dyn Rows, channel: ChannelId) -> Result<Settings, Fault> {
+    Ok(SETTINGS.get(rows, &channel)?.unwrap_or_default())
+}
+
+/// At most `limit` channels that are gone because their account was erased, and whose deletion is
+/// not an event yet: there is work for `channel.delete_orphans`.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn orphans(rows: &dyn Rows, limit: usize) -> Result<Vec<ChannelId>, Fault> {
+    let orphans = ORPHANED.page(rows, &(), None, Order::Up, limit)?;
+    Ok(orphans.into_iter().map(|(channel, ())| channel).collect())
 }
 
 /// Whether an actor may know that a channel exists.

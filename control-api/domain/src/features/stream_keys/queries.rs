@@ -6,10 +6,7 @@ use crate::{
     audience::Audience,
     command::Refusal,
     event::Envelope,
-    features::channels::{
-        self,
-        tables::{CHANNELS, Channel},
-    },
+    features::channels::{self, queries::Channel},
     id::{ChannelId, StreamKeyId},
     permission::{Permission, Who},
     rows::{Fault, Order, Rows},
@@ -65,7 +62,7 @@ pub fn of_channel(
 pub fn right(rows: &dyn Rows, digest: &[u8; 32]) -> Result<Option<(StreamKeyId, Channel)>, Fault> {
     let Some(id) = BY_DIGEST.get(rows, digest)? else { return Ok(None) };
     let Some(key) = KEYS.get(rows, &id)? else { return Ok(None) };
-    Ok(CHANNELS.get(rows, &key.channel)?.map(|channel| (id, channel)))
+    Ok(channels::queries::find(rows, key.channel)?.map(|channel| (id, channel)))
 }
 
 /// The events of a key are for the owner of its channel.
@@ -75,6 +72,6 @@ pub fn right(rows: &dyn Rows, digest: &[u8; 32]) -> Result<Option<(StreamKeyId, 
 pub fn audience(rows: &dyn Rows, envelope: &Envelope) -> Result<Audience, Fault> {
     let id = envelope.subject.parse().ok();
     let key = id.map(|id| KEYS.get(rows, &id)).transpose()?.flatten();
-    let channel = key.map(|key| CHANNELS.get(rows, &key.channel)).transpose()?.flatten();
+    let channel = key.map(|key| channels::queries::find(rows, key.channel)).transpose()?.flatten();
     Ok(channel.map_or(Audience::Administrators, |channel| Audience::Owner(channel.owner)))
 }
