@@ -1,5 +1,5 @@
-//! Fields of a partial change, as in a JSON Merge Patch (RFC 7396): an absent field keeps its value,
-//! `null` removes it.
+//! Fields of a partial change, as in a JSON Merge Patch (RFC 7396): an absent field keeps its
+//! value, `null` removes it.
 
 use serde::{Deserialize, Deserializer};
 

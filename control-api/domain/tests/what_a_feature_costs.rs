@@ -1,5 +1,5 @@
-//! A feature costs one folder, its declaration, and its line in the list: the rules that keep it so,
-//! read from the sources as text.
+//! A feature costs one folder, its declaration, and its line in the list: the rules that keep it
+//! so, read from the sources as text.
 
 use std::{
     collections::BTreeSet,

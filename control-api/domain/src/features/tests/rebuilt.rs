@@ -378,11 +378,35 @@ impl Platform {
             let count = videos::queries::count(rows, *channel).expect("memory");
             assert_eq!(count, listed.expect("memory").len() as u64);
         }
+        // No list has a video that is deleted, although queries would leave it out.
+        for (_, id) in self.indexed() {
+            assert!(self.has_video(id), "{id} is listed");
+        }
         for (video, _) in &self.videos {
             let reactions = reactions::tables::REACTIONS;
             let listed = reactions.page(rows, video, None, crate::rows::Order::Up, all);
             let counts = reactions::queries::counts(rows, *video).expect("memory");
             assert_eq!(counts.likes + counts.dislikes, listed.expect("memory").len() as u64);
         }
+    }
+
+    /// The entries of all lists of videos.
+    fn indexed(&self) -> Vec<(Time, VideoId)> {
+        use videos::index::{BY_CATEGORY, BY_TAG, DUE, NEWEST, NEWEST_OF_CHANNEL};
+        let (rows, up, all) = (&self.scenario.rows, crate::rows::Order::Up, 10_000);
+        let mut entries = DUE.page(rows, &(), None, up, all).expect("memory");
+        entries.extend(NEWEST.page(rows, &(), None, up, all).expect("memory"));
+        let mut entries = entries.into_iter().map(|(place, ())| place).collect::<Vec<_>>();
+        let of_channels = NEWEST_OF_CHANNEL.page(rows, &(), None, up, all).expect("memory");
+        entries.extend(of_channels.into_iter().map(|((_, time, id), ())| (time, id)));
+        let by_tag = BY_TAG.page(rows, &(), None, up, all).expect("memory");
+        entries.extend(by_tag.into_iter().map(|((_, time, id), ())| (time, id)));
+        let by_category = BY_CATEGORY.page(rows, &(), None, up, all).expect("memory");
+        entries.extend(by_category.into_iter().map(|((_, time, id), ())| (time, id)));
+        entries
+    }
+
+    fn has_video(&self, id: VideoId) -> bool {
+        videos::tables::VIDEOS.contains(&self.scenario.rows, &id).expect("memory")
     }
 }

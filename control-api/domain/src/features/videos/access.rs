@@ -18,21 +18,21 @@ pub struct Entry {
     pub channel: Channel,
 }
 
-/// What an actor needs to watch a video.
+/// The condition under which an actor may watch a video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing.
+    /// None.
     Open,
     /// The video's password.
     Password,
     /// A playback token. The actor itself may not know that the video exists.
     Token,
-    /// Nothing helps. The actor may not know that the video exists.
+    /// It may neither watch the video nor know that it exists.
     Closed,
 }
 
 impl Entry {
-    /// What the actor needs to watch the video.
+    /// The condition under which the actor may watch the video.
     pub fn access(&self, actor: &Actor) -> Access {
         if self.is_own(actor) {
             return Access::Open;
