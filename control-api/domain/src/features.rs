@@ -15,4 +15,6 @@ pub fn permissions() -> impl Iterator<Item = &'static Permission> {
 }
 
 #[cfg(test)]
+pub(crate) mod golden;
+#[cfg(test)]
 mod tests;
