@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 mod archive;
+mod buffer;
 mod database;
 mod erased;
 mod follow;

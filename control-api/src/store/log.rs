@@ -11,7 +11,6 @@ use redb::{
     Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition,
     WriteTransaction,
 };
-use serde::Deserialize;
 use uuid::Uuid;
 
 use super::database::fault;
@@ -117,20 +116,30 @@ pub(super) fn parse(json: &[u8]) -> Result<Envelope, Fault> {
     serde_json::from_slice(json).map_err(|error| unreadable("of the log", error))
 }
 
-/// Reads a stored event if its type is wanted. The types of others alone are read, which takes a
+/// Reads a stored event if its type is wanted. Of others the type alone is read, which takes a
 /// fraction of the time.
 pub(super) fn parse_if(
     json: &[u8],
     is_wanted: impl Fn(&str) -> bool,
 ) -> Result<Option<Envelope>, Fault> {
-    #[derive(Deserialize)]
-    struct Kind<'a> {
-        #[serde(borrow, rename = "type")]
-        kind: std::borrow::Cow<'a, str>,
+    if let Some(kind) = kind_of(json) {
+        return is_wanted(kind).then(|| parse(json)).transpose();
     }
-    let kind = serde_json::from_slice::<Kind<'_>>(json);
-    let kind = kind.map_err(|error| unreadable("of the log", error))?.kind;
-    is_wanted(&kind).then(|| parse(json)).transpose()
+    let envelope = parse(json)?;
+    Ok(is_wanted(&envelope.kind).then_some(envelope))
+}
+
+/// The type of an event that is stored as this version writes it: only values without quotes
+/// precede it. `None` if it must be parsed.
+fn kind_of(json: &[u8]) -> Option<&str> {
+    const BEFORE: &[u8] = b",\"type\":\"";
+    let head = json.get(..200).unwrap_or(json);
+    let begin = head.windows(BEFORE.len()).position(|window| window == BEFORE)? + BEFORE.len();
+    let length = json[begin..].iter().position(|&byte| matches!(byte, b'"' | b'\\'))?;
+    match json[begin + length] {
+        b'"' => std::str::from_utf8(&json[begin..begin + length]).ok(),
+        _ => None,
+    }
 }
 
 /// Whether events of this type are erasures of persons.
@@ -190,4 +199,29 @@ pub(super) fn move_cursor(
     let mut cursors = transaction.open_table(CURSORS).map_err(fault)?;
     cursors.insert(name, sequence).map_err(fault)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_type_of_a_stored_event_is_found_however_it_is_written() {
+        let golden = include_str!("../../domain/golden/streamforge.account.registered.v1.json");
+        let events = serde_json::from_str::<Vec<Envelope>>(golden).expect("events");
+        let stored = serde_json::to_vec(&events[0]).expect("JSON");
+        assert_eq!(kind_of(&stored), Some("streamforge.account.registered.v1"));
+        let is_wanted = |kind: &str| kind == "streamforge.account.registered.v1";
+        let found = |json: &[u8]| parse_if(json, is_wanted).expect("an event").is_some();
+        assert!(found(&stored));
+        assert!(parse_if(&stored, |_| false).expect("an event").is_none());
+        // Other writers may write spaces, another order or escapes.
+        let other = serde_json::to_string_pretty(&events[0]).expect("JSON");
+        assert_eq!(kind_of(other.as_bytes()), None);
+        assert!(found(other.as_bytes()));
+        let escaped =
+            String::from_utf8(stored).expect("text").replace("forge.acc", "forge\\u002eacc");
+        assert_eq!(kind_of(escaped.as_bytes()), None);
+        assert!(found(escaped.as_bytes()));
+    }
 }

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::{
+    buffer::BufferedRows,
     database::{Handle, fault, is_of_all, is_of_disk},
     log,
     rows::{Rebuilding, WriteRows, definition},
@@ -237,12 +238,13 @@ fn fold_slice(
     is_urgent: impl Fn() -> bool,
 ) -> Result<Slice, Fault> {
     let begun = Instant::now();
-    let mut rows = WriteRows::new(transaction, Arc::default());
+    let mut rows = BufferedRows::new(WriteRows::new(transaction, Arc::default()));
     let log = transaction.open_table(log::LOG).map_err(fault)?;
     let events = log.range(after.saturating_add(1)..).map_err(fault)?;
     for (count, event) in events.enumerate() {
         let looks = count % LOOK == 0 && count > 0;
         if count == SLICE || looks && begun.elapsed() > SLICE_TIME && is_urgent() {
+            rows.finish()?;
             return Ok(Slice { after, is_last: false });
         }
         let (sequence, json) = event.map_err(fault)?;
@@ -252,5 +254,6 @@ fn fold_slice(
         }
         after = sequence.value();
     }
+    rows.finish()?;
     Ok(Slice { after, is_last: true })
 }

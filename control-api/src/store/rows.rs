@@ -170,6 +170,23 @@ impl<'a> WriteRows<'a> {
         Self { transaction, open: RefCell::default(), rebuilding }
     }
 
+    /// Sets rows of a table, and removes those without a value.
+    pub(super) fn change_all(
+        &self,
+        table: &'static str,
+        changes: impl IntoIterator<Item = (Vec<u8>, Option<Vec<u8>>)>,
+    ) -> Result<(), Fault> {
+        self.with(table, |table| {
+            for (key, value) in changes {
+                match value {
+                    Some(value) => table.insert(&key[..], &value[..]).map(drop).map_err(fault)?,
+                    None => table.remove(&key[..]).map(drop).map_err(fault)?,
+                }
+            }
+            Ok(())
+        })
+    }
+
     fn with<T>(
         &self,
         name: &'static str,

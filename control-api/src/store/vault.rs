@@ -24,11 +24,13 @@ mod keys;
 mod master;
 mod secret;
 
-pub(super) use keys::KEYS_FILE;
-pub(super) use master::MASTER_KEY;
-
 use keys::{Keys, PersonId};
 use secret::{Secret, VaultError};
+
+/// The file of the keys of personal data, in the platform's folder.
+pub(super) const KEYS_FILE: &str = "keys.redb";
+/// The file of the key that protects those keys.
+pub(super) const MASTER_KEY: &str = "master.key";
 
 /// Keys that are kept decrypted, about 100 bytes each.
 const CACHED: usize = 16_384;

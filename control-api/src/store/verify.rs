@@ -18,6 +18,7 @@ use redb::{Database, Durability, ReadableDatabase as _};
 use tokio::sync::watch;
 
 use super::{
+    buffer::BufferedRows,
     database::{builder, fault},
     log,
     rows::{ReadRows, Rebuilding, WriteRows, definition},
@@ -131,7 +132,7 @@ impl<'a> Expected<'a> {
     fn fold(&mut self, events: impl IntoIterator<Item = (u64, Vec<u8>)>) -> Result<(), Fault> {
         let mut transaction = self.database.begin_write().map_err(fault)?;
         transaction.set_durability(Durability::None).map_err(fault)?;
-        let mut rows = WriteRows::new(&transaction, Arc::default());
+        let mut rows = BufferedRows::new(WriteRows::new(&transaction, Arc::default()));
         for (sequence, json) in events {
             if sequence != self.after + 1 {
                 let missing = self.after + 1;
@@ -148,7 +149,7 @@ impl<'a> Expected<'a> {
                 Ok(()) => {}
             }
         }
-        drop(rows);
+        rows.finish()?;
         transaction.commit().map_err(fault)
     }
 }

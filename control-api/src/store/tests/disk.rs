@@ -4,9 +4,11 @@ use std::{
         process::CommandExt as _,
     },
     process::Command as Process,
-    sync::atomic::{AtomicI32, Ordering},
+    sync::atomic::{AtomicBool, AtomicI32, Ordering},
     time::Instant,
 };
+
+use control_domain::{Envelope, Folding, id::ChannelId};
 
 use super::{overlay::Overlay, *};
 
@@ -59,17 +61,19 @@ const READ_ONLY: i32 = 30;
 /// `EIO` of Linux.
 const BROKEN: i32 = 5;
 
-async fn fails_as_long_as_the_disk_does(errno: i32, words: &str) {
-    let folder = Folder::new(&format!("disk-{errno}"));
-    drop(folder.open());
-    let fails = Arc::new(AtomicI32::new(0));
-    let (path, disk_fails) = (folder.0.join(DATABASE), Arc::clone(&fails));
+/// Opens the database of a folder on a disk whose writes fail with an error, unless it is 0.
+fn open_on(
+    errno: &Arc<AtomicI32>,
+    folder: &Folder,
+    features: &'static [&'static Feature],
+) -> Store {
+    let (path, errno) = (folder.0.join(DATABASE), Arc::clone(errno));
     let reads = path.clone();
     let open = move || {
         let mut options = fs::OpenOptions::new();
         let file = options.read(true).write(true).open(&path).map_err(redb::StorageError::Io)?;
         let file = Arc::new(redb::backends::FileBackend::new(file)?);
-        let disk = FailingDisk { file, errno: Arc::clone(&disk_fails) };
+        let disk = FailingDisk { file, errno: Arc::clone(&errno) };
         redb::Database::builder().create_with_backend(disk)
     };
     let open_for_reads = move || {
@@ -78,8 +82,15 @@ async fn fails_as_long_as_the_disk_does(errno: i32, words: &str) {
     };
     let handle = Handle::new(open().expect("the disk works"), open, open_for_reads);
     let vault = KeyVault::open(&folder.0).expect("keys");
-    let store = Store::with(handle, vault, features::ALL, &folder.0, None, Duration::ZERO);
-    let store = store.expect("a sound database");
+    let store = Store::with(handle, vault, features, &folder.0, None, Duration::ZERO);
+    store.expect("a sound database")
+}
+
+async fn fails_as_long_as_the_disk_does(errno: i32, words: &str) {
+    let folder = Folder::new(&format!("disk-{errno}"));
+    drop(folder.open());
+    let fails = Arc::new(AtomicI32::new(0));
+    let store = open_on(&fails, &folder, features::ALL);
     let ada = store.send(Actor::Anonymous, register("Ada")).await.expect("free").done;
     let is_there = || {
         let found = store.read(|rows| accounts::queries::account(rows, ada));
@@ -132,6 +143,47 @@ async fn a_disk_that_becomes_read_only_fails_commands_and_reads_go_on() {
 #[tokio::test]
 async fn a_disk_that_fails_to_write_fails_commands_and_reads_go_on() {
     fails_as_long_as_the_disk_does(BROKEN, "Input/output error").await;
+}
+
+/// Whether [`slow`] waits at each event.
+static IS_SLOW: AtomicBool = AtomicBool::new(true);
+
+/// The fold of accounts, which takes longer.
+fn slow(folding: &mut Folding<'_>, envelope: &Envelope) -> Result<(), Fault> {
+    if IS_SLOW.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    accounts::tables::fold(folding, envelope)
+}
+
+#[tokio::test]
+async fn tables_that_are_built_again_on_a_disk_that_fails_meanwhile_are_complete() {
+    let folder = Folder::new("disk-rebuild");
+    let store = folder.open();
+    for n in 0..200 {
+        store.send(Actor::System, creator(&format!("n{n}"))).await.expect("free");
+    }
+    drop(store);
+    let features = updated(|feature| match feature.name {
+        "accounts" => Feature { fold: slow, ..next_version(feature) },
+        _ => *feature,
+    });
+    let fails = Arc::new(AtomicI32::new(0));
+    let store = open_on(&fails, &folder, features);
+    // A command ends the first slice early, so that it is committed when the disk fails.
+    let channel = ChannelId::new(uuid::Uuid::from_u128(1));
+    let delete = channels::commands::Delete { channel };
+    store.send(Actor::System, delete).await.expect_err("no such channel");
+    fails.store(FULL, Ordering::Relaxed);
+    // Longer than all events take, so that the last slice fails.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(store.rebuilding(), ["accounts"], "the disk is full");
+    fails.store(0, Ordering::Relaxed);
+    IS_SLOW.store(false, Ordering::Relaxed);
+    store.ready().await.expect("the log is sound");
+    assert_sound(&store);
+    let count = store.read(|rows| accounts::queries::page(rows, None, 1000).map(|page| page.len()));
+    assert_eq!(count.expect("it is open").expect("sound tables"), 200);
 }
 
 /// The folder that the process below opens.

@@ -17,9 +17,6 @@ use crate::store::{
     open_error::OpenError,
 };
 
-/// The file of the keys of personal data, in the platform's folder.
-pub(in crate::store) const KEYS_FILE: &str = "keys.redb";
-
 /// Each person's key, encrypted.
 const KEYS: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("keys");
 /// Whether free pages may hold erased keys.

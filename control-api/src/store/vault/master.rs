@@ -12,9 +12,6 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use super::secret::KEY_LEN;
 use crate::store::open_error::OpenError;
 
-/// The file of the master key, in the platform's folder.
-pub(in crate::store) const MASTER_KEY: &str = "master.key";
-
 /// Reads the master key, or makes it.
 pub(super) fn read_or_make(path: &Path, random: &SystemRandom) -> Result<Vec<u8>, OpenError> {
     let file = |error| OpenError::of_file(path, error);
