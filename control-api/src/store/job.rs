@@ -1,4 +1,4 @@
-//! What waits for the writer: commands, whose senders wait for their commit, and cursors.
+//! Jobs that wait for the writer: commands, whose senders wait for their commit, and cursors.
 
 use std::sync::Arc;
 
@@ -69,7 +69,7 @@ pub(super) enum Decided {
 /// The result for the sender of a command.
 type Settled<C> = Result<Receipt<<C as Command>::Done>, SendError>;
 
-/// A command and its sender, who waits.
+/// A command, and the channel to its sender.
 pub(super) struct Pending<C: Command> {
     actor: Actor,
     command: C,

@@ -1,6 +1,6 @@
 //! Builds the tables of features again from the log, slice by slice, in the thread that writes:
 //! between its groups, so that nothing is appended while the last slice ends. Events of such a
-//! feature that are committed meanwhile are folded when their turn comes, and only then.
+//! feature that are committed meanwhile are folded with their slice, and only then.
 //!
 //! A feature has no version in the database until its tables are complete. If the process ends
 //! before, they are built again from the start.

@@ -1,5 +1,5 @@
-//! The thread that writes the file of keys anew, some seconds after keys were erased: erasures come
-//! in batches, and each renewal copies all keys.
+//! The thread that writes the file of keys anew, some seconds after keys were erased, because
+//! several erasures often follow each other, and each renewal copies all keys.
 
 use std::{
     io,

@@ -29,7 +29,7 @@ use super::{
 pub struct Restored {
     /// The sequence of the last event, with those below.
     pub sequence: u64,
-    /// Persons who were erased after the backup was made, and are erased again.
+    /// Number of persons that were erased after the backup was made, and are erased again.
     pub erased_again: u64,
 }
 

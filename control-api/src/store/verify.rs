@@ -36,7 +36,7 @@ pub struct Verified {
     pub faults: Vec<String>,
 }
 
-/// Faults that are listed. More of them say nothing more.
+/// Greatest number of faults that are listed.
 const MAX_FAULTS: usize = 20;
 /// The file of the tables that the log gives.
 const SCRATCH: &str = "verify.redb";

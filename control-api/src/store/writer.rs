@@ -34,7 +34,7 @@ use super::{
 /// Commands that one commit may hold. With more, the first would wait long for the last.
 const GROUP: usize = 256;
 
-/// What waits for the thread.
+/// A request that waits for the thread.
 pub(super) enum Message {
     /// A command or a cursor.
     Job(Box<dyn Job>),
@@ -42,7 +42,7 @@ pub(super) enum Message {
     Rebuild {
         /// The features.
         features: Vec<&'static Feature>,
-        /// Told when reads of them are refused.
+        /// Completed when reads of them are refused.
         begun: oneshot::Sender<()>,
     },
 }
@@ -145,7 +145,7 @@ impl Writer {
                 group.into_iter().for_each(|job| self.carry_out(vec![job]));
             }
             Err(fault) => {
-                // While the disk cannot be written, the handle has said so once.
+                // A disk that cannot be written has been logged once, by the handle.
                 if is_of_disk(&fault) || !is_of_all(&fault) {
                     error!(%fault, commands = group.len(), "commands were not committed");
                 }
@@ -219,7 +219,7 @@ impl Writer {
         Ok(outcomes)
     }
 
-    /// Deletes the keys of accounts that are erased. What fails here is repeated at the next start.
+    /// Deletes the keys of accounts that are erased. A failure is repeated at the next start.
     pub(super) fn erase_keys(&mut self, erased: Vec<AccountId>) {
         if erased.is_empty() {
             return;
