@@ -200,7 +200,7 @@ fn person(name: &str) -> Add {
     }
 }
 
-/// Ten events for each person: an account, its profile and password, a channel with edits, and keys.
+/// Ten events for each person: an account, its profile and password, a channel with edits, keys.
 async fn fill(store: &Store, events: u64) -> Arc<Vec<(Actor, ChannelId, String)>> {
     let next = Arc::new(AtomicU64::new(0));
     let mut tasks = tokio::task::JoinSet::new();

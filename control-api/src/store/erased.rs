@@ -1,6 +1,6 @@
-//! The list of erased persons: a text file, one identifier a line, beside the database. It is small,
-//! so that it can be copied elsewhere often: with it a restored backup, which may be older than an
-//! erasure, keeps these persons erased.
+//! The list of erased persons: a text file, one identifier a line, beside the database. It is
+//! small, so that it can be copied elsewhere often: with it a restored backup, which may be older
+//! than an erasure, keeps these persons erased.
 
 use std::{
     collections::BTreeSet,

@@ -1,6 +1,6 @@
 //! Followers: side effects of events, such as mail, webhooks and the bus. Each reads the log at its
-//! own pace behind its own cursor, which is moved after the effect: an effect happens at least once,
-//! with the identifier of its event as its idempotency key.
+//! own pace behind its own cursor, which is moved after the effect: an effect happens at least
+//! once, with the identifier of its event as its idempotency key.
 //!
 //! A follower holds no transaction while it waits or acts. If an effect fails, it is tried again
 //! after delays that grow; events behind it wait, other followers do not.

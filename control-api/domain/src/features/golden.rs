@@ -2,8 +2,8 @@
 //! type, as a log has them. The log is kept for ever, so that a file that was released must be read
 //! and folded by all later versions.
 //!
-//! `STREAMFORGE_WRITE_GOLDEN=1 cargo test -p control-domain` writes files that are missing, from the
-//! scenarios of the tests.
+//! `STREAMFORGE_WRITE_GOLDEN=1 cargo test -p control-domain` writes files that are missing, from
+//! the scenarios of the tests.
 
 use std::{
     collections::BTreeSet,

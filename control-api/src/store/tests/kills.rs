@@ -110,7 +110,7 @@ fn everything_acknowledged_is_there_after_fifty_kills() {
 const REBUILDER: &str = "STREAMFORGE_STORE_REBUILDER";
 
 #[tokio::test]
-async fn tables_are_complete_after_kills_in_the_middle_of_their_rebuilding() {
+async fn tables_are_complete_after_kills_while_they_are_built() {
     if let Some(folder) = std::env::var_os(REBUILDER) {
         let store = Store::open_with(Path::new(&folder), updated(next_version), Duration::ZERO);
         let store = store.expect("the folder can be written");
@@ -141,7 +141,7 @@ async fn tables_are_complete_after_kills_in_the_middle_of_their_rebuilding() {
         let mut victim = Process::new(std::env::current_exe().expect("the test program"))
             .args([
                 "--exact",
-                "store::tests::kills::tables_are_complete_after_kills_in_the_middle_of_their_rebuilding",
+                "store::tests::kills::tables_are_complete_after_kills_while_they_are_built",
             ])
             .arg("--nocapture")
             .env(REBUILDER, &folder.0)
