@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Events of a history that is short enough for a file.
-const MAX_EVENTS: usize = 8;
+const MAX_EVENTS: usize = 24;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
