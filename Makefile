@@ -43,7 +43,8 @@ test: test-packages $(PLAYERS) $(AIOQUIC)
 	@scripts/circles
 	cargo test --workspace --all-targets --locked --no-run
 # All other programs run before those of the daemon: beside them, players would stand still.
-	cargo test --workspace --locked --lib --bin streamforge --test '[!i]*'
+	programs=$$(scripts/test-programs integration) && \
+	cargo test --workspace --locked --lib --bin streamforge $$programs
 	cargo test --workspace --locked --test integration
 
 deb: packages $(CARGO_DEB)

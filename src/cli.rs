@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use transcoder::{confine, protocol::Encoder};
 
 use crate::{
+    administer::{self, Task},
     check,
     config::{
         self,
@@ -32,6 +33,27 @@ enum Command {
     Serve(Serve),
     /// Checks the configuration, the codecs and the ports.
     Check(Configured),
+    /// Makes, lists, edits and deletes channels of the running daemon.
+    Channel {
+        #[command(flatten)]
+        daemon: administer::Daemon,
+        #[command(subcommand)]
+        command: administer::Channel,
+    },
+    /// Adds, lists and revokes stream keys of the running daemon.
+    Key {
+        #[command(flatten)]
+        daemon: administer::Daemon,
+        #[command(subcommand)]
+        command: administer::Key,
+    },
+    /// Lists and ends live broadcasts of the running daemon.
+    Stream {
+        #[command(flatten)]
+        daemon: administer::Daemon,
+        #[command(subcommand)]
+        command: administer::Stream,
+    },
     /// Publishes the test picture; without an address, to the one on standard input until that
     /// closes. A worker of `serve`.
     #[command(hide = true)]
@@ -90,6 +112,9 @@ pub(crate) enum Error {
     /// There is no configuration.
     #[error(transparent)]
     Config(#[from] config::Error),
+    /// A running daemon cannot be administered.
+    #[error(transparent)]
+    Administer(#[from] administer::Error),
     /// The filter of messages is not valid.
     #[error(transparent)]
     Logs(#[from] logs::BadFilter),
@@ -134,6 +159,9 @@ impl Cli {
                 let file = configured.file();
                 Ok(check::run(file.as_deref(), configured.load().map(|loaded| loaded.config)))
             }
+            Command::Channel { daemon, command } => administer(Task::Channel(command), daemon),
+            Command::Key { daemon, command } => administer(Task::Key(command), daemon),
+            Command::Stream { daemon, command } => administer(Task::Stream(command), daemon),
             Command::TestPicture { url: Some(url) } => {
                 transcoder::test_picture::push(&url)?;
                 Ok(ExitCode::SUCCESS)
@@ -168,6 +196,13 @@ impl Cli {
             }
         }
     }
+}
+
+/// Runs a command that administers the daemon with this configuration.
+fn administer(task: Task, daemon: administer::Daemon) -> Result<ExitCode, Error> {
+    let configured = Configured { config: daemon.config.clone() };
+    administer::run(task, &daemon, &configured.load()?.config)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

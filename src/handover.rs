@@ -31,5 +31,5 @@ pub(crate) use accept::Predecessor;
 pub(crate) use error::Error;
 #[cfg(test)]
 pub(crate) use offer::FLAG;
-pub(crate) use offer::{Launch, Successor, Word};
+pub(crate) use offer::{Event, Launch, Successor};
 pub(crate) use older::Older;

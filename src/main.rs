@@ -2,8 +2,9 @@
 //! belong to the crates.
 //!
 //! - `cli`: the commands. `config`: the operator's settings. `logs`: the output of messages.
+//! - `administer`: the commands that administer a running daemon. `control_socket`: its socket.
 //! - `serve`: the running parts, and their order of stopping. `publish`: the right to publish.
-//!   `directory`: stored stream keys and private channels. `pages`: the watch page. `demo`: the test picture.
+//!   `playback_key`: the key of playback tokens. `directory`: stored stream keys and private channels. `pages`: the watch page. `demo`: the test picture.
 //! - `sockets`: the listening sockets. `certificates`: the TLS certificate. `handover`: the
 //!   hand-over to another process without interruption.
 //! - `signals`, `notify`: the operator and the service manager. `limits`: limits of the machine.
@@ -11,11 +12,13 @@
 
 #![forbid(unsafe_code)]
 
+mod administer;
 mod blocking;
 mod certificates;
 mod check;
 mod cli;
 mod config;
+mod control_socket;
 mod demo;
 mod directory;
 mod handover;
@@ -23,6 +26,7 @@ mod limits;
 mod logs;
 mod notify;
 mod pages;
+mod playback_key;
 mod publish;
 mod serve;
 mod signals;

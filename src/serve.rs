@@ -45,7 +45,7 @@ const TICK: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_secs(10);
 /// Time for notices to publishers and RTMP players; the stop does not wait longer for a peer that
 /// does not read.
-const TELL: Duration = Duration::from_secs(1);
+const NOTIFY: Duration = Duration::from_secs(1);
 /// Least and most time after the end of the broadcasts for players to fetch the end of their
 /// playlists.
 const LINGER: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(7);
@@ -120,14 +120,14 @@ async fn serve(call: Call, launch: Launch) -> Result<(), Error> {
     match (daemon.parts.panicked(), why) {
         (Some(part), _) => Err(Error::Panicked(part)),
         (None, Why::APart(part)) => Err(Error::Ended(part)),
-        (None, Why::Told | Why::Drained) => Ok(()),
+        (None, Why::Requested | Why::Drained) => Ok(()),
     }
 }
 
 /// Why the daemon stops.
 enum Why {
     /// A signal, or the process that has taken over, requested the stop.
-    Told,
+    Requested,
     /// This part ended unexpectedly.
     APart(Part),
     /// Another process has taken over, and the broadcasts of this one have ended.
@@ -192,7 +192,7 @@ impl Daemon {
                 Ok(Some(Err(why))) => warn!(%why, "upgrade failed: this process continues"),
                 Err(stop) => {
                     info!(signal = %stop, grace_s = GRACE.as_secs(), "stopping");
-                    return Err(Why::Told);
+                    return Err(Why::Requested);
                 }
             }
         }
@@ -213,6 +213,9 @@ impl Daemon {
     /// The caller limits the time.
     async fn stop(&mut self) {
         self.readiness.set(false);
+        if let Some(platform) = &self.platform {
+            platform.end_streams();
+        }
         // The old process stops at the same time.
         if let Some(predecessor) = &self.predecessor {
             predecessor.stop().await;
@@ -230,11 +233,11 @@ impl Daemon {
             .collect();
         // Publishers first, so that their last frames still reach the segments. A timeout leaves
         // the part running; it is stopped again below.
-        if timeout(TELL, self.parts.stop(Part::Rtmp)).await.is_err() {
+        if timeout(NOTIFY, self.parts.stop(Part::Rtmp)).await.is_err() {
             info!("rtmp connections left without a notice: their peers do not read");
         }
         // Back ends read that their publishers have stopped. Each notice has a limit.
-        if timeout(TELL, self.reloadable.publishers.finish()).await.is_err() {
+        if timeout(NOTIFY, self.reloadable.publishers.finish()).await.is_err() {
             info!("a back end was not notified of all publishers that have stopped");
         }
         self.hub.close();
@@ -254,6 +257,7 @@ impl Daemon {
             Part::Certificates,
             Part::Clock,
             Part::Notify,
+            Part::Control,
             Part::Admin,
         ] {
             self.parts.stop(part).await;

@@ -1,247 +1,33 @@
 //! The listening sockets: one place that binds them, or takes those of the service manager or an
 //! older process. The crates get sockets that are ready.
 //!
-//! Inherited sockets are matched with the configured listeners by kind and local address,
-//! independent of a unit file's names and order. sd_listen_fds(3).
+//! `wanted`: the configured listeners. `open`: a socket and its purpose. `inherited`: the sockets
+//! of other processes. `bind`: a socket of this process. `error`: why there is none.
+
+mod bind;
+mod error;
+mod inherited;
+mod open;
+mod wanted;
 
 use std::{
-    fmt, io, mem,
-    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    io, mem,
+    net::{SocketAddr, TcpListener},
 };
 
-use http_server::{QuicHandover, QuicSocket};
-use listenfd::ListenFd;
-use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
-use socket2::{Domain, Protocol, Socket, Type};
+use http_server::QuicSocket;
 use tracing::{info, warn};
 
-/// Maximum number of connections that the kernel holds until they are accepted.
-const BACKLOG: i32 = 4096;
+use bind::bind;
+pub(crate) use bind::{is_absent, try_bind};
+pub(crate) use error::Error;
+pub(crate) use inherited::Inherited;
+use open::Bound;
+pub(crate) use open::{Any, Open};
+pub(crate) use wanted::{Purpose, Wanted};
+
 /// Attempts to find a port that is free for both TCP and UDP.
 const PORT_TRIES: usize = 16;
-
-/// The purpose of a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Purpose {
-    /// Publishers and RTMP players.
-    Rtmp,
-    /// The same over TLS.
-    Rtmps,
-    /// Players, without TLS.
-    Http,
-    /// Players over TLS: HTTP/1.1 and HTTP/2.
-    Https,
-    /// HTTP/3: UDP on the ports of HTTPS.
-    Quic,
-    /// Metrics and health checks.
-    Admin,
-}
-
-impl Purpose {
-    /// The listener's name in logs.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Rtmp => "rtmp",
-            Self::Rtmps => "rtmps",
-            Self::Http => "http",
-            Self::Https => "https",
-            Self::Quic => "quic",
-            Self::Admin => "admin",
-        }
-    }
-
-    /// The section of the configuration with its `listen`.
-    pub(crate) fn section(self) -> &'static str {
-        match self {
-            Self::Quic => "https",
-            other => other.name(),
-        }
-    }
-
-    /// The socket type that the purpose needs.
-    fn kind(self) -> Kind {
-        match self {
-            Self::Quic => Kind::Udp,
-            _ => Kind::Tcp,
-        }
-    }
-}
-
-/// Why there are no listening sockets.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// A socket of the service manager is of another kind.
-    #[error(
-        "the service manager's socket {index} is neither ListenStream= nor ListenDatagram= with a \
-         port"
-    )]
-    NoListener { index: usize },
-    /// A socket of the service manager cannot be used.
-    #[error("the service manager's socket {index}: {source}")]
-    Given { index: usize, source: io::Error },
-    /// The service manager has a socket that is not configured.
-    #[error(
-        "the service manager hands over {kind} {address}, which is no listener of the \
-         configuration (those of TLS are off without a certificate): set a `listen` to it, or take \
-         it out of the socket unit"
-    )]
-    NotWanted { kind: Kind, address: SocketAddr },
-    /// A configured listener cannot be bound.
-    #[error(
-        "{}.listen: {} {}: {source}; {}",
-        wanted.purpose.section(),
-        wanted.purpose.kind(),
-        wanted.address,
-        remedy(source)
-    )]
-    Unbound { wanted: Wanted, source: io::Error },
-    /// No file descriptors are left.
-    #[error("{}: {source}", purpose.name())]
-    NotDuplicated { purpose: Purpose, source: io::Error },
-}
-
-/// The remedy for a listener that cannot be bound.
-fn remedy(err: &io::Error) -> &'static str {
-    match err.kind() {
-        io::ErrorKind::AddrInUse => "another program uses the port: stop it, or set another port",
-        _ if is_absent(err) => "this machine does not have the address: set another address",
-        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: set another port",
-        _ => "set another address",
-    }
-}
-
-/// TCP or UDP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Tcp,
-    Udp,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        })
-    }
-}
-
-/// A configured socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    pub(crate) purpose: Purpose,
-    pub(crate) address: SocketAddr,
-}
-
-/// A socket itself.
-#[derive(Debug)]
-pub(crate) enum Any {
-    /// A listener of any purpose but QUIC.
-    Tcp(TcpListener),
-    /// With the note of its former owners.
-    Quic(QuicSocket),
-    /// A QUIC socket in use, as a handle for a hand-over.
-    Served(QuicHandover),
-}
-
-impl Any {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Tcp(_) => Kind::Tcp,
-            Self::Quic(_) | Self::Served(_) => Kind::Udp,
-        }
-    }
-}
-
-/// An open socket, and its purpose.
-#[derive(Debug)]
-pub(crate) struct Open {
-    pub(crate) purpose: Purpose,
-    pub(crate) address: SocketAddr,
-    pub(crate) socket: Any,
-}
-
-/// A socket and its address.
-type Bound = (SocketAddr, Any);
-
-/// Sockets that were opened before this process.
-#[derive(Debug, Default)]
-pub(crate) struct Inherited {
-    sockets: Vec<Given>,
-    /// Whether each must have a listener: a unit file with a socket for no listener is a mistake.
-    strict: bool,
-}
-
-/// One inherited socket.
-#[derive(Debug)]
-struct Given {
-    /// Present if the sender declares it.
-    purpose: Option<Purpose>,
-    address: SocketAddr,
-    socket: Any,
-}
-
-impl Inherited {
-    /// The sockets from systemd (LISTEN_FDS), if any.
-    ///
-    /// # Errors
-    /// [`Error::NoListener`], [`Error::Given`].
-    pub(crate) fn from_service_manager() -> Result<Self, Error> {
-        let mut given = ListenFd::from_env();
-        let mut sockets = Vec::new();
-        for index in 0..given.len() {
-            // A socket of another kind is not taken, so the other kind can be tried.
-            let tcp = given.take_tcp_listener(index).ok().flatten();
-            let socket = match tcp {
-                Some(tcp) => Some(tcp.local_addr().map(|address| (address, Any::Tcp(tcp)))),
-                None => given.take_udp_socket(index).ok().flatten().map(quic),
-            };
-            let socket = socket.ok_or(Error::NoListener { index })?;
-            let (address, socket) = socket.map_err(|source| Error::Given { index, source })?;
-            sockets.push(Given { purpose: None, address, socket });
-        }
-        Ok(Self { sockets, strict: true })
-    }
-
-    /// The sockets of an older process, which may have had other listeners.
-    pub(crate) fn from_predecessor(sockets: Vec<Open>) -> Self {
-        let given = |open: Open| Given {
-            purpose: Some(open.purpose),
-            address: open.address,
-            socket: open.socket,
-        };
-        Self { sockets: sockets.into_iter().map(given).collect(), strict: false }
-    }
-
-    /// Removes the socket for a listener, if it was inherited.
-    fn take(&mut self, wanted: Wanted) -> Option<Bound> {
-        let index = self.sockets.iter().position(|given| given.is(wanted))?;
-        let given = self.sockets.swap_remove(index);
-        Some((given.address, given.socket))
-    }
-}
-
-impl Given {
-    /// Whether this is the socket of a configured listener.
-    fn is(&self, wanted: Wanted) -> bool {
-        // The service manager's sockets have no purpose, so they are matched by kind; an older
-        // process sends the purpose.
-        let same_purpose = match self.purpose {
-            Some(purpose) => purpose == wanted.purpose,
-            None => self.socket.kind() == wanted.purpose.kind(),
-        };
-        // If the port is 0, the second process reuses the first one's free port.
-        let by_chance = self.purpose.is_some() && wanted.address.port() == 0;
-        let same_port = self.address.port() == wanted.address.port() || by_chance;
-        // Without IPv6, [::] has become 0.0.0.0.
-        let any = |address: SocketAddr| address.ip().is_unspecified();
-        let same_host = self.address.ip() == wanted.address.ip()
-            || self.purpose.is_some() && any(self.address) && any(wanted.address);
-        same_purpose && same_port && same_host
-    }
-}
 
 /// All open sockets.
 #[derive(Debug, Default)]
@@ -411,77 +197,11 @@ impl Sockets {
     }
 }
 
-/// Checks that a socket can be bound now; it is closed at once.
-///
-/// # Errors
-/// Why it cannot.
-pub(crate) fn try_bind(wanted: Wanted) -> io::Result<()> {
-    bind(wanted).map(drop)
-}
-
-/// Whether an address could not be bound because this machine lacks it, or its family. socket(2),
-/// ip(7).
-pub(crate) fn is_absent(err: &io::Error) -> bool {
-    let absent = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL];
-    Errno::from_io_error(err).is_some_and(|errno| absent.contains(&errno))
-}
-
-/// A `[::]` address accepts IPv4 too, and becomes `0.0.0.0` without IPv6.
-fn bind(wanted: Wanted) -> io::Result<Bound> {
-    let bind = |address: SocketAddr| match wanted.purpose.kind() {
-        Kind::Tcp => {
-            let listener = listen(address)?;
-            Ok((listener.local_addr()?, Any::Tcp(listener)))
-        }
-        Kind::Udp => quic(datagrams(address)?),
-    };
-    let address = wanted.address;
-    let any = address.is_ipv6() && address.ip().is_unspecified();
-    // Without IPv6 `[::]` fails in several ways; a port in use is in use for IPv4 too.
-    match bind(address) {
-        Err(err) if any && err.kind() != io::ErrorKind::AddrInUse => {
-            bind((Ipv4Addr::UNSPECIFIED, address.port()).into())
-        }
-        bound => bound,
-    }
-}
-
-/// A UDP socket as a QUIC socket without former owners.
-fn quic(socket: UdpSocket) -> io::Result<Bound> {
-    Ok((socket.local_addr()?, Any::Quic(QuicSocket::new(socket)?)))
-}
-
-/// A TCP listener on this address.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = socket(address, Type::STREAM, Protocol::TCP)?;
-    // Connections of a previous process that linger do not block the port.
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// The HTTP server sets its buffers.
-fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
-    socket.bind(&address.into())?;
-    Ok(socket.into())
-}
-
-/// A socket that does not block, and accepts IPv4 too if its family is IPv6. ipv6(7), IPV6_V6ONLY.
-fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), kind.nonblocking(), Some(protocol))?;
-    // The default depends on a setting of the kernel (net.ipv6.bindv6only), so it is set for each
-    // socket.
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    Ok(socket)
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
+
+    use rustix::io::Errno;
 
     use super::*;
 

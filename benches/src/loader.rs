@@ -13,7 +13,7 @@ use crate::Failure;
 #[derive(Debug, Clone)]
 pub struct Count {
     /// Whole responses.
-    pub answers: u64,
+    pub requests: u64,
     /// Bytes of these and of incomplete responses, as the loader counts: wrk with an error of a
     /// hundredth.
     pub bytes: u64,
@@ -54,11 +54,11 @@ pub fn wrk(
     }
     // `  22381 requests in 3.00s, 26.01GB read`
     let line = output.lines().find(|line| line.contains(" requests in "));
-    let mut words = line.ok_or_else(|| format!("wrk says {output}"))?.split_whitespace();
-    let answers = words.next().and_then(|word| word.parse().ok());
+    let mut words = line.ok_or_else(|| format!("wrk prints {output}"))?.split_whitespace();
+    let requests = words.next().and_then(|word| word.parse().ok());
     let bytes = words.nth(3).and_then(size);
-    let count = answers.zip(bytes).map(|(answers, bytes)| Count { answers, bytes });
-    count.ok_or_else(|| format!("wrk says {output}").into())
+    let count = requests.zip(bytes).map(|(requests, bytes)| Count { requests, bytes });
+    count.ok_or_else(|| format!("wrk prints {output}").into())
 }
 
 /// h2load: HTTP/2 over TLS.
@@ -88,7 +88,7 @@ pub fn h2load(
         let (before, _) = line.split_once(name)?;
         before.split_whitespace().next_back()?.parse::<u64>().ok()
     };
-    let answers = of("requests: ", " succeeded");
+    let requests = of("requests: ", " succeeded");
     // A line that is missing counts as a failure.
     let bad = of("requests: ", " failed").unwrap_or(1)
         + of("status codes: ", " 4xx").unwrap_or(1)
@@ -97,8 +97,8 @@ pub fn h2load(
     // (6495034368) data`
     let bytes = output.lines().find(|line| line.starts_with("traffic: "));
     let bytes = bytes.and_then(|line| line.rsplit_once('(')?.1.split_once(')')?.0.parse().ok());
-    match answers.zip(bytes) {
-        Some((answers, bytes)) if bad == 0 => Ok(Count { answers, bytes }),
+    match requests.zip(bytes) {
+        Some((requests, bytes)) if bad == 0 => Ok(Count { requests, bytes }),
         _ => Err(format!("{url}: {output}").into()),
     }
 }

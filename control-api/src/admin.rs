@@ -1,5 +1,6 @@
 //! `/metrics`, `/healthz` and `/readyz`, on a listener for the operator's tools only. It has a
-//! separate HTTP/1.1 server, so that it responds under any load of the viewers' listener.
+//! separate HTTP/1.1 server, so that it responds under any load of the viewers' listener. The
+//! control socket has the same server.
 
 use std::{
     io,
@@ -22,9 +23,12 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use media_core::Hub;
-use net_core::{ConnectionLimit, Permit, listener};
+use net_core::{ConnectionLimit, Listener, Permit, listener};
 use prometheus_client::{encoding::text, registry::Registry};
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
@@ -103,7 +107,7 @@ async fn unsniffed(response: Response) -> Response {
 
 /// The listeners, not yet serving.
 #[derive(Debug)]
-pub struct Server(Vec<TcpListener>);
+pub struct Server<L = TcpListener>(Vec<L>);
 
 impl Server {
     /// A server for listening sockets, in any blocking mode. Must be called inside a tokio runtime.
@@ -113,7 +117,19 @@ impl Server {
     pub fn new(listeners: Vec<std::net::TcpListener>) -> io::Result<Self> {
         listener::tcp(listeners).map(Self)
     }
+}
 
+impl Server<UnixListener> {
+    /// The same for a Unix socket.
+    ///
+    /// # Errors
+    /// The socket cannot be registered with the runtime.
+    pub fn local(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        listener::unix(vec![listener]).map(Self)
+    }
+}
+
+impl<L: Listener> Server<L> {
     /// Serves `router` until `shutdown`, then finishes the requests in progress.
     pub async fn serve(self, router: Router, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
@@ -138,8 +154,8 @@ impl Server {
 
 /// Accepts connections of one listener until `shutdown`, then waits until their requests are
 /// finished.
-async fn accept(
-    listener: TcpListener,
+async fn accept<L: Listener>(
+    listener: L,
     limit: Arc<ConnectionLimit>,
     router: Router,
     tasks: TaskTracker,

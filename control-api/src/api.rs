@@ -4,6 +4,8 @@
 mod accounts;
 mod api_keys;
 mod channels;
+mod events;
+mod playback_tokens;
 mod sessions;
 mod stream_keys;
 mod streams;
@@ -17,7 +19,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderValue, Method, StatusCode, Uri, header};
 use media_core::{Broadcast, ChannelName, Hub};
 use utoipa::{
     Modify, OpenApi,
@@ -26,8 +28,8 @@ use utoipa::{
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    Administrator, Elsewhere, Manners, Platform, Renditions, Viewers,
-    authentication::{Authentication, authenticate, bearer},
+    Administrator, Elsewhere, Manners, Platform, PlaybackTokens, Renditions, Viewers,
+    authentication::{Authentication, Credentials, authenticate, bearer},
     documentation,
     elsewhere::Nowhere,
     idempotency::{self, Idempotency, Memory},
@@ -59,6 +61,8 @@ pub struct Api {
     platform: Option<Platform>,
     /// Signing in, if there is a platform.
     identity: Option<Identity>,
+    /// Issues playback tokens for the platform's channels.
+    playback_tokens: Option<Arc<dyn PlaybackTokens>>,
     /// Rate limits, CORS and other properties that all routes share.
     manners: Manners,
 }
@@ -82,6 +86,7 @@ impl Api {
             elsewhere,
             platform: None,
             identity: None,
+            playback_tokens: None,
             manners,
         }
     }
@@ -116,6 +121,12 @@ impl Api {
         Self { elsewhere, ..self }
     }
 
+    /// Adds the route that issues playback tokens. The platform has the channels.
+    #[must_use]
+    pub fn with_playback_tokens(self, tokens: Arc<dyn PlaybackTokens>) -> Self {
+        Self { playback_tokens: Some(tokens), ..self }
+    }
+
     /// The routes, with their full paths.
     pub fn router(self) -> Router {
         let (router, document) = documented(&self);
@@ -141,16 +152,19 @@ impl Api {
     }
 
     /// Whether the sender of a request may see a channel.
-    fn may_see(&self, channel: &ChannelName, headers: &HeaderMap) -> bool {
-        !self.privacy.is_private(channel) || self.administrator(headers).is_ok()
+    fn may_see(&self, channel: &ChannelName, credentials: &Credentials) -> bool {
+        !self.privacy.is_private(channel) || self.administrator(credentials).is_ok()
     }
 
-    /// Checks that the request has the administrator's token.
+    /// Checks that the request has the administrator's token, or is the operator's.
     ///
     /// # Errors
     /// 401 without a token or with another one (RFC 6750 3.1); 403 if no token is configured.
-    fn administrator(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let Some(token) = bearer(headers) else {
+    fn administrator(&self, credentials: &Credentials) -> Result<(), Problem> {
+        if credentials.is_operator {
+            return Ok(());
+        }
+        let Some(token) = bearer(&credentials.headers) else {
             let words = "give the administrator's token as Authorization: Bearer TOKEN";
             return Err(Problem::new(Kind::Unauthenticated, words));
         };
@@ -205,11 +219,15 @@ fn platform_routes(
     platform: &Platform,
     identity: Option<&Identity>,
     limiter: &Arc<rate::Limiter>,
+    tokens: Option<&Arc<dyn PlaybackTokens>>,
 ) -> OpenApiRouter<Api> {
+    let tokens = tokens.map(|tokens| playback_tokens::routes(platform.clone(), Arc::clone(tokens)));
     let idempotency = Idempotency::new(Arc::new(Memory::default()));
     let mut routes = OpenApiRouter::new()
         .merge(channels::routes())
         .merge(stream_keys::routes())
+        .merge(events::routes(platform.clone()))
+        .merge(tokens.unwrap_or_default())
         .with_state(platform.clone());
     if let Some(identity) = identity {
         let accounts = OpenApiRouter::new()
@@ -234,7 +252,8 @@ fn documented(api: &Api) -> (Router<Api>, utoipa::openapi::OpenApi) {
         let authentication =
             Authentication::new(api.administrator.clone()).with_identity(api.identity.clone());
         let credentials = from_fn_with_state(authentication, authenticate);
-        let routes = platform_routes(platform, api.identity.as_ref(), &api.manners.limiter);
+        let (identity, tokens) = (api.identity.as_ref(), api.playback_tokens.as_ref());
+        let routes = platform_routes(platform, identity, &api.manners.limiter, tokens);
         router = router.merge(routes.layer(credentials));
     }
     let (router, mut document) = router.split_for_parts();

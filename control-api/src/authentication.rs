@@ -13,9 +13,10 @@ use control_domain::{Actor, Scope, id::SessionId};
 use http::{HeaderMap, Method, header, request::Parts};
 
 use crate::{
-    Administrator, caller,
+    Administrator,
+    caller::{self, Operator},
     identity::{
-        Credentials, Identity,
+        self, Identity,
         cookie::{self, Tls},
     },
     problem::{Kind, Problem},
@@ -120,7 +121,7 @@ impl Authentication {
 enum Checked {
     Nobody,
     Operator,
-    Account(Credentials),
+    Account(identity::Credentials),
 }
 
 fn invalid() -> Problem {
@@ -135,14 +136,18 @@ pub async fn authenticate(
     next: Next,
 ) -> Response {
     let (mut head, body) = request.into_parts();
-    let checked = match authentication.check(&head).await {
+    let checked = match head.extensions.get() {
+        Some(Operator) => Ok(Checked::Operator),
+        None => authentication.check(&head).await,
+    };
+    let checked = match checked {
         Ok(checked) => checked,
         Err(problem) => return problem.into_response(),
     };
     let actor = match checked {
         Checked::Nobody => Actor::Anonymous,
         Checked::Operator => Actor::System,
-        Checked::Account(Credentials { actor, account, session }) => {
+        Checked::Account(identity::Credentials { actor, account, session }) => {
             // Keys of one account share its limits.
             head.extensions.insert(caller::Account(account.uuid()));
             head.extensions.insert(Current(session));
@@ -155,6 +160,24 @@ pub async fn authenticate(
     }
     head.extensions.insert(Sender(actor));
     next.run(Request::from_parts(head, body)).await
+}
+
+/// The credentials of a request to a route of the media server, which are checked by the route.
+#[derive(Debug, Clone)]
+pub(crate) struct Credentials {
+    /// All headers.
+    pub(crate) headers: HeaderMap,
+    /// Whether the operator sends it through the control socket.
+    pub(crate) is_operator: bool,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Credentials {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let is_operator = parts.extensions.get::<Operator>().is_some();
+        Ok(Self { headers: parts.headers.clone(), is_operator })
+    }
 }
 
 /// The token of an `Authorization: Bearer` header (RFC 6750 2.1).

@@ -13,6 +13,11 @@ pub struct Caller {
     pub ours: bool,
 }
 
+/// The operator at the daemon's machine: an extension of requests through the daemon's control
+/// socket, which only its user can open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operator;
+
 /// The account or API key of an authenticated request: an extension of the request, which the check
 /// of the credentials adds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -53,9 +53,9 @@ impl Collector for Broadcasts {
         let (mut live, mut away) = (0_i64, 0_i64);
         let (mut frames, mut bytes) = (0, 0);
         for broadcast in self.0.broadcasts() {
-            let held = broadcast.held();
-            frames += held.entries;
-            bytes += held.bytes;
+            let size = broadcast.log_size();
+            frames += size.entries;
+            bytes += size.bytes;
             match broadcast.presence() {
                 Presence::Live => live += 1,
                 Presence::Away(_) => away += 1,

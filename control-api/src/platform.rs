@@ -11,7 +11,10 @@ use std::{fmt, future::Future, path::Path, sync::Arc, time::Duration};
 
 use control_domain::{Actor, Command, Rows, features};
 use tokio::{sync::watch, task::spawn_blocking, time::timeout};
-use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 pub(crate) use self::matching::Matching;
 use crate::{
@@ -30,6 +33,8 @@ pub struct Platform(Arc<Shared>);
 
 struct Shared {
     stage: watch::Sender<Stage>,
+    /// Cancelled when responses that do not end by themselves must end.
+    ending: CancellationToken,
     /// Counts the users of the open database, so that closing waits for them.
     users: TaskTracker,
 }
@@ -74,7 +79,8 @@ impl Default for Platform {
     /// A platform whose database is not open yet.
     fn default() -> Self {
         let (stage, _) = watch::channel(Stage::Opening);
-        Self(Arc::new(Shared { stage, users: TaskTracker::new() }))
+        let (ending, users) = (CancellationToken::new(), TaskTracker::new());
+        Self(Arc::new(Shared { stage, ending, users }))
     }
 }
 
@@ -100,9 +106,20 @@ impl Platform {
         Ok(())
     }
 
+    /// Ends responses that do not end by themselves, because the process stops or hands over.
+    pub fn end_streams(&self) {
+        self.0.ending.cancel();
+    }
+
+    /// Cancelled when responses that do not end by themselves must end.
+    pub fn ending(&self) -> CancellationToken {
+        self.0.ending.clone()
+    }
+
     /// Closes the database, when all requests that use it have ended, and all commands that wait
     /// are durable.
     pub async fn close(&self) {
+        self.end_streams();
         let before = self.0.stage.send_replace(Stage::Closed);
         self.0.users.close();
         self.0.users.wait().await;

@@ -145,6 +145,8 @@ impl Body {
     /// From now on it takes turns with the others of its connection, if it is larger than a frame
     /// or of unknown length.
     pub(crate) fn schedule(&mut self, schedule: &Arc<Schedule>) {
+        // A body of one frame is written in one turn anyway: it would wait without a benefit for
+        // the others.
         if self.len().is_none_or(|len| len > schedule::FRAME) {
             let rank = self.rank;
             self.turn = Some(schedule.join(rank, self.delivery()));

@@ -33,7 +33,7 @@ use crate::{
 /// `Config::first_byte`. Without TLS the first bytes choose the protocol (RFC 9113 3.3, prior
 /// knowledge); with TLS, ALPN does (RFC 7301).
 pub(crate) async fn serve<S, T>(
-    mut socket: T,
+    socket: T,
     peer: SocketAddr,
     tls: Option<tls::Acceptor>,
     context: Arc<Context<S>>,
@@ -42,42 +42,68 @@ pub(crate) async fn serve<S, T>(
     S: Service,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // Shutdown and eviction are awaited here only until the protocol is known; after that, the task
-    // of the protocol awaits them itself.
-    let (config, metrics) = (&context.config, &context.metrics);
-    let (first_byte, write) = (config.first_byte, config.write);
-    if let Some(tls) = tls {
-        // The limit of writes applies below TLS, where the socket's progress is visible.
-        let socket = Socket::new(socket).limit_write(write, metrics);
-        let accepted = tokio::select! {
-            accepted = timeout(first_byte, Box::pin(tls.accept(socket))) => accepted,
-            () = context.drain.triggered() => return,
-            () = usage.closed() => {
-                return debug!("closed during its handshake: connection limit reached");
-            }
-        };
-        // Any peer can cause these failures at will, so they are counted, and logged for debugging
-        // only.
-        match accepted {
-            Ok(Ok((stream, protocol))) => {
-                let (early, flusher) = (Some(stream.early()), stream.flusher());
-                let session = Session { context, usage, peer, protocol, early };
-                serve_protocol(Socket::new(stream), flusher, session).await;
-            }
-            Ok(Err(err)) => {
-                metrics.refuse(Reason::Handshake);
-                debug!(%err, "tls handshake failed");
-            }
-            Err(_) => {
-                metrics.refuse(Reason::FirstByte);
-                debug!("tls handshake timed out");
-            }
-        }
-        return;
+    match tls {
+        Some(tls) => serve_tls(socket, peer, tls, context, usage).await,
+        None => serve_plain(socket, peer, context, usage).await,
     }
+}
+
+/// Serves a connection over TLS. Shutdown and eviction are awaited here only until the end of the
+/// handshake; after that, the task of the protocol awaits them itself.
+async fn serve_tls<S, T>(
+    socket: T,
+    peer: SocketAddr,
+    tls: tls::Acceptor,
+    context: Arc<Context<S>>,
+    usage: Arc<Usage>,
+) where
+    S: Service,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (config, metrics) = (&context.config, &context.metrics);
+    // The limit of writes applies below TLS, where the socket's progress is visible.
+    let socket = Socket::new(socket).limit_write(config.write, metrics);
+    let accepted = tokio::select! {
+        accepted = timeout(config.first_byte, Box::pin(tls.accept(socket))) => accepted,
+        () = context.drain.triggered() => return,
+        () = usage.closed() => {
+            return debug!("closed during its handshake: connection limit reached");
+        }
+    };
+    // Any peer can cause these failures at will, so they are counted, and logged for debugging
+    // only.
+    match accepted {
+        Ok(Ok((stream, protocol))) => {
+            let (early, flusher) = (Some(stream.early()), stream.flusher());
+            let session = Session { context, usage, peer, protocol, early };
+            serve_protocol(Socket::new(stream), flusher, session).await;
+        }
+        Ok(Err(err)) => {
+            metrics.refuse(Reason::Handshake);
+            debug!(%err, "tls handshake failed");
+        }
+        Err(_) => {
+            metrics.refuse(Reason::FirstByte);
+            debug!("tls handshake timed out");
+        }
+    }
+}
+
+/// Serves a connection without TLS. Shutdown and eviction are awaited here only until the first
+/// bytes show the protocol, as in [`serve_tls`].
+async fn serve_plain<S, T>(
+    mut socket: T,
+    peer: SocketAddr,
+    context: Arc<Context<S>>,
+    usage: Arc<Usage>,
+) where
+    S: Service,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (config, metrics) = (&context.config, &context.metrics);
     let mut prefix = Prefix::default();
     let first = tokio::select! {
-        first = timeout(first_byte, prefix.fill(&mut socket)) => first,
+        first = timeout(config.first_byte, prefix.fill(&mut socket)) => first,
         () = context.drain.triggered() => return,
         () = usage.closed() => {
             return debug!("closed before its first byte: connection limit reached");
@@ -88,7 +114,8 @@ pub(crate) async fn serve<S, T>(
     match first {
         Ok(Ok(Some(protocol))) => {
             // The first bytes have been read to detect the protocol: they are read again.
-            let socket = Socket::new(socket).after(prefix.read()).limit_write(write, metrics);
+            let socket =
+                Socket::new(socket).after(prefix.read()).limit_write(config.write, metrics);
             let session = Session { context, usage, peer, protocol, early: None };
             match protocol {
                 Protocol::Http1 => {

@@ -86,6 +86,12 @@ impl Metrics {
         self.refused.get_or_create(&ReasonLabels { reason }).inc();
     }
 
+    /// Number of connections and requests that were refused for this reason.
+    #[cfg(test)]
+    pub(crate) fn refusals(&self, reason: Reason) -> u64 {
+        self.refused.get_or_create(&ReasonLabels { reason }).get()
+    }
+
     /// Counts an idle connection that is closed because this limit was reached.
     fn evict(&self, reason: Reason) {
         self.evicted.get_or_create(&ReasonLabels { reason }).inc();

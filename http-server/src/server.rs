@@ -159,74 +159,16 @@ impl<S: Service> Server<S> {
         }
     }
 
-    /// Starts a task for each listener, and ends in the order: listeners, connections, the rest
-    /// after `Config::drain`.
+    /// Starts the listeners, and ends in the order: listeners, connections, the rest after
+    /// `Config::drain`.
     async fn run(self, retire: Shutdown, drain: Shutdown) {
-        let tasks = TaskTracker::new();
-        let drain_for = self.config.drain;
-        let metrics = self.metrics.clone();
-        let events = || Arc::new(metrics.clone());
-        let (max, max_per_address) =
-            (self.config.max_connections, self.config.max_connections_per_address);
-        let limit = ConnectionLimit::new("http connections", max, max_per_address, events());
-        let context = Arc::new(Context {
-            service: self.service,
-            config: self.config,
-            metrics: self.metrics,
-            ours: false,
-            tasks: tasks.clone(),
-            retire: retire.clone(),
-            drain: drain.clone(),
-            alt_svc: self.alt_svc,
-        });
+        let (tasks, drain_for) = (TaskTracker::new(), self.config.drain);
         // Triggered when the time to drain is over, or when this future is dropped.
         let abort = Shutdown::default();
         let aborted = abort.trigger_on_drop();
-        let acceptor = Acceptor { context, limit, abort, tls: None, serial: Arc::default() };
-        let mut listeners = JoinSet::new();
-        for listener in self.http {
-            listeners
-                .spawn(acceptor.clone().accept(listener, either(retire.clone(), drain.clone())));
-        }
-        for listener in self.https {
-            let tls = self.tls.clone();
-            let acceptor = Acceptor { tls, ..acceptor.clone() };
-            listeners.spawn(acceptor.accept(listener, either(retire.clone(), drain.clone())));
-        }
-        for endpoint in self.quic {
-            let Acceptor { context, limit, abort, .. } = acceptor.clone();
-            listeners.spawn(async move { quic::serve(endpoint, &context, &limit, &abort).await });
-        }
-        // The socket of the process after this one: its players must still reach this process's
-        // broadcasts while it drains, so `retire` does not end it.
-        for listener in self.local {
-            let mut context = Context::clone(&acceptor.context);
-            context.config.max_streams = LOCAL_STREAMS;
-            context.ours = true;
-            let acceptor = Acceptor {
-                context: Arc::new(context),
-                limit: ConnectionLimit::new(
-                    "connections of the process after this one",
-                    MAX_LOCAL,
-                    MAX_LOCAL,
-                    events(),
-                ),
-                ..acceptor.clone()
-            };
-            let drain = drain.clone();
-            listeners.spawn(acceptor.accept(listener, async move { drain.triggered().await }));
-        }
-        drop(acceptor);
+        let listeners = self.listen(&tasks, abort, &retire, &drain);
         either(retire, drain.clone()).await;
-        // A panic of a listener is a bug of this program, and must not leave a server that accepts
-        // nothing.
-        while let Some(ended) = listeners.join_next().await {
-            if let Err(err) = ended
-                && let Ok(panic) = err.try_into_panic()
-            {
-                panic::resume_unwind(panic);
-            }
-        }
+        join(listeners).await;
         tasks.close();
         tokio::select! {
             () = tasks.wait() => {}
@@ -238,6 +180,66 @@ impl<S: Service> Server<S> {
         drop(aborted);
         tasks.wait().await;
         info!("http stopped");
+    }
+
+    /// Starts a task for each listener. Their connections are in `tasks`, and end with `abort`.
+    fn listen(
+        self,
+        tasks: &TaskTracker,
+        abort: Shutdown,
+        retire: &Shutdown,
+        drain: &Shutdown,
+    ) -> JoinSet<()> {
+        // One limit for all listeners: otherwise a client could use up each of them in turn.
+        let (max, max_per_address) =
+            (self.config.max_connections, self.config.max_connections_per_address);
+        let events = Arc::new(self.metrics.clone());
+        let limit = ConnectionLimit::new("http connections", max, max_per_address, events);
+        let context = Arc::new(Context {
+            service: self.service,
+            config: self.config,
+            metrics: self.metrics,
+            ours: false,
+            tasks: tasks.clone(),
+            retire: retire.clone(),
+            drain: drain.clone(),
+            alt_svc: self.alt_svc,
+        });
+        let acceptor = Acceptor { context, limit, abort, tls: None, serial: Arc::default() };
+        let stop = || either(retire.clone(), drain.clone());
+        let mut listeners = JoinSet::new();
+        for listener in self.http {
+            listeners.spawn(acceptor.clone().accept(listener, stop()));
+        }
+        for listener in self.https {
+            let acceptor = Acceptor { tls: self.tls.clone(), ..acceptor.clone() };
+            listeners.spawn(acceptor.accept(listener, stop()));
+        }
+        for endpoint in self.quic {
+            let Acceptor { context, limit, abort, .. } = acceptor.clone();
+            listeners.spawn(async move { quic::serve(endpoint, &context, &limit, &abort).await });
+        }
+        // The socket of the process after this one: its players must still reach this process's
+        // broadcasts while it drains, so `retire` does not end it.
+        for listener in self.local {
+            let drain = drain.clone();
+            let stop = async move { drain.triggered().await };
+            listeners.spawn(acceptor.for_local().accept(listener, stop));
+        }
+        listeners
+    }
+}
+
+/// Waits for the tasks of listeners that end.
+async fn join(mut listeners: JoinSet<()>) {
+    // A panic of a listener is a bug of this program, and must not leave a server that accepts
+    // nothing.
+    while let Some(ended) = listeners.join_next().await {
+        if let Err(err) = ended
+            && let Ok(panic) = err.try_into_panic()
+        {
+            panic::resume_unwind(panic);
+        }
     }
 }
 
@@ -253,6 +255,17 @@ struct Acceptor<S> {
 }
 
 impl<S: Service> Acceptor<S> {
+    /// One for a socket of this daemon's own processes, with limits of its own.
+    fn for_local(&self) -> Self {
+        let mut context = Context::clone(&self.context);
+        context.config.max_streams = LOCAL_STREAMS;
+        context.ours = true;
+        let name = "connections of the process after this one";
+        let events = Arc::new(context.metrics.clone());
+        let limit = ConnectionLimit::new(name, MAX_LOCAL, MAX_LOCAL, events);
+        Self { context: Arc::new(context), limit, ..self.clone() }
+    }
+
     /// Accepts connections until `stop`.
     async fn accept<L: Listener>(self, listener: L, stop: impl Future<Output = ()>) {
         let serve = |socket, peer, permit| self.serve::<L>(socket, peer, permit);

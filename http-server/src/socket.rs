@@ -202,6 +202,7 @@ impl<S> Socket<S> {
         cx: &mut Context<'_>,
         result: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
+        // Counted first, because the check of the least rate uses the count.
         if let (Poll::Ready(Ok(count)), Some(write)) = (&result, &mut self.write) {
             write.metrics.sent.inc_by(*count as u64);
             write.taken += *count as u64;
@@ -320,6 +321,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        // The socket is not read beside them: it may have no bytes, and the reader would wait for
+        // it although it has some.
         if !this.before.is_empty() {
             let count = buf.remaining().min(this.before.len());
             buf.put_slice(&this.before.split_to(count));

@@ -87,6 +87,7 @@ impl Upgrade {
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(UPGRADE, HeaderValue::from_static(self.protocol));
+        // The connection takes it when it sends the response.
         let serve: Serve = Box::new(|stream| Box::pin(serve(stream)));
         *self.offer.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(serve);
         response
@@ -113,6 +114,8 @@ impl Offer {
 
     /// The service's acceptance, if `response` is its response.
     pub(crate) fn accepted(&self, response: &Response<Body>) -> Option<Serve> {
+        // A service that accepted an upgrade may still respond with another status, for example
+        // after an error: the connection then stays with HTTP.
         let is_switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         is_switching.then(|| self.0.lock().unwrap_or_else(PoisonError::into_inner).take())?
     }

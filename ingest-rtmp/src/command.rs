@@ -73,8 +73,8 @@ pub(crate) fn has_capability(asked: &Value, bit: u32) -> bool {
 /// reconnecting.
 pub(crate) fn enhanced_capabilities(asked: &Value) -> Vec<(String, Value)> {
     const CAN_FORWARD: f64 = 4.0;
-    let mut answer = Vec::new();
-    let mut add = |name: &str, value: Value| answer.push((name.to_owned(), value));
+    let mut capabilities = Vec::new();
+    let mut add = |name: &str, value: Value| capabilities.push((name.to_owned(), value));
     // Each is a response to the peer's own property, so that a peer without Enhanced RTMP gets the
     // result that it knows.
     if asked.property("fourCcList").is_some() {
@@ -89,7 +89,7 @@ pub(crate) fn enhanced_capabilities(asked: &Value) -> Vec<(String, Value)> {
     if asked.property("capsEx").is_some() {
         add("capsEx", f64::from(CAN_RECONNECT).into());
     }
-    answer
+    capabilities
 }
 
 /// The information object of onStatus, a result or an error (RTMP 7.2.2). `level` is `status`,

@@ -113,7 +113,7 @@ pub(crate) async fn run<S>(
         session: Session::new(context.session.clone(), now()),
         input: BytesMut::new(),
         ended: None,
-        role: Role::Nobody,
+        role: Role::Idle,
         pace: Pace::new(context.write_limit),
         channel: None,
     };
@@ -442,7 +442,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         now: Instant,
     ) -> Result<Result<(), Refusal>, Error> {
         let context = self.context;
-        self.role = Role::Nobody;
+        self.role = Role::Idle;
         let grant = match decision {
             Ok(grant) => grant,
             Err(refusal) => return Ok(Err(refusal)),
@@ -532,8 +532,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     fn leave(&mut self, now: Instant) {
         // It may be called again at the end of the connection, which then changes nothing: the
         // permit stays idle since the first call.
-        match std::mem::replace(&mut self.role, Role::Nobody) {
-            Role::Nobody => return,
+        match std::mem::replace(&mut self.role, Role::Idle) {
+            Role::Idle => return,
             Role::Publisher { publisher, .. } => publisher.leave(now),
             Role::Authorizing(_) | Role::Player(_) => {}
         }

@@ -155,15 +155,15 @@ pub fn session(bytes: &[u8]) {
     loop {
         match session.poll_event(&mut input, now) {
             Ok(Some(Event::Publish { .. } | Event::Play { .. })) => {
-                session.accept().expect("an answer can be framed")
+                session.accept().expect("a response can be framed")
             }
             Ok(Some(_)) => {}
             Ok(None) | Err(_) => break,
         }
     }
     // The handshake and the responses to `connect` are the constant part.
-    let answered = session.transmit().len();
-    assert!(answered <= 8_192 + 64 * bytes.len(), "{answered} bytes for {}", bytes.len());
+    let written = session.transmit().len();
+    assert!(written <= 8_192 + 64 * bytes.len(), "{written} bytes for {}", bytes.len());
 }
 
 #[cfg(test)]

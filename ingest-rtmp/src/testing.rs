@@ -186,7 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         let mut buffer = [0; 16_384];
         let read = timeout(Duration::from_secs(20), self.socket.read(&mut buffer))
             .await
-            .expect("no answer")
+            .expect("no response")
             .unwrap();
         if read > 0 {
             self.client.input(&buffer[..read]);

@@ -23,5 +23,5 @@ pub use health::Health;
 pub use limits::{Limits, MAX_TRACKS};
 pub use pushed::{Pushed, Refused, TrackNotice};
 pub use rendition::{OutOfOrder, Rendition};
-pub use shared::{Broadcast, Held, TrackInfo};
+pub use shared::{Broadcast, LogSize, TrackInfo};
 pub use situation::Situation;

@@ -195,6 +195,8 @@ impl Cutter {
 
     /// L, or its maximum while it may still grow.
     fn limit(&self) -> i64 {
+        // Before the first segment has ended, its own groups may still raise L, so that it must not
+        // be cut at the present value.
         match self.settled {
             true => self.longest,
             false => Timescale::VIDEO.ticks(LONGEST).max(self.longest),

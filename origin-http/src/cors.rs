@@ -141,18 +141,18 @@ impl Cors {
     /// Source: Fetch, "CORS-preflight fetch".
     pub(crate) fn preflight(&self, request: &HeaderMap, headers: &mut HeaderMap) {
         // With credentials the wildcard is invalid, so the requested names are returned.
-        let asked = match self {
+        let requested = match self {
             Self::Any => None,
             Self::Listed(_) => {
                 vary(headers, "access-control-request-headers");
                 request
                     .get(ACCESS_CONTROL_REQUEST_HEADERS)
-                    .filter(|asked| is_list_of_names(asked.as_bytes()))
+                    .filter(|requested| is_list_of_names(requested.as_bytes()))
                     .cloned()
             }
         };
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.unwrap_or(ALLOWED));
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, requested.unwrap_or(ALLOWED));
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     }
 }
@@ -206,7 +206,7 @@ mod tests {
         Cors::new(&origins)
     }
 
-    fn asked(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    fn requested(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let fields = fields.iter();
         fields
             .map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
@@ -263,9 +263,9 @@ mod tests {
         ] {
             // Headers that the origin of an edge may have set.
             let mut headers =
-                asked(&[("access-control-allow-origin", "*"), ("timing-allow-origin", "*")]);
+                requested(&[("access-control-allow-origin", "*"), ("timing-allow-origin", "*")]);
             headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
-            cors.share(cors.grant(&asked(fields)), &mut headers);
+            cors.share(cors.grant(&requested(fields)), &mut headers);
             let told = |name: &str| headers.get(name).map(|value| value.to_str().unwrap());
             assert_eq!(told("access-control-allow-origin"), origin, "{fields:?}");
             assert_eq!(told("timing-allow-origin"), origin);
@@ -273,27 +273,27 @@ mod tests {
             let vary: Vec<_> = headers.get_all(VARY).iter().collect();
             assert_eq!(vary, ["accept-encoding", "origin"]);
             cors.share(Grant::None, &mut headers);
-            assert_eq!(headers.get_all(VARY).iter().count(), 2, "it is said once");
+            assert_eq!(headers.get_all(VARY).iter().count(), 2, "it is listed once");
         }
     }
 
     #[test]
     fn a_preflight_with_credentials_is_allowed_the_requested_header_fields() {
         let listed = cors(&["https://a"]).unwrap();
-        let answer = |cors: &Cors, names: &'static str| {
+        let response = |cors: &Cors, names: &'static str| {
             let mut headers = HeaderMap::new();
-            cors.preflight(&asked(&[("access-control-request-headers", names)]), &mut headers);
+            cors.preflight(&requested(&[("access-control-request-headers", names)]), &mut headers);
             (headers[ACCESS_CONTROL_ALLOW_HEADERS].clone(), headers.contains_key(VARY))
         };
-        let (allowed, varies) = answer(&listed, "authorization,x-playback-session-id");
+        let (allowed, varies) = response(&listed, "authorization,x-playback-session-id");
         assert_eq!(
             (allowed.as_bytes(), varies),
             (&b"authorization,x-playback-session-id"[..], true)
         );
         for not_names in ["a b", "a,,b", "x: y", ""] {
-            assert_eq!(answer(&listed, not_names).0, ALLOWED, "{not_names}");
+            assert_eq!(response(&listed, not_names).0, ALLOWED, "{not_names}");
         }
-        let (allowed, varies) = answer(&Cors::Any, "x-anything");
+        let (allowed, varies) = response(&Cors::Any, "x-anything");
         let names: Vec<_> = allowed.to_str().unwrap().split(", ").collect();
         assert!(
             names.contains(&"*") && names.contains(&"authorization") && names.contains(&"range")

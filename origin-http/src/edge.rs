@@ -2,10 +2,10 @@
 //! the origin allows, and served like our own.
 //!
 //! The path of a request: `key` identifies its object, `cache` finds that in memory or as a fetch
-//! in progress, `fetch` asks the `origins` and reads the response into an `object` while viewers
-//! read it, `respond` makes each viewer's response. However many viewers want an object, one
-//! request for it is in progress, including a blocking playlist request; a viewer that leaves does
-//! not end it for others.
+//! in progress, `fetch` requests it from the `origins` and reads the response into an `object`
+//! while viewers read it, `respond` makes each viewer's response. However many viewers want an
+//! object, one request for it is in progress, including a blocking playlist request; a viewer that
+//! leaves does not end it for others.
 //!
 //! RFC 9110 (conditional requests, ranges, Via), RFC 9111 (a shared cache), RFC 8586 (loops), RFC
 //! 8216bis 6.2.5 and its appendix B.1.
@@ -333,7 +333,7 @@ impl Edge {
                 }
             };
         // Waiting viewers are limited too, because each holds a connection and a task.
-        let Ok(_place) = self.waiting.try_acquire() else {
+        let Ok(_permit) = self.waiting.try_acquire() else {
             return (Err(Failure::Busy), Outcome::Error);
         };
         let _waiting = Counted::new(&self.metrics.waiting);

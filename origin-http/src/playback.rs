@@ -57,6 +57,8 @@ pub struct Playback {
     guarded: AtomicBool,
     rules: ArcSwap<Rules>,
     directory: Option<Box<dyn Visibility>>,
+    /// The key of this server's own tokens, which no reload removes.
+    own: Option<Key>,
     metrics: Metrics,
 }
 
@@ -73,11 +75,12 @@ struct Rules {
 impl Playback {
     /// The rules of a configuration that has been checked.
     pub fn new(config: &Config) -> Self {
-        let rules = Rules::new(config);
+        let rules = Rules::new(config, None);
         Self {
             guarded: AtomicBool::new(!rules.private.is_empty()),
             rules: ArcSwap::from_pointee(rules),
             directory: None,
+            own: None,
             metrics: Metrics::default(),
         }
     }
@@ -90,9 +93,18 @@ impl Playback {
         self
     }
 
+    /// Accepts tokens of this server's own key, beside those of the configuration, which must be
+    /// `config` again.
+    #[must_use]
+    pub fn with_key(mut self, key: Key, config: &Config) -> Self {
+        self.own = Some(key);
+        self.rules = ArcSwap::from_pointee(Rules::new(config, self.own.as_ref()));
+        self
+    }
+
     /// Applies another configuration. Tokens are verified again, with the new keys.
     pub fn reload(&self, config: &Config) {
-        let rules = Rules::new(config);
+        let rules = Rules::new(config, self.own.as_ref());
         let guarded = self.directory.is_some() || !rules.private.is_empty();
         self.rules.store(Arc::new(rules));
         // Requests between the two stores are judged by the new rules, or as before.
@@ -186,9 +198,9 @@ impl Playback {
 }
 
 impl Rules {
-    fn new(config: &Config) -> Self {
+    fn new(config: &Config, own: Option<&Key>) -> Self {
         Self {
-            keys: Keys::new(&config.keys),
+            keys: Keys::new(config.keys.iter().chain(own)),
             verified: Verified::default(),
             private: config.private.iter().cloned().collect(),
             edges: config.edges.iter().map(IpAddr::to_canonical).collect(),

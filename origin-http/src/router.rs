@@ -4,6 +4,9 @@
 //! RFC 8216bis 6.2.5 (delivery directives) and its appendix B.1 (low-latency server profile: the
 //! lifetimes).
 
+mod admission;
+mod listing;
+
 use std::{
     fmt,
     net::SocketAddr,
@@ -28,22 +31,17 @@ use crate::{
     conditions::Conditions,
     config::Config,
     cors::{Cors, Grant},
-    directives::{self, Directives, Reload},
     edge::Edge,
     lookup::{self, Found},
     metrics::Metrics,
-    pending::{Hold, Media, Pending, RequestContext, Shared, Step, Then, blocking, hold},
-    playback::{self, Mark, Playback, Seal},
+    pending::{Hold, Media, Pending, RequestContext, Shared, Step, Then, hold},
+    playback::{self, Playback},
     posters::Posters,
-    resource::{Kind, Listing, Object, Resource, Subject, UNKNOWN},
+    resource::{Kind, Object, Resource, Subject, UNKNOWN},
     response::{self, Lifetime, SOON, refuse},
-    site,
     static_files::StaticFiles,
-    text::{Renders, Text},
+    text::Renders,
 };
-
-/// Limit of the wait of a request for a channel that has just begun and has no media to list.
-const FIRST_WAIT: Duration = Duration::from_secs(15);
 
 /// Serves all requests of all listeners: its own resources, and those of mounted services such as
 /// the API.
@@ -231,61 +229,6 @@ impl Router {
         }
     }
 
-    /// Checks that the request may read the resource, if that belongs to a private channel of this
-    /// process. Returns the refusal. An edge checks other resources when it has their responses.
-    fn admit(
-        &self,
-        head: &Parts,
-        resource: Option<&Resource>,
-        client: Client,
-        context: &mut RequestContext,
-    ) -> Option<Response<Body>> {
-        // The only cost for a server whose channels are all public.
-        if !self.playback.is_guarded() {
-            return None;
-        }
-        // Preflight requests have no token (Fetch, "CORS-preflight fetch").
-        if !matches!(head.method, Method::GET | Method::HEAD) {
-            return None;
-        }
-        let mark = self.private(resource?)?;
-        // A process of ours has checked the token of its own client, or will do so.
-        let address = client.peer.ip();
-        // The broadcast of a channel that is elsewhere is known when its response is here: the edge
-        // then checks a token for a broadcast.
-        let later = self.edge.is_some()
-            && mark.broadcast.is_none()
-            && self.playback.forwardable(head, address, Some(&mark.channel)).is_some();
-        if !client.ours
-            && !later
-            && let Err(refused) = self.playback.check(head, address, mark.named())
-        {
-            return Some(playback::refusal(head, refused));
-        }
-        let edge = client.ours || site::is_of_edge(&head.headers);
-        context.seal(Seal::new(self.playback.is_shareable(head), &mark, edge));
-        None
-    }
-
-    /// The presentation of a resource, if it belongs to a private channel. The channel need not
-    /// exist: whether it does is not revealed.
-    fn private(&self, resource: &Resource) -> Option<Mark> {
-        resource.kind().edge?;
-        match resource.subject() {
-            Subject::Channel(channel) => self.playback.is_private(channel).then(|| Mark {
-                channel: channel.clone(),
-                broadcast: self.presentations.channel(channel).map(|live| live.broadcast()),
-            }),
-            Subject::Broadcast(broadcast) => {
-                let live = self.presentations.broadcast(broadcast)?;
-                let private = self.playback.is_private(live.channel());
-                let channel = live.channel().clone();
-                private.then_some(Mark { channel, broadcast: Some(broadcast) })
-            }
-            Subject::Daemon => None,
-        }
-    }
-
     /// Refuses every request with a body, because another reader may take the body for a request
     /// (RFC 9112 11.2).
     fn refuse_body(&self, head: &Parts) -> Response<Body> {
@@ -398,8 +341,8 @@ impl Router {
     }
 
     /// The response for a resource that is not made here. If a broadcast is about to begin here,
-    /// the origin is asked first, and the broadcast is waited for if the origin does not have the
-    /// resource.
+    /// the resource is requested from the origin first; if the origin does not have it, the request
+    /// waits for the broadcast.
     async fn elsewhere(
         &self,
         edge: &Arc<Edge>,
@@ -426,82 +369,6 @@ impl Router {
         match response.filter(is_theirs) {
             Some(response) => (response, Duration::ZERO),
             None => self.here(head, resource, client).await,
-        }
-    }
-
-    /// A text about a channel. A channel that has just begun has no media to list, so its first
-    /// requests wait for them.
-    fn listing(
-        &self,
-        head: Parts,
-        channel: &ChannelName,
-        listing: Listing,
-        client: Client,
-    ) -> Step<'_> {
-        let Some(live) = self.presentations.channel(channel) else {
-            return Step::ready(refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON));
-        };
-        match live.current() {
-            Some(presentation) => self.list(&head, live, presentation, listing, client),
-            None => Step::Later(Box::pin(async move {
-                // The three cases: media have appeared; the broadcast has ended without any; the
-                // time is over.
-                let (failed, held) = match self.held(FIRST_WAIT, live.first()).await {
-                    (Some(Some(presentation)), held) => {
-                        let step = self.list(&head, live, presentation, listing, client);
-                        let (response, more) = step.await;
-                        return (response, held + more);
-                    }
-                    (Some(None), held) => {
-                        (refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON), held)
-                    }
-                    (None, held) => {
-                        let why = "no media yet: the channel has just begun\n";
-                        (refuse(StatusCode::SERVICE_UNAVAILABLE, why, SOON), held)
-                    }
-                };
-                (failed, held)
-            })),
-        }
-    }
-
-    /// A text of a snapshot.
-    fn list(
-        &self,
-        head: &Parts,
-        live: Arc<Live>,
-        presentation: Arc<Presentation>,
-        listing: Listing,
-        client: Client,
-    ) -> Step<'_> {
-        self.saw(live.channel(), presentation.target_duration_s, client, head);
-        let conditions = Conditions::of_text(&head.method, &head.headers);
-        // Half a target duration, at least a second (appendix B.1). Blocking playlist requests have
-        // longer ones.
-        let lifetime = Lifetime::Seconds((presentation.target_duration_s / 2).max(1));
-        let listing = match listing {
-            Listing::Multivariant => packager::TextKey::Multivariant,
-            Listing::Manifest => packager::TextKey::Manifest(self.site(head, client)),
-            Listing::PlainManifest => packager::TextKey::PlainManifest(self.site(head, client)),
-            Listing::Playlist(track) => {
-                return playlist(self, head, conditions, live, presentation, &track);
-            }
-        };
-        let is_manifest =
-            matches!(listing, packager::TextKey::Manifest(_) | packager::TextKey::PlainManifest(_));
-        // Without a configured address a manifest depends on the request's own fields.
-        let varies = is_manifest && self.public_site.is_none();
-        let text = Text { presentation, listing, conditions, lifetime, varies };
-        Step::text(text, &self.shared.renders, Duration::ZERO)
-    }
-
-    /// The address of the clock in manifests. `None` for a process of this daemon, whose viewers
-    /// use other addresses.
-    fn site(&self, head: &Parts, client: Client) -> Site {
-        match &self.public_site {
-            Some(site) => Some(Arc::clone(site)),
-            None if client.ours => None,
-            None => site::of(head, client.secure),
         }
     }
 
@@ -605,51 +472,6 @@ impl Service for Router {
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Router").finish_non_exhaustive()
-    }
-}
-
-/// A media playlist, at once or when the requested part has appeared.
-fn playlist<'a>(
-    router: &'a Router,
-    head: &Parts,
-    conditions: Conditions,
-    live: Arc<Live>,
-    presentation: Arc<Presentation>,
-    track: &TrackName,
-) -> Step<'a> {
-    let target = presentation.target_duration_s;
-    // Lifetimes of the response after success and after failure (appendix B.1).
-    let (done, failed) = match directives::is_blocking(head.uri.query()) {
-        true => blocking(target),
-        false => (Lifetime::Seconds((target / 2).max(1)), Lifetime::Seconds(target)),
-    };
-    let Some(track) = index(&presentation, track) else {
-        return Step::ready(refuse(StatusCode::NOT_FOUND, "no such track\n", failed));
-    };
-    let bad = |bad: directives::Bad| {
-        Step::ready(refuse(StatusCode::BAD_REQUEST, format!("{bad}\n"), failed))
-    };
-    let directives = match Directives::parse(head.uri.query()) {
-        Ok(directives) => directives,
-        Err(reason) => return bad(reason),
-    };
-    // An ended playlist has no further parts, so a blocking request is answered at once.
-    let reload = match presentation.ended {
-        true => Ok(Reload::Now),
-        false => directives.reload(&presentation.tracks[track.get()]),
-    };
-    let skip = directives.skip;
-    match reload {
-        Ok(Reload::Now) => {
-            let text = Text::playlist(presentation, track, skip, conditions, done);
-            Step::text(text, &router.shared.renders, Duration::ZERO)
-        }
-        Ok(Reload::Wait(msn, part)) => {
-            let then = Then::Playlist { track, skip, conditions };
-            let changed = live.changed(track, msn, part, hold(target));
-            Step::Hold(Hold::new(&router.shared, changed, target, then))
-        }
-        Err(reason) => bad(reason),
     }
 }
 

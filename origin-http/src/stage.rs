@@ -184,28 +184,33 @@ impl Stage {
         format!("/media/{}/v0/{file}", self.id)
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Answer {
-        self.ask("GET", path, &[]).await
+    pub(crate) async fn get(&self, path: &str) -> Received {
+        self.request("GET", path, &[]).await
     }
 
-    pub(crate) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
-        ask(&self.router, method, path, headers).await
+    pub(crate) async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Received {
+        fetch(&self.router, method, path, headers).await
     }
 }
 
-pub(crate) async fn ask(
+pub(crate) async fn fetch(
     router: &Arc<Router>,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
-) -> Answer {
+) -> Received {
     let mut request = Request::builder().method(method).uri(path).header("host", "origin");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let request = request.body(Empty::<Bytes>::new()).unwrap();
     let (head, body) = respond(router, request).await.into_parts();
-    Answer {
+    Received {
         status: head.status,
         headers: head.headers,
         body: body.collect().await.unwrap().to_bytes(),
@@ -226,13 +231,13 @@ where
 
 /// A whole response.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Received {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
-impl Answer {
+impl Received {
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
@@ -273,7 +278,7 @@ impl MountedService for Echo {
                 return response;
             }
             let line = format!(
-                "{} {} of {} said ",
+                "{} {} of {} sent ",
                 request.method(),
                 request.uri().path(),
                 client.peer.ip()

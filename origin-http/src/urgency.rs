@@ -17,7 +17,7 @@ const VIDEO: (u8, usize) = (3, 4);
 
 /// Completes a response: adds its Priority field unless there is one, and sets the rank of its
 /// body.
-pub(crate) fn settle(asked: Priority, kind: &Kind, response: &mut Response<Body>) {
+pub(crate) fn settle(requested: Priority, kind: &Kind, response: &mut Response<Body>) {
     let ours = match Priority::of(response.headers()).urgency {
         Some(ours) => ours,
         None => {
@@ -26,7 +26,7 @@ pub(crate) fn settle(asked: Priority, kind: &Kind, response: &mut Response<Body>
             ours
         }
     };
-    response.body_mut().set_rank(asked.rank(ours));
+    response.body_mut().set_rank(requested.rank(ours));
 }
 
 /// The urgency of a track's media, 2 to 6: init segments and audio first, then video by ascending

@@ -191,7 +191,7 @@ pub(crate) struct Successor {
 
 /// An event from the new process for a draining one.
 #[derive(Debug)]
-pub(crate) enum Word {
+pub(crate) enum Event {
     /// Reload the configuration.
     Reload,
     /// The rights to publish that concern this key, channel or account end.
@@ -225,12 +225,12 @@ impl Successor {
     }
 
     /// The next event. Cancel-safe.
-    pub(crate) async fn word(&mut self) -> Word {
+    pub(crate) async fn next_event(&mut self) -> Event {
         match self.channel.receive().await {
-            Ok((Message::Stop, _)) => Word::Stop,
-            Ok((Message::Reload, _)) => Word::Reload,
-            Ok((Message::Withdraw { subject }, _)) => Word::Withdraw(subject),
-            Ok(_) | Err(_) => Word::Gone(self.child.try_wait().ok().flatten()),
+            Ok((Message::Stop, _)) => Event::Stop,
+            Ok((Message::Reload, _)) => Event::Reload,
+            Ok((Message::Withdraw { subject }, _)) => Event::Withdraw(subject),
+            Ok(_) | Err(_) => Event::Gone(self.child.try_wait().ok().flatten()),
         }
     }
 }

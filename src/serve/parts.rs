@@ -26,6 +26,8 @@ pub(crate) enum Part {
     Admin,
     /// Serves the process that takes over.
     Local,
+    /// Serves the operator's commands.
+    Control,
     /// Follows the platform's events.
     Platform,
     /// Reloads the certificate.
@@ -45,6 +47,7 @@ impl fmt::Display for Part {
             Self::Clock => "the hub's clock",
             Self::Admin => "the admin listener",
             Self::Local => "the listener for the next process",
+            Self::Control => "the control socket",
             Self::Platform => "the platform's directory",
             Self::Certificates => "the certificate's watch",
             Self::Notify => "the service manager's messenger",

@@ -14,7 +14,10 @@ use tracing::{error, info};
 use uuid::Uuid;
 
 use super::error::Error;
-use crate::{config::Config, directory::Directory, handover::Predecessor};
+use crate::{
+    blocking, config::Config, directory::Directory, handover::Predecessor,
+    playback_key::PlaybackKey,
+};
 
 /// Subjects that may wait for the old process.
 const WITHDRAWN: usize = 64;
@@ -30,6 +33,8 @@ pub(super) struct PlatformParts {
     pub(super) platform: Platform,
     pub(super) identity: Identity,
     pub(super) directory: Directory,
+    /// Signs playback tokens.
+    pub(super) playback_key: Arc<PlaybackKey>,
     folder: PathBuf,
 }
 
@@ -56,7 +61,9 @@ impl PlatformParts {
             greet(&identity).await;
         }
         let directory = Directory::new(platform.clone());
-        Ok(Some(Self { platform, identity, directory, folder }))
+        let keys = folder.clone();
+        let playback_key = Arc::new(blocking::run(move || PlaybackKey::open(&keys)).await?);
+        Ok(Some(Self { platform, identity, directory, playback_key, folder }))
     }
 
     /// Opens the database if it is not open yet, then follows its events until `stop`. `older` is

@@ -1,7 +1,7 @@
 //! Draining: a new process takes the listeners; this one keeps its publishers until they
 //! disconnect, and serves its broadcasts to the new one on a Unix socket.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use media_core::hub::Numbers;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::{Daemon, Part, Signals, Why, error::Kept};
 use crate::{
-    handover::{Launch, Successor, Word},
+    handover::{Event, Launch, Successor},
     notify,
     signals::Signal,
     sockets::Sockets,
@@ -55,11 +55,22 @@ impl Daemon {
 
     /// Accepts no more connections, and serves the present ones until the last publisher has
     /// disconnected and its broadcast has ended.
-    pub(super) async fn give_way(
-        &mut self,
-        mut successor: Successor,
-        signals: &mut Signals,
-    ) -> Why {
+    pub(super) async fn give_way(&mut self, successor: Successor, signals: &mut Signals) -> Why {
+        self.release_listeners(&successor).await;
+        // The new process uses the present configuration, so publishers that it does not authorise
+        // must not stay.
+        if let Err(stop) = signals.run_until_stop(self.reloadable.reload_rights()).await {
+            return stopping(stop);
+        }
+        // The new process has a test picture, an admin listener and a control socket of its own.
+        for part in [Part::Demo, Part::Admin, Part::Control] {
+            self.parts.stop(part).await;
+        }
+        self.drain(successor, signals).await
+    }
+
+    /// Leaves the listeners and the service manager to the new process. Connections stay.
+    async fn release_listeners(&mut self, successor: &Successor) {
         if let Some(pid) = successor.pid() {
             notify::main_process(pid);
             info!(
@@ -83,68 +94,23 @@ impl Daemon {
         self.parts.may_end(&[Part::Http, Part::Rtmp]);
         self.retire.cancel();
         self.sockets = Sockets::default();
-        let stopping = |signal: Signal| {
-            info!(%signal, "stopping while draining");
-            Why::Told
-        };
-        // The new process uses the present configuration, so publishers that it does not authorise
-        // must not stay.
-        if let Err(stop) = signals.run_until_stop(self.reloadable.reload_rights()).await {
-            return stopping(stop);
-        }
-        // The new process has a test picture and an admin listener of its own.
-        for part in [Part::Demo, Part::Admin] {
-            self.parts.stop(part).await;
-        }
-        let limit = Instant::now() + self.retirement.drain;
-        let (parts, presentations, predecessor) =
-            (&self.parts, &self.presentations, self.predecessor.as_deref());
-        // Three conditions, one after the other: no publisher, no broadcast, and no even older
-        // process that depends on this one.
-        let drained = async {
-            tokio::select! {
-                () = parts.ended(Part::Rtmp) => {}
-                () = sleep_until(limit) => {
-                    info!("drain limit reached, disconnecting publishers");
-                    return;
-                }
-            }
-            // Ended broadcasts are held for a while, and may be requested until then.
-            presentations.emptied().await;
-            if let Some(predecessor) = predecessor {
-                predecessor.gone().await;
-            }
-        };
-        tokio::pin!(drained);
+    }
+
+    /// Serves the present connections until this process has drained or must stop. Returns why it
+    /// stops.
+    async fn drain(&self, mut successor: Successor, signals: &mut Signals) -> Why {
+        let mut drained = pin!(self.drained(Instant::now() + self.retirement.drain));
         loop {
             tokio::select! {
                 () = &mut drained => {
                     info!("drained");
                     break Why::Drained;
                 }
-                word = successor.word() => match word {
-                    Word::Reload => {
-                        let reload = self.reloadable.reload_rights();
-                        if let Err(stop) = signals.run_until_stop(reload).await {
-                            break stopping(stop);
-                        }
-                        if let Some(predecessor) = predecessor {
-                            predecessor.reload().await;
-                        }
+                event = successor.next_event() => {
+                    if let Some(why) = self.handle_event(event, signals).await {
+                        break why;
                     }
-                    Word::Withdraw(subject) => self.reloadable.publishers.withdraw(subject),
-                    Word::Stop => {
-                        info!("stopping together with the new process");
-                        break Why::Told;
-                    }
-                    Word::Gone(status) => {
-                        // The sockets were given away; and systemd ends the remaining processes
-                        // when its main process ends, and restarts the service.
-                        warn!(?status, "the new process is gone: stopping, because it had the \
-                                        sockets");
-                        break Why::Told;
-                    }
-                },
+                }
                 signal = signals.next() => match signal {
                     Signal::Terminate | Signal::Interrupt => break stopping(signal),
                     // The signal is for the serving process, also if it arrived during the
@@ -153,8 +119,62 @@ impl Daemon {
                     Signal::Reload => successor.reload(),
                     Signal::Upgrade => warn!(%signal, "signal ignored: this process is draining"),
                 },
-                part = parts.any_ended() => break Why::APart(part),
+                part = self.parts.any_ended() => break Why::APart(part),
             }
         }
     }
+
+    /// Waits until nothing depends on this process any more; publishers may stay until `limit`.
+    async fn drained(&self, limit: Instant) {
+        // Three conditions, one after the other: no publisher, no broadcast, and no even older
+        // process that depends on this one.
+        tokio::select! {
+            () = self.parts.ended(Part::Rtmp) => {}
+            () = sleep_until(limit) => {
+                info!("drain limit reached, disconnecting publishers");
+                return;
+            }
+        }
+        // Ended broadcasts are held for a while, and may be requested until then.
+        self.presentations.emptied().await;
+        if let Some(predecessor) = &self.predecessor {
+            predecessor.gone().await;
+        }
+    }
+
+    /// Handles an event of the new process. Returns why this process stops, if it does.
+    async fn handle_event(&self, event: Event, signals: &mut Signals) -> Option<Why> {
+        match event {
+            Event::Reload => {
+                let reload = self.reloadable.reload_rights();
+                if let Err(stop) = signals.run_until_stop(reload).await {
+                    return Some(stopping(stop));
+                }
+                if let Some(predecessor) = &self.predecessor {
+                    predecessor.reload().await;
+                }
+                None
+            }
+            Event::Withdraw(subject) => {
+                self.reloadable.publishers.withdraw(subject);
+                None
+            }
+            Event::Stop => {
+                info!("stopping together with the new process");
+                Some(Why::Requested)
+            }
+            Event::Gone(status) => {
+                // The sockets were given away; and systemd ends the remaining processes when its
+                // main process ends, and restarts the service.
+                warn!(?status, "the new process is gone: stopping, because it had the sockets");
+                Some(Why::Requested)
+            }
+        }
+    }
+}
+
+/// The reason to stop after `signal`, which is logged.
+fn stopping(signal: Signal) -> Why {
+    info!(%signal, "stopping while draining");
+    Why::Requested
 }

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     certificates::Certificates,
     config::Config,
+    control_socket::ControlSocket,
     demo,
     directory::Directory,
     handover::{Older, Predecessor},
@@ -52,6 +53,8 @@ struct Created {
     certificates: Option<Arc<Certificates>>,
     /// The database, and what ingest and playback know of it; `None` if it is off.
     platform: Option<PlatformParts>,
+    /// The routes of the API for the control socket, which only the platform has.
+    control: Option<axum::Router>,
     /// Decides about publishers.
     publishers: Arc<Publishers>,
     /// The key of the test picture, if it is enabled.
@@ -100,6 +103,12 @@ impl Daemon {
         let created = Created::new(config, predecessor.as_deref()).await?;
         let mut sockets = Sockets::open(&config.listeners(), inherited)?;
         let servers = Servers::new(config, &created, &mut sockets)?;
+        let control = match created.control {
+            Some(api) => {
+                Some((ControlSocket::bind(&config.data_dir).map_err(Error::Control)?, api))
+            }
+            None => None,
+        };
         let (hub, presentations) = (created.hub, created.packager.presentations());
 
         let (mut parts, pulse, retire) =
@@ -122,6 +131,9 @@ impl Daemon {
         }
         if let Some(certificates) = created.certificates.clone() {
             parts.start(Part::Certificates, |stop| certificates.watch(stop));
+        }
+        if let Some((socket, api)) = control {
+            parts.start(Part::Control, |stop| socket.serve(api, stop));
         }
         parts.start(Part::Admin, |stop| servers.admin.serve(tools, stop));
         parts.start(Part::Http, |stop| servers.http.serve(retire.clone(), stop));
@@ -187,7 +199,7 @@ impl Created {
         let platform =
             PlatformParts::new(config, predecessor.is_some(), Arc::clone(&manners.limiter)).await?;
         let directory = platform.as_ref().map(|parts| parts.directory.clone());
-        let playback = make_playback(config, directory.clone());
+        let playback = make_playback(config, platform.as_ref());
         playback.register(&mut registry);
         let publishers = make_publishers(config, demo_key.as_ref(), &playback, directory)?;
 
@@ -198,9 +210,14 @@ impl Created {
         let mut api =
             make_api(&hub, viewers, ladder.as_ref(), &administrator, privacy, predecessor);
         if let Some(parts) = &platform {
-            api = api.with_platform(parts.platform.clone()).with_identity(parts.identity.clone());
+            api = api
+                .with_platform(parts.platform.clone())
+                .with_identity(parts.identity.clone())
+                .with_playback_tokens(parts.playback_key.clone());
         }
-        let api = ApiService::new(api.with_manners(manners.clone()).router());
+        let api = api.with_manners(manners.clone()).router();
+        let control = platform.as_ref().map(|_| api.clone());
+        let api = ApiService::new(api);
         let access_log = AccessLog::open(&config.http, &http_metrics)
             .map_err(|source| Error::AccessLog { file: config.http.access_log.clone(), source })?;
         let edge = make_edge(config, predecessor, &mut registry)?;
@@ -225,6 +242,7 @@ impl Created {
             ladder,
             certificates,
             platform,
+            control,
             publishers,
             demo_key,
             administrator,
@@ -310,13 +328,16 @@ fn make_publishers(
     Ok(Arc::new(publishers))
 }
 
-/// The rules for playback tokens, and the platform's private channels.
-fn make_playback(config: &Config, directory: Option<Directory>) -> Arc<Playback> {
-    let playback = Playback::new(&config.playback);
-    Arc::new(match directory {
-        Some(directory) => playback.with_directory(Box::new(directory)),
-        None => playback,
-    })
+/// The rules for playback tokens, with the platform's private channels and its key.
+fn make_playback(config: &Config, platform: Option<&PlatformParts>) -> Arc<Playback> {
+    let mut playback = Playback::new(&config.playback);
+    if let Some(PlatformParts { directory, playback_key, .. }) = platform {
+        playback = playback.with_directory(Box::new(directory.clone()));
+        if let Some(key) = playback_key.verifying() {
+            playback = playback.with_key(key, &config.playback);
+        }
+    }
+    Arc::new(playback)
 }
 
 /// The limits and origins of the API.

@@ -1,4 +1,4 @@
-//! The cost of a response, side by side: requests for each CPU second of a server with one core,
+//! The cost of a response, side by side: requests per CPU second of a server with one core,
 //! for bodies of some 1.2 MB, 250 KB and 2 KB, over plain HTTP/1.1, HTTP/1.1 over TLS, HTTP/2 and
 //! HTTP/3. The daemon, as shipped, serves live broadcasts that are published for the run; nginx,
 //! Varnish, Caddy, a raw write loop and a bare quinn + h3 server serve the same bytes. Each server
@@ -143,21 +143,21 @@ fn goal(protocol: Protocol, body: usize) -> (Option<Subject>, f64) {
 #[derive(Debug, Clone, Default)]
 struct Sum {
     /// Whole responses.
-    answers: u64,
+    requests: u64,
     /// CPU seconds of the server.
     cpu_s: f64,
     /// Seconds of the measurements.
     wall_s: f64,
-    /// Responses for each CPU second, by round.
+    /// Requests per CPU second, by round.
     rounds: Vec<f64>,
     /// Sum of the body sizes, one for each round.
     bytes: u64,
 }
 
 impl Sum {
-    /// Responses for each CPU second.
+    /// Requests per CPU second.
     fn rate(&self) -> f64 {
-        self.answers as f64 / self.cpu_s
+        self.requests as f64 / self.cpu_s
     }
 }
 
@@ -198,16 +198,16 @@ fn main() -> Result<(), Failure> {
                     let measured =
                         measured.map_err(|err| format!("{subject:?}, {name}, {wanted}: {err}"))?;
                     println!(
-                        "round {round}, {name}, {} bytes, {subject:?}: {:.0} answers a CPU second \
-                         ({:.0} in {:.2} CPU s, {:.0} % of the core)",
+                        "round {round}, {name}, {} bytes, {subject:?}: {:.0} requests per CPU \
+                         second ({:.0} in {:.2} CPU s, {:.0} % of the core)",
                         object.length,
                         measured.rate(),
-                        measured.answers,
+                        measured.requests,
                         measured.cpu_s,
                         100.0 * measured.cpu_s / measured.wall_s,
                     );
                     let sum = &mut sums[index][body][place];
-                    sum.answers += measured.answers;
+                    sum.requests += measured.requests;
                     sum.cpu_s += measured.cpu_s;
                     sum.wall_s += measured.wall_s;
                     sum.bytes += object.length;
@@ -220,10 +220,10 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints responses for each CPU second of all rounds together, compared with the goals.
+/// Prints requests per CPU second of all rounds together, compared with the goals.
 fn table(protocols: &[(Protocol, &str, &str, &[Subject])], sums: &[Vec<Vec<Sum>>], rounds: u32) {
     println!(
-        "\n| protocol | bytes | server | answers a CPU second | least to most | streamforge's \
+        "\n| protocol | bytes | server | requests per CPU second | least to most | streamforge's \
          share | goal |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- |");
@@ -429,14 +429,14 @@ impl Stage {
         // The same load before the count fills caches, connections and page tables.
         self.load(protocol, address, &path, object.length, WARM_UP_S)?;
         let (before, begin) = (server.usage()?, Instant::now());
-        let answers = self.load(protocol, address, &path, object.length, seconds)?;
+        let requests = self.load(protocol, address, &path, object.length, seconds)?;
         let (after, wall_s) = (server.usage()?, begin.elapsed().as_secs_f64());
         // A rate of 0 would look like a slow server.
-        if answers == 0 {
+        if requests == 0 {
             return Err("nothing was answered".into());
         }
         let cpu_s = after.scheduled_s - before.scheduled_s;
-        Ok(Sum { answers, cpu_s, wall_s, rounds: vec![], bytes: object.length })
+        Ok(Sum { requests, cpu_s, wall_s, rounds: vec![], bytes: object.length })
     }
 
     /// Loads a server for `seconds`. Returns the number of whole responses.
@@ -500,14 +500,14 @@ impl Stage {
         };
         // wrk and h2load check statuses, not lengths; responses in progress at the end count only
         // in bytes.
-        if count.bytes < count.answers * length / 100 * 99 {
+        if count.bytes < count.requests * length / 100 * 99 {
             return Err(format!(
-                "{} answers had {} bytes, not {length} each",
-                count.answers, count.bytes
+                "{} responses had {} bytes, not {length} each",
+                count.requests, count.bytes
             )
             .into());
         }
-        Ok(count.answers)
+        Ok(count.requests)
     }
 }
 

@@ -172,7 +172,7 @@ async fn run() -> Result<ExitCode, Failure> {
     let left = wait_until_gone(id, before.len()).await?;
     let usage = daemon.server.usage()?;
     println!(
-        "the daemon took {:.2} cores; {} answers, {} MB",
+        "the daemon took {:.2} cores; {} responses, {} MB",
         usage.cpu_s() / length.as_secs_f64(),
         stage.origin.answered.load(Relaxed),
         stage.origin.bytes.load(Relaxed) / 1_000_000
@@ -338,7 +338,7 @@ async fn sample(
     let mut file = File::create(csv)?;
     writeln!(
         file,
-        "seconds,live_publishers,playing,resident_bytes,descriptors,threads,answers,faults"
+        "seconds,live_publishers,playing,resident_bytes,descriptors,threads,responses,faults"
     )?;
     let (begin, mut samples) = (Instant::now(), Vec::new());
     while begin.elapsed() < length {
@@ -365,7 +365,7 @@ async fn sample(
         // Each minute.
         if samples.len() % 6 == 0 {
             println!(
-                "{:.0} min: {} live, {} playing, {} MiB, {} descriptors, {} answers, {} faults",
+                "{:.0} min: {} live, {} playing, {} MiB, {} descriptors, {} responses, {} faults",
                 sample.at.as_secs_f64() / 60.0,
                 sample.live,
                 stage.playing.load(Relaxed),

@@ -1,9 +1,11 @@
 //! The declaration of a feature: all that the store and the API need to know about it.
 
 use crate::{
+    actor::{Actor, ActorId, Role},
+    audience::Audience,
     event::{Envelope, EventType},
     permission::Permission,
-    rows::{Fault, RowsMut},
+    rows::{Fault, Rows, RowsMut},
     vault::Vault,
 };
 
@@ -24,14 +26,21 @@ pub struct Feature {
     pub tables: &'static [&'static str],
     /// The actors that may send its commands.
     pub permissions: &'static [Permission],
+    /// The actors that may read one of its own events, by the tables as they are now.
+    pub audience: fn(&dyn Rows, &Envelope) -> Result<Audience, Fault>,
     /// Applies one of these events to its tables.
     pub fold: fn(&mut Folding<'_>, &Envelope) -> Result<(), Fault>,
 }
 
 impl Feature {
+    /// Whether events of this type are its own.
+    pub fn declares(&self, kind: &str) -> bool {
+        self.events.iter().any(|event| event.name == kind)
+    }
+
     /// Whether events of this type change its tables.
     pub fn folds(&self, kind: &str) -> bool {
-        self.events.iter().any(|event| event.name == kind) || self.foreign_events.contains(&kind)
+        self.declares(kind) || self.foreign_events.contains(&kind)
     }
 }
 
@@ -61,4 +70,26 @@ pub fn fold(
 ) -> Result<(), Fault> {
     let mut features = features.iter().filter(|feature| feature.folds(&envelope.kind));
     features.try_for_each(|feature| (feature.fold)(folding, envelope))
+}
+
+/// Whether an actor may read an event, by the tables as they are now.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn may_read(
+    features: &[&Feature],
+    rows: &dyn Rows,
+    actor: &Actor,
+    envelope: &Envelope,
+) -> Result<bool, Fault> {
+    let is_own = matches!(envelope.actor, ActorId::Account(id) if actor.account() == Some(id));
+    if is_own || actor.has(Role::Administrator) {
+        return Ok(true);
+    }
+    let declares = |feature: &&&Feature| feature.declares(&envelope.kind);
+    match features.iter().find(declares) {
+        Some(feature) => Ok((feature.audience)(rows, envelope)?.includes(actor)),
+        // A newer version wrote it.
+        None => Ok(false),
+    }
 }

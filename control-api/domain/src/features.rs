@@ -4,9 +4,14 @@ use crate::{feature::Feature, permission::Permission};
 
 pub mod accounts;
 pub mod api_keys;
+pub mod categories;
 pub mod channels;
+pub mod follows;
+pub mod reactions;
 pub mod sessions;
 pub mod stream_keys;
+pub mod tags;
+pub mod videos;
 
 /// All features, in the order in which they fold an event that several of them fold.
 pub const ALL: &[&Feature] = &[
@@ -15,6 +20,11 @@ pub const ALL: &[&Feature] = &[
     &api_keys::FEATURE,
     &channels::FEATURE,
     &stream_keys::FEATURE,
+    &categories::FEATURE,
+    &tags::FEATURE,
+    &videos::FEATURE,
+    &follows::FEATURE,
+    &reactions::FEATURE,
 ];
 
 /// The table of permissions: who may send each command.
@@ -22,5 +32,7 @@ pub fn permissions() -> impl Iterator<Item = &'static Permission> {
     ALL.iter().flat_map(|feature| feature.permissions)
 }
 
+#[cfg(test)]
+pub(crate) mod golden;
 #[cfg(test)]
 mod tests;

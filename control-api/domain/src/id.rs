@@ -82,4 +82,6 @@ ids! {
     ApiKeyId,
     /// A video, from its announcement to its deletion.
     VideoId,
+    /// A category of videos and live broadcasts.
+    CategoryId,
 }

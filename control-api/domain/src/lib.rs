@@ -11,11 +11,16 @@
 #![forbid(unsafe_code)]
 
 pub mod actor;
+pub mod audience;
 pub mod command;
 pub mod event;
 pub mod feature;
 pub mod features;
 pub mod id;
+pub mod language;
+pub mod page;
+pub mod password;
+pub mod patch;
 pub mod permission;
 pub mod refusal;
 pub mod rows;
@@ -28,6 +33,7 @@ pub mod time;
 pub mod vault;
 
 pub use actor::{Actor, Role};
+pub use audience::Audience;
 pub use command::{Command, Context};
 pub use event::{Envelope, NewEvent};
 pub use feature::{Feature, Folding};

@@ -3,12 +3,16 @@
 use std::{cell::Cell, time::Duration};
 
 use crate::{
-    actor::Actor,
+    actor::{Actor, Role},
     command::{self, Command, Context, Ids, Refusal},
     event::{Envelope, Events},
     feature::{Folding, fold},
-    features,
-    id::EventId,
+    features::{
+        self, accounts,
+        channels::{self, events::Visibility},
+    },
+    id::{ChannelId, EventId},
+    password::PasswordHash,
     rows::MemoryRows,
     time::Time,
     vault::MemoryVault,
@@ -25,6 +29,9 @@ pub struct Scenario {
     pub log: Vec<Envelope>,
     now: Time,
     ids: Sequence,
+    /// The log, from which no events were taken.
+    #[cfg(test)]
+    history: Vec<Envelope>,
 }
 
 /// Identifiers in order, the same in each run.
@@ -46,6 +53,8 @@ impl Default for Scenario {
             log: Vec::new(),
             now: Time::from_millis(1_796_000_000_000),
             ids: Sequence::default(),
+            #[cfg(test)]
+            history: Vec::new(),
         }
     }
 }
@@ -68,10 +77,64 @@ impl Scenario {
             let envelope = event.sealed_in(EventId::new(self.ids.next()), self.now, actor.id());
             let mut folding = Folding { rows: &mut self.rows, vault: &self.vault };
             fold(features::ALL, &mut folding, &envelope)?;
+            #[cfg(test)]
+            {
+                self.history.push(envelope.clone());
+                features::golden::offer(&self.history);
+            }
             self.log.push(envelope);
         }
         self.now = self.now.after(Duration::from_secs(1));
         Ok(decision.done)
+    }
+
+    /// The time of the next command.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Lets time pass.
+    pub fn wait(&mut self, time: Duration) {
+        self.now = self.now.after(time);
+    }
+
+    /// Makes an account with this name and role.
+    ///
+    /// # Panics
+    /// If the name is taken.
+    pub fn person(&mut self, name: &str, role: Role) -> Actor {
+        let add = accounts::commands::Add {
+            name: name.parse().expect("a name"),
+            email: format!("{name}@example.org").parse().expect("an address"),
+            password: PasswordHash("$argon2id$".to_owned()),
+            role,
+        };
+        let id = self.send(Actor::System, &add).expect("nobody has this name");
+        Actor::Person { id, role }
+    }
+
+    /// Makes a channel of this person.
+    ///
+    /// # Panics
+    /// If the name is taken, or the actor may not have channels.
+    pub fn channel(&mut self, owner: Actor, name: &str, visibility: Visibility) -> ChannelId {
+        let create = channels::commands::Create {
+            owner: owner.account().expect("a person"),
+            name: name.parse().expect("a channel name"),
+            title: "A title".parse().expect("a title"),
+            visibility,
+        };
+        self.send(owner, &create).expect("no channel has this name")
+    }
+
+    /// Erases a person's account and its key.
+    ///
+    /// # Panics
+    /// If the actor is no person.
+    pub fn erase(&mut self, person: Actor) {
+        let account = person.account().expect("a person");
+        self.send(person, &accounts::commands::Erase { account }).expect("their own account");
+        self.vault.erase(account);
     }
 
     /// The events of one feature since the last call, as its type.

@@ -45,12 +45,7 @@ impl Key for [u8; 32] {
 /// follows in the key.
 impl Key for String {
     fn write(&self, out: &mut Vec<u8>) {
-        for &byte in self.as_bytes() {
-            out.push(byte);
-            if byte == 0 {
-                out.push(0xFF);
-            }
-        }
+        write_text(self, out);
         out.extend_from_slice(&[0, 0]);
     }
 
@@ -220,6 +215,32 @@ impl<A: Key, B> Prefix<(A, B)> for A {
 impl<A: Key, B, C> Prefix<(A, B, C)> for A {
     fn write_prefix(&self, out: &mut Vec<u8>) {
         self.write(out);
+    }
+}
+
+/// The beginning of a text: the prefix of all keys whose first part begins with it.
+#[derive(Debug, Clone, Copy)]
+pub struct Beginning<'a>(pub &'a str);
+
+impl Prefix<String> for Beginning<'_> {
+    fn write_prefix(&self, out: &mut Vec<u8>) {
+        write_text(self.0, out);
+    }
+}
+
+impl<B> Prefix<(String, B)> for Beginning<'_> {
+    fn write_prefix(&self, out: &mut Vec<u8>) {
+        write_text(self.0, out);
+    }
+}
+
+/// Appends a text without its end.
+fn write_text(text: &str, out: &mut Vec<u8>) {
+    for &byte in text.as_bytes() {
+        out.push(byte);
+        if byte == 0 {
+            out.push(0xFF);
+        }
     }
 }
 

@@ -126,6 +126,16 @@ texts! {
     DeviceName: line 1..=100,
     /// The name that its owner gives a key.
     KeyName: line 1..=64,
+    /// A video's title.
+    VideoTitle: line 3..=120,
+    /// The title of a chapter of a video.
+    ChapterTitle: line 1..=100,
+    /// A tag of a video.
+    Tag: line 2..=30,
+    /// The name of a category in one language.
+    CategoryName: line 1..=50,
+    /// The reason of a failure, for the person that it concerns.
+    Reason: line 1..=300,
 }
 
 /// The name of a channel in addresses: 1 to 64 letters, digits, `_` and `-` of ASCII.

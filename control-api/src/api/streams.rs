@@ -4,13 +4,14 @@ use axum::{
     Json,
     extract::{Path, State, rejection::PathRejection},
 };
-use http::{HeaderMap, StatusCode, Uri};
+use http::{StatusCode, Uri};
 use media_core::ChannelName;
 use tracing::info;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::Api;
 use crate::{
+    authentication::Credentials,
     elsewhere,
     page::{NoFilter, Paging},
     precondition::IfMatch,
@@ -62,7 +63,7 @@ problems!(
 )]
 async fn list_streams(
     State(api): State<Api>,
-    headers: HeaderMap,
+    credentials: Credentials,
     page: StreamsPaging,
 ) -> Result<Json<StreamsPage>, Problem> {
     let limit = page.limit;
@@ -72,7 +73,7 @@ async fn list_streams(
     let mut broadcasts = api.hub.broadcasts();
     broadcasts.retain(|broadcast| {
         after.as_deref().is_none_or(|last| broadcast.name().as_str() > last)
-            && api.may_see(broadcast.name(), &headers)
+            && api.may_see(broadcast.name(), &credentials)
     });
     broadcasts.sort_by(|a, b| a.name().cmp(b.name()));
     // The cursor is the last name of the page: names are unique and sorted, so that broadcasts that
@@ -84,11 +85,12 @@ async fn list_streams(
     let here = Streams { streams, next };
     // The other process gets the same limit and begins after the same name, so that both pages can
     // be merged.
-    let theirs = elsewhere::page(&*api.elsewhere, limit, after.as_deref(), &headers).await;
+    let theirs =
+        elsewhere::page(&*api.elsewhere, limit, after.as_deref(), &credentials.headers).await;
     let streams = match theirs {
         Ok(Some(mut theirs)) => {
             // It may be of a version that has no private channels, or not have them configured.
-            theirs.retain(|channel| api.may_see(channel, &headers));
+            theirs.retain(|channel| api.may_see(channel, &credentials));
             here.beside(theirs, limit)
         }
         // A process that hangs must not hide the streams of this one for as long as it drains.
@@ -116,17 +118,17 @@ async fn show_stream(
     State(api): State<Api>,
     uri: Uri,
     channel: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
+    credentials: Credentials,
 ) -> Result<Json<Listed>, Problem> {
     let name = named(channel)?;
-    if !api.may_see(&name, &headers) {
+    if !api.may_see(&name, &credentials) {
         return Err(not_live(&name));
     }
     let here = api.hub.broadcast(&name).and_then(|broadcast| api.stream(&broadcast));
     // The newer broadcast of a channel is here, and is the one that viewers get.
     let stream = match here {
         Some(stream) => Some(stream),
-        None => elsewhere::stream(&*api.elsewhere, &uri, &headers).await?,
+        None => elsewhere::stream(&*api.elsewhere, &uri, &credentials.headers).await?,
     };
     stream.map(Json).ok_or_else(|| not_live(&name))
 }
@@ -151,17 +153,17 @@ async fn end_stream(
     State(api): State<Api>,
     uri: Uri,
     channel: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
+    credentials: Credentials,
 ) -> Result<StatusCode, Problem> {
     // The token is checked first: without it, the response does not depend on the channel.
-    api.administrator(&headers)?;
+    api.administrator(&credentials)?;
     let name = named(channel)?;
     // Streams have no entity tags.
-    IfMatch::of(&headers).check(None)?;
+    IfMatch::of(&credentials.headers).check(None)?;
     // If both processes have a broadcast, both are ended; otherwise the other one would be listed
     // again.
     let (here, private) = (api.hub.kick(&name), api.privacy.is_private(&name));
-    let there = elsewhere::end(&*api.elsewhere, &uri, &headers, private).await;
+    let there = elsewhere::end(&*api.elsewhere, &uri, &credentials.headers, private).await;
     let has_ended = here || there == Ok(true);
     if has_ended {
         info!(%name, "broadcast ended by the administrator");

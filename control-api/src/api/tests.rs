@@ -29,9 +29,12 @@ mod administration;
 mod channels;
 mod credentials;
 mod description;
+mod events;
 mod manners;
 mod members;
 mod older_process;
+mod playback_tokens;
+mod site;
 mod streams;
 
 const TOKEN: &str = "a-random-token";

@@ -7,16 +7,17 @@
 
 use std::{
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use control_domain::{Fault, Rows, RowsMut, Table, Time, id::SessionId, rows::Order};
-use redb::{Database, Durability};
+use redb::{Durability, ReadableDatabase as _};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    database::{self, Handle, OpenError, fault, is_of_disk},
+    database::{Handle, fault, is_of_disk},
+    open_error::OpenError,
     rows::{ReadRows, WriteRows},
 };
 
@@ -92,9 +93,7 @@ impl Traffic {
     /// [`OpenError`].
     pub(super) fn open(folder: &Path) -> Result<Self, OpenError> {
         let path = folder.join(TRAFFIC);
-        let database = database::open(&path)?;
-        let handle = Handle::new(database, move || Database::create(&path));
-        let traffic = Self { handle, writing: Mutex::new(()) };
+        let traffic = Self { handle: Handle::open(&path)?, writing: Mutex::new(()) };
         // Reads need tables.
         traffic.write(|rows| {
             let nobody = SessionId::new(uuid::Uuid::nil());
@@ -169,7 +168,7 @@ impl Traffic {
     /// # Errors
     /// [`Fault::Storage`].
     pub fn last_use(&self, sessions: &[SessionId], now: Time) -> Result<Vec<Option<Time>>, Fault> {
-        let rows = ReadRows::begin(&*self.handle.get()?)?;
+        let rows = self.rows()?;
         let used = sessions.iter().map(|session| {
             let used = REFRESH.get(&rows, session)?.map(|present| present.used);
             Ok(used.filter(|used| now < used.after(IDLE)))
@@ -177,14 +176,19 @@ impl Traffic {
         used.collect()
     }
 
+    /// The tables as they are now. None of them is ever built again.
+    fn rows(&self) -> Result<ReadRows, Fault> {
+        let snapshot = self.handle.get()?.begin_read().map_err(fault)?;
+        Ok(ReadRows::of(snapshot, Arc::default()))
+    }
+
     /// Writes in one transaction, which is durable afterwards.
     fn write<T>(&self, act: impl FnOnce(&mut dyn RowsMut) -> Result<T, Fault>) -> Result<T, Fault> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = self.handle.ensure_open().and_then(|()| {
-            let database = self.handle.get()?;
+        let written = self.handle.writable().and_then(|database| {
             let mut transaction = database.begin_write().map_err(fault)?;
             transaction.set_durability(Durability::Immediate).map_err(fault)?;
-            let mut rows = WriteRows::new(&transaction);
+            let mut rows = WriteRows::new(&transaction, Arc::default());
             let done = act(&mut rows)?;
             drop(rows);
             transaction.commit().map_err(fault)?;
@@ -304,7 +308,7 @@ mod tests {
         for n in 100..102 {
             traffic.begin(session(n), [0; 32], end).expect("the disk has room");
         }
-        let rows = ReadRows::begin(&traffic.handle.get().unwrap()).unwrap();
+        let rows = traffic.rows().unwrap();
         let left = BY_USE.page(&rows, &(), None, Order::Up, 100).unwrap();
         let left = left.into_iter().map(|((_, id), ())| id).collect::<Vec<_>>();
         assert_eq!(left, [session(1), session(100), session(101)]);

@@ -36,11 +36,19 @@ const MAX_ID: usize = 20;
 #[derive(Debug)]
 pub(super) struct Budgets {
     addresses: HashMap<SocketAddr, Budget>,
-    /// The addresses in order of arrival, with the time. Some have been removed since, and may have
+    /// The addresses in order of arrival. Some have been removed since, and may have
     /// been added again.
-    order: VecDeque<(SocketAddr, Instant)>,
+    order: VecDeque<Arrival>,
     /// The time for which an address is tracked: a handshake takes no longer.
     lifetime: Duration,
+}
+
+/// An address, and when it was added.
+#[derive(Debug)]
+struct Arrival {
+    address: SocketAddr,
+    /// Equal to that of its budget, unless the address was removed and added again.
+    since: Instant,
 }
 
 /// The bytes exchanged with one address during its handshake.
@@ -57,12 +65,12 @@ struct Budget {
     /// The connection id that was sent to the address last.
     id: Option<[u8; ID_LEN]>,
     /// The first datagram beyond the limit.
-    held: Option<Held>,
+    held: Option<HeldDatagram>,
 }
 
 /// A datagram that waits until it may be sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Held {
+pub(super) struct HeldDatagram {
     pub(super) destination: SocketAddr,
     pub(super) contents: Vec<u8>,
     pub(super) ecn: Option<EcnCodepoint>,
@@ -92,7 +100,7 @@ impl Budgets {
         datagram: &[u8],
         now: Instant,
         of_ours: impl Fn(&[u8; ID_LEN]) -> bool,
-    ) -> Option<Held> {
+    ) -> Option<HeldDatagram> {
         self.expire(now);
         // A client chooses the destination id of its first datagrams at random; later ones carry an
         // id of this server (RFC 9000 7.2).
@@ -160,7 +168,7 @@ impl Budgets {
 
     /// Holds a datagram for later. If one is held already, the new one is dropped; QUIC recovers
     /// from the loss.
-    pub(super) fn hold(&mut self, held: Held) {
+    pub(super) fn hold(&mut self, held: HeldDatagram) {
         if let Some(budget) = self.addresses.get_mut(&held.destination) {
             budget.held.get_or_insert(held);
         }
@@ -171,14 +179,14 @@ impl Budgets {
         while self.order.len() >= MAX_ADDRESSES {
             self.forget_oldest();
         }
-        self.order.push_back((address, now));
+        self.order.push_back(Arrival { address, since: now });
         self.addresses.insert(address, Budget::new(now));
     }
 
     /// Stops tracking the addresses whose time is over.
     fn expire(&mut self, now: Instant) {
         let lifetime = self.lifetime;
-        let is_over = |(_, since): &(_, Instant)| now.saturating_duration_since(*since) >= lifetime;
+        let is_over = |arrival: &Arrival| now.saturating_duration_since(arrival.since) >= lifetime;
         while self.order.front().is_some_and(is_over) {
             self.forget_oldest();
         }
@@ -186,7 +194,7 @@ impl Budgets {
 
     /// Stops tracking the oldest address. Its held datagram is dropped.
     fn forget_oldest(&mut self) {
-        if let Some((address, since)) = self.order.pop_front()
+        if let Some(Arrival { address, since }) = self.order.pop_front()
             // The address may have been validated, and have begun another handshake since.
             && self.addresses.get(&address).is_some_and(|budget| budget.since == since)
         {
@@ -267,16 +275,26 @@ mod tests {
         long(b"client", &ID, 1_200)
     }
 
-    fn recv(budgets: &mut Budgets, from: u16, datagram: &[u8]) -> Option<Held> {
+    fn recv(budgets: &mut Budgets, from: u16, datagram: &[u8]) -> Option<HeldDatagram> {
         recv_at(budgets, from, datagram, Instant::now())
     }
 
-    fn recv_at(budgets: &mut Budgets, from: u16, datagram: &[u8], now: Instant) -> Option<Held> {
+    fn recv_at(
+        budgets: &mut Budgets,
+        from: u16,
+        datagram: &[u8],
+        now: Instant,
+    ) -> Option<HeldDatagram> {
         budgets.received(address(from), datagram, now, |id| *id == ID)
     }
 
-    fn held(contents: &[u8]) -> Held {
-        Held { destination: address(1), contents: contents.to_vec(), ecn: None, src_ip: None }
+    fn held(contents: &[u8]) -> HeldDatagram {
+        HeldDatagram {
+            destination: address(1),
+            contents: contents.to_vec(),
+            ecn: None,
+            src_ip: None,
+        }
     }
 
     /// Budgets after three datagrams have been sent, and one is held.

@@ -36,7 +36,7 @@ use tokio::{
 };
 
 use super::{
-    budget::{Budgets, Held, destination, is_long},
+    budget::{Budgets, HeldDatagram, destination, is_long},
     forward,
     keys::{Keys, MAX_OWNERS},
 };
@@ -444,7 +444,7 @@ impl Socket {
             }
         }
         if !later.is_empty() {
-            self.budgets().hold(Held {
+            self.budgets().hold(HeldDatagram {
                 destination: transmit.destination,
                 contents: later[..segment.min(later.len())].to_vec(),
                 ecn: transmit.ecn,

@@ -156,6 +156,8 @@ impl quic::Connection<Bytes> for Connection {
         &mut self,
         _: &mut Context<'_>,
     ) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
+        // The peer's unidirectional streams are read by `unidirectional`, which bounds the bytes
+        // that are stored.
         Poll::Pending
     }
 
@@ -190,6 +192,7 @@ impl quic::OpenStreams<Bytes> for Connection {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<SendStream, StreamErrorIncoming>> {
+        // `open` has opened all streams that h3 needs, so that none is awaited here.
         let Some(stream) = self.opened.pop_front() else {
             return quic::OpenStreams::poll_open_send(&mut Nothing, cx);
         };
@@ -261,6 +264,8 @@ impl quic::RecvStream for RecvStream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+        // The bytes at hand are handed on before more are read, so that at most one chunk is held,
+        // and QUIC's flow control stops a peer that sends faster than its request is read.
         loop {
             match self.frames.next(&mut self.input) {
                 Ok(Some(bytes)) => return Poll::Ready(Ok(Some(bytes))),
@@ -310,6 +315,8 @@ pub(super) struct SendStream {
 
 impl quic::SendStream<Bytes> for SendStream {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        // Data that the peer's window does not admit completely stays in front, and the next call
+        // continues after the bytes that were written.
         while let Some(data) = self.writing.front_mut() {
             let mut send = self.exchange.send();
             while data.has_remaining() {

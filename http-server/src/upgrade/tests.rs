@@ -1,4 +1,4 @@
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -7,7 +7,7 @@ use net_core::ConnectionLimit;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    task::JoinHandle,
+    task::{JoinHandle, unconstrained},
     time::{Instant, timeout},
 };
 use tokio_rustls::TlsConnector;
@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use super::*;
 use crate::{
     connection,
+    metrics::Reason,
     mount::{BoxedResponse, Mount, MountedService, RequestBody, Settings},
     service::{Client, PendingResponse, Refusal, Service},
     testing, tls,
@@ -71,11 +72,12 @@ struct Echo;
 
 impl MountedService for Echo {
     fn call(&self, mut request: Request<RequestBody>, _: Client) -> BoxedResponse<'_> {
-        let floods = request.uri().path() == "/open/flood";
-        let mut response = match on(&mut request, "websocket") {
-            Some(upgrade) if floods => upgrade.accept(flood),
-            Some(upgrade) => upgrade.accept(echo),
-            None => {
+        let path = request.uri().path().to_owned();
+        let mut response = match (on(&mut request, "websocket"), &*path) {
+            (Some(upgrade), "/open/flood") => upgrade.accept(flood),
+            (Some(upgrade), "/open/burst") => upgrade.accept(burst),
+            (Some(upgrade), _) => upgrade.accept(echo),
+            (None, _) => {
                 let mut response = Response::new("a WebSocket is here".into());
                 *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
                 response
@@ -106,6 +108,18 @@ async fn echo(mut stream: Upgraded) {
 /// Sends until it may not.
 async fn flood(mut stream: Upgraded) {
     while stream.write_all(&[0; 64 << 10]).await.is_ok() {}
+}
+
+/// Sends until a write must wait for the client, and ends without it.
+async fn burst(mut stream: Upgraded) {
+    // A budget of tokio would make a write wait that the socket accepts.
+    let waits = unconstrained(poll_fn(|cx| {
+        while let Poll::Ready(sent) = Pin::new(&mut stream).poll_write(cx, &[0; 64 << 10]) {
+            assert_ne!(sent.unwrap(), 0);
+        }
+        Poll::Ready(())
+    }));
+    waits.await;
 }
 
 /// A binary message in one frame (RFC 6455 5.2).
@@ -242,15 +256,37 @@ async fn a_websocket_echoes_over_tcp_and_tls() {
     }
 }
 
-/// The service ends while its last write waits for the client, which does not read.
+/// The client does not read.
 #[tokio::test]
 async fn an_upgraded_connection_ends_with_its_service_after_a_write_was_refused() {
     for secure in [false, true] {
         let (running, mut client) = Running::start(secure).await;
+        let begun = Instant::now();
         client.write_all(handshake("/open/flood").as_bytes()).await.unwrap();
         client.flush().await.unwrap();
         head(&mut client).await;
+        let context = Arc::clone(&running.context);
         running.ended().await;
+        assert!(begun.elapsed() >= context.config.write, "{:?}", begun.elapsed());
+        assert_ne!(context.metrics.refusals(Reason::Write), 0, "secure: {secure}");
+    }
+}
+
+/// The client does not read until the service has ended.
+#[tokio::test]
+async fn an_upgraded_connection_ends_with_its_service_while_a_write_waits() {
+    for secure in [false, true] {
+        let (running, mut client) = Running::start(secure).await;
+        client.write_all(handshake("/open/burst").as_bytes()).await.unwrap();
+        client.flush().await.unwrap();
+        head(&mut client).await;
+        let context = Arc::clone(&running.context);
+        running.ended().await;
+        // TLS holds bytes back, which the client must accept within the limit of writes.
+        assert_eq!(context.metrics.refusals(Reason::Write) > 0, secure);
+        let mut rest = Vec::new();
+        let _ = timeout(LONG, client.read_to_end(&mut rest)).await.unwrap();
+        assert!(rest.len() > 64 << 10, "{}", rest.len());
     }
 }
 

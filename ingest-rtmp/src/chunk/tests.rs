@@ -100,7 +100,7 @@ fn the_headers_of_all_four_formats() {
 #[test]
 fn a_chunk_stream_may_begin_with_a_header_of_format_1() {
     let bytes = hex!(
-        // librtmp's answer to a ping, the first on its chunk stream
+        // librtmp's response to a ping, the first on its chunk stream
         "42 000000 000006 04 0007 00001234"
         "42 000014 000004 03 00010000"      // and its acknowledgement
         "45 ffffff 000001 08 01000000 aa"   // an extended delta

@@ -19,7 +19,7 @@ use crate::{
 /// The role of the peer.
 pub(super) enum Role {
     /// It neither publishes nor plays: before its request, and after its stream was closed.
-    Nobody,
+    Idle,
     /// It has requested to publish, and waits for the decision.
     Authorizing(Dormant<dyn Future<Output = Result<Grant, Refusal>> + Send>),
     /// It has the right to publish its channel.
@@ -59,7 +59,7 @@ impl Role {
     /// Waits for events of this role besides those of the peer. Cancel-safe.
     pub(super) async fn wake(&mut self) -> Wake {
         match self {
-            Self::Nobody => pending().await,
+            Self::Idle => pending().await,
             Self::Authorizing(decision) => Wake::Authorized(decision.await),
             Self::Publisher { revoked, .. } => Wake::Revoked(revoked.await),
             Self::Player(player) => Wake::Play(player.next().await),

@@ -13,7 +13,7 @@ use tracing::{debug, info};
 
 use super::{
     advisor::Advisor,
-    settling::{Announced, Held, Settling},
+    settling::{Announced, HeldUnit, Settling},
     state::{Live, LiveTrack, State},
     tracks::{Kind, Track, Tracks},
 };
@@ -265,7 +265,7 @@ impl Output {
         };
         let tracks = self.tracks.shown().filter_map(live).collect();
         self.state = State::Live(Live { producer, tracks });
-        for Held { kind, unit } in held {
+        for HeldUnit { kind, unit } in held {
             self.push(kind, unit)?;
         }
         Ok(())

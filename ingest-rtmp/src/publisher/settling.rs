@@ -40,7 +40,7 @@ pub(super) struct Settling {
     pub(super) awaits_key: bool,
     /// Whether the wait for another track is over.
     overdue: bool,
-    pub(super) held: Vec<Held>,
+    pub(super) held: Vec<HeldUnit>,
     /// Payload bytes of `held`.
     held_bytes: usize,
 }
@@ -63,7 +63,7 @@ struct First {
 
 /// An access unit that waits for the broadcast.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldUnit {
     pub(super) kind: Kind,
     pub(super) unit: AccessUnit,
 }
@@ -114,9 +114,9 @@ impl Settling {
     /// log, so that unit must not precede the mark there.
     pub(super) fn hold(&mut self, kind: Kind, unit: AccessUnit) {
         self.held_bytes += unit.payload.len();
-        let before = |held: &Held| held.kind == kind || held.unit.dts < unit.dts;
+        let before = |held: &HeldUnit| held.kind == kind || held.unit.dts < unit.dts;
         let at = self.held.iter().rposition(before).map_or(0, |last| last + 1);
-        self.held.insert(at, Held { kind, unit });
+        self.held.insert(at, HeldUnit { kind, unit });
     }
 
     /// Drops a track's held frames, because their configuration was replaced.

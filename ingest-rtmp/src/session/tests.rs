@@ -101,19 +101,19 @@ impl Pair {
     }
 
     /// The session's responses, parsed by our own reader: commands as values.
-    fn answers(&mut self) -> Result<Vec<Vec<Value>>, Error> {
+    fn responses(&mut self) -> Result<Vec<Vec<Value>>, Error> {
         while self.session.poll_event(&mut self.input, self.now)?.is_some() {}
         let bytes = written(&mut self.session);
         let mut reader = Reader::new(chunk::Limits::SETUP);
         let set_chunk_size = hex!("02 000000 000004 01 00000000 00010000");
         assert!(reader.read(&mut &set_chunk_size[..])?.is_none());
-        let (mut rest, mut answers) = (&bytes[..], Vec::new());
+        let (mut rest, mut responses) = (&bytes[..], Vec::new());
         while let Some(message) = reader.read(&mut rest)? {
             if message.kind == kind::COMMAND {
-                answers.push(amf0::parse(&message.payload)?);
+                responses.push(amf0::parse(&message.payload)?);
             }
         }
-        Ok(answers)
+        Ok(responses)
     }
 }
 
@@ -130,6 +130,6 @@ fn written(session: &mut Session) -> Vec<u8> {
     bytes
 }
 
-fn code(answer: &[Value]) -> &str {
-    answer.iter().find_map(|value| value.property("code")).and_then(Value::as_str).unwrap()
+fn code(response: &[Value]) -> &str {
+    response.iter().find_map(|value| value.property("code")).and_then(Value::as_str).unwrap()
 }

@@ -80,6 +80,7 @@ impl Consumer {
         master: TrackIndex,
         renditions: bool,
     ) -> Self {
+        // Tracks that are not read count too, because a track's index is its position among all.
         let known = situation.tracks.len();
         situation.tracks.retain(|track| renditions || !track.rendition);
         Self {
@@ -214,6 +215,8 @@ impl Consumer {
             if bytes >= BATCH_BYTES {
                 break;
             }
+            // Other entries are passed without a copy, so that renditions cost a reader of the
+            // source nothing. Each position is counted, because positions are the log's.
             let wanted = match &entry.event {
                 Event::Frame { track, .. } => {
                     // A track that appeared later is wanted from its first frame on.

@@ -42,7 +42,7 @@ pub struct Broadcast {
 
 /// The size of a broadcast's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
+pub struct LogSize {
     /// Number of entries.
     pub entries: usize,
     /// Memory of the entries and their payloads, in bytes.
@@ -221,10 +221,10 @@ impl Broadcast {
         state.recovers || state.cutter.is_gridded()
     }
 
-    /// The part of the log that is held for subscribers.
-    pub fn held(&self) -> Held {
+    /// The size of the log that is kept for subscribers.
+    pub fn log_size(&self) -> LogSize {
         let state = self.lock();
-        Held { entries: state.log.len(), bytes: state.bytes }
+        LogSize { entries: state.log.len(), bytes: state.bytes }
     }
 
     /// The media time at `now`: the newest frame's, plus the time since its arrival.

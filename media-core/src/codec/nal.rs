@@ -99,6 +99,8 @@ impl Reading {
     fn add(&mut self, unit: &[u8]) {
         let header = unit[0];
         let unit_type = header & 0x1f;
+        // The forbidden bit, type 0 and types that are not assigned show bytes that are no NAL
+        // unit: most likely the length prefixes have another size.
         self.implausible |= header & 0x80 != 0 || unit_type == 0 || unit_type > kind::MOST;
         match unit_type {
             kind::IDR_SLICE => {
@@ -127,6 +129,8 @@ impl Reading {
             None if self.intra => Access::Intra,
             None => Access::Dependent,
         };
+        // A message may hold only the later slices of a picture: one without the first macroblock
+        // continues the picture of the message before.
         let picture = match (self.slices, self.begins) {
             (false, _) => Picture::None,
             (true, false) => Picture::Continues,

@@ -11,7 +11,7 @@ use hex_literal::hex;
 use super::*;
 use crate::{
     Timescale,
-    broadcast::{Consumer, Event, Held, Presence, Situation, TrackStart},
+    broadcast::{Consumer, Event, LogSize, Presence, Situation, TrackStart},
 };
 
 const T: Duration = Duration::from_secs(2);

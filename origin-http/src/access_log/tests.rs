@@ -330,11 +330,14 @@ async fn requests_over_the_local_socket_are_neither_logged_nor_counted_as_viewer
     let server = server(&stage, &config, sockets, None);
     let serving = tokio::spawn(server.serve(CancellationToken::new(), shutdown.clone()));
     let channel = "demo".parse().unwrap();
-    ask(UnixStream::connect(&path).await.unwrap(), "/live/demo/v0.m3u8").await;
-    ask(UnixStream::connect(&path).await.unwrap(), &stage.media(&format!("{}.m4s", stage.first)))
-        .await;
+    send_request(UnixStream::connect(&path).await.unwrap(), "/live/demo/v0.m3u8").await;
+    send_request(
+        UnixStream::connect(&path).await.unwrap(),
+        &stage.media(&format!("{}.m4s", stage.first)),
+    )
+    .await;
     assert_eq!(stage.audience.viewers(&channel), 0);
-    ask(TcpStream::connect(address).await.unwrap(), "/live/demo/v0.m3u8").await;
+    send_request(TcpStream::connect(address).await.unwrap(), "/live/demo/v0.m3u8").await;
     assert_eq!(stage.audience.viewers(&channel), 1);
     shutdown.cancel();
     serving.await.unwrap();
@@ -343,10 +346,10 @@ async fn requests_over_the_local_socket_are_neither_logged_nor_counted_as_viewer
     assert_eq!(text.lines().count(), 1, "{text}");
 }
 
-async fn ask(mut socket: impl AsyncRead + AsyncWrite + Unpin, path: &str) {
+async fn send_request(mut socket: impl AsyncRead + AsyncWrite + Unpin, path: &str) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    socket.read_to_end(&mut answer).await.unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 200 "), "{path}");
+    let mut response = Vec::new();
+    socket.read_to_end(&mut response).await.unwrap();
+    assert!(response.starts_with(b"HTTP/1.1 200 "), "{path}");
 }

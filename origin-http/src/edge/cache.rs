@@ -59,20 +59,33 @@ pub(super) struct Cache {
     /// Objects in the order of inspection for room.
     clock: Mutex<Clock>,
     /// Objects that expire soon, by expiry.
-    fading: Mutex<BTreeMap<(Instant, u64), Held>>,
+    fading: Mutex<BTreeMap<Expiry, Candidate>>,
     budget: Arc<Budget>,
     /// Limits the fetches, in total and of one viewer.
     flights: Arc<Quota>,
 }
 
-/// An entry of a list: it does not keep its object.
-type Held = (Key, Weak<Object>);
+/// An object that may be removed. It does not keep the object.
+#[derive(Debug, Clone)]
+struct Candidate {
+    key: Key,
+    object: Weak<Object>,
+}
+
+/// The position of an object in the order of expiry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Expiry {
+    /// The end of its lifetime.
+    at: Instant,
+    /// Its number, because several objects may expire at the same time.
+    serial: u64,
+}
 
 /// The list of the second-chance rule.
 #[derive(Debug, Default)]
 struct Clock {
     /// Stored objects; those to inspect first are in front. Some have been removed.
-    objects: VecDeque<Held>,
+    objects: VecDeque<Candidate>,
     /// Length at which entries of removed objects are pruned: twice the length after the last time.
     prune_at: usize,
     /// The number of the last stored object.
@@ -213,16 +226,16 @@ impl Cache {
                 return false;
             }
             looks -= 1;
-            let Some((key, object)) = self.clock().objects.pop_front() else {
+            let Some(candidate) = self.clock().objects.pop_front() else {
                 return false;
             };
-            let Some(object) = object.upgrade() else { continue };
+            let Some(object) = candidate.object.upgrade() else { continue };
             // The writer and the readers hold its content.
             let coming = Arc::strong_count(&object.content) > 1;
             if coming || object.used.swap(false, Ordering::Relaxed) {
-                self.clock().objects.push_back((key, Arc::downgrade(&object)));
+                self.clock().objects.push_back(candidate);
             } else {
-                self.forget(&key, &object);
+                self.forget(&candidate.key, &object);
             }
         }
         true
@@ -268,13 +281,13 @@ impl Cache {
 
     /// Records the object as a candidate for removal.
     fn note(&self, key: &Key, object: &Arc<Object>, now: Instant) {
-        let held = || (key.clone(), Arc::downgrade(object));
+        let candidate = || Candidate { key: key.clone(), object: Arc::downgrade(object) };
         // Entries of removed objects stay in the list until it has doubled, so that a removal costs
         // no search.
         let mut clock = self.clock();
-        clock.objects.push_back(held());
+        clock.objects.push_back(candidate());
         if clock.objects.len() >= clock.prune_at.max(LEAST_PRUNED) {
-            clock.objects.retain(|(_, object)| object.strong_count() > 0);
+            clock.objects.retain(Candidate::is_stored);
             clock.prune_at = 2 * clock.objects.len();
         }
         clock.serial += 1;
@@ -287,9 +300,9 @@ impl Cache {
             let mut fading = self.fading();
             if fading.len() >= many {
                 // Most have been removed already.
-                fading.retain(|_, (_, object)| object.strong_count() > 0);
+                fading.retain(|_, candidate| candidate.is_stored());
             }
-            fading.insert((now + left, serial), held());
+            fading.insert(Expiry { at: now + left, serial }, candidate());
         }
     }
 
@@ -300,12 +313,12 @@ impl Cache {
                 let mut fading = self.fading();
                 fading
                     .first_entry()
-                    .filter(|first| first.key().0 <= now)
+                    .filter(|first| first.key().at <= now)
                     .map(|first| first.remove())
             };
-            let Some((key, object)) = faded else { return };
-            if let Some(object) = object.upgrade() {
-                self.forget(&key, &object);
+            let Some(candidate) = faded else { return };
+            if let Some(object) = candidate.object.upgrade() {
+                self.forget(&candidate.key, &object);
             }
         }
     }
@@ -322,13 +335,20 @@ impl Cache {
     }
 
     /// The objects by expiry, locked for one step.
-    fn fading(&self) -> MutexGuard<'_, BTreeMap<(Instant, u64), Held>> {
+    fn fading(&self) -> MutexGuard<'_, BTreeMap<Expiry, Candidate>> {
         self.fading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap().len()).sum()
+    }
+}
+
+impl Candidate {
+    /// Whether the object is still stored or read.
+    fn is_stored(&self) -> bool {
+        self.object.strong_count() > 0
     }
 }
 

@@ -24,7 +24,7 @@ const MAX_ORIGINS: usize = 16;
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The origins: `https://host[:port]` or `http://host[:port]`, one or a list (in one text:
-    /// separated by commas), at most 16, which are asked in this order: the next one after a
+    /// separated by commas), at most 16, which are requested in this order: the next one after a
     /// failure, and also after a 404, so that origins may have different publishers. A channel
     /// stays with the origin where it was found while that responds, because each origin has its
     /// own broadcast. A listener of this process is refused. Default none: no edge. HTTP/2 is used

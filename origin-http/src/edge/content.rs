@@ -261,15 +261,23 @@ pub(super) struct Reader {
     /// The next wanted byte, and the end of the wanted range.
     at: u64,
     to: Option<u64>,
-    /// The index of its waker.
-    place: Option<(u64, usize)>,
+    /// Where its waker is, if it waits.
+    waiting: Option<Registration>,
+}
+
+/// The place of a reader's waker in the list of the content.
+#[derive(Debug, Clone, Copy)]
+struct Registration {
+    /// All wakers are taken in each round, so `index` is valid only in this one.
+    round: u64,
+    index: usize,
 }
 
 impl Reader {
     /// Reads everything.
     pub(super) fn new(content: Arc<Content>) -> Self {
         let to = content.length;
-        Self { content, piece: 0, before: 0, at: 0, to, place: None }
+        Self { content, piece: 0, before: 0, at: 0, to, waiting: None }
     }
 
     /// Reads `len` bytes from `start`, which will exist.
@@ -336,13 +344,14 @@ impl Body for Reader {
                 "the origin's response is truncated",
             )))),
             None => {
-                // All wakers are taken in each round, so an index is valid only in the round that
-                // it is from.
+                // A waker that is registered in this round is replaced, so that a reader that is
+                // polled often does not fill the list.
                 let round = state.round;
-                match this.place.filter(|place| place.0 == round) {
-                    Some((_, index)) => state.wakers[index] = Some(cx.waker().clone()),
+                match this.waiting.filter(|waiting| waiting.round == round) {
+                    Some(waiting) => state.wakers[waiting.index] = Some(cx.waker().clone()),
                     None => {
-                        this.place = Some((round, state.wakers.len()));
+                        let index = state.wakers.len();
+                        this.waiting = Some(Registration { round, index });
                         state.wakers.push(Some(cx.waker().clone()));
                     }
                 }
@@ -362,11 +371,11 @@ impl Body for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        // A reader that left must not be woken; its place in the list stays until the next round.
-        if let Some((round, index)) = self.place {
+        // A reader that left must not be woken; its entry in the list stays until the next round.
+        if let Some(waiting) = self.waiting {
             let mut state = self.content.state();
-            if state.round == round
-                && let Some(waker) = state.wakers.get_mut(index)
+            if state.round == waiting.round
+                && let Some(waker) = state.wakers.get_mut(waiting.index)
             {
                 *waker = None;
             }

@@ -1,5 +1,5 @@
-//! One fetch: asks the origins in order until one has the object, and reads the response into
-//! memory as it arrives. Shared by all requests for the object.
+//! One fetch: requests the object from the origins in order until one has it, and reads the
+//! response into memory as it arrives. Shared by all requests for the object.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ use super::{
     key::Wanted,
     object::{OVERHEAD, Object},
     origins::Turn,
-    upstream::{self, Answer},
+    upstream::{self, Response},
 };
 use crate::resource::Fetch;
 
@@ -42,12 +42,12 @@ const WHOLE: Duration = Duration::from_secs(120);
 /// Objects that are fresh for longer than this are stored on disk.
 const LASTING: Duration = Duration::from_secs(3600);
 
-/// The result of asking an origin.
-enum Said {
+/// The result of the requests to the origins.
+enum Fetched {
     /// It has the object, or confirms that ours is still valid.
-    This(Box<Answer>, Turn),
+    Object(Box<Response>, Turn),
     /// It does not have it: a complete error.
-    Not(Arc<Object>),
+    Error(Arc<Object>),
 }
 
 /// Why a response of an origin is unusable, for the log.
@@ -89,14 +89,14 @@ impl Edge {
         // An abandoned fetch drops its landing, which ends the flight as failed, and its request,
         // which resets the stream or closes the connection.
         let begun = tokio::select! {
-            begun = self.ask(&wanted, &hops, previous.as_ref()) => begun,
+            begun = self.request_in_order(&wanted, &hops, previous.as_ref()) => begun,
             () = abandoned.cancelled() => return,
         };
         match begun {
-            Ok(Said::This(answer, turn)) => {
-                self.take(&wanted, *answer, turn, previous, landing).await
+            Ok(Fetched::Object(response, turn)) => {
+                self.take(&wanted, *response, turn, previous, landing).await
             }
-            Ok(Said::Not(error)) => landing.land(Ok(error)),
+            Ok(Fetched::Error(error)) => landing.land(Ok(error)),
             Err(failure) => landing.land(Err(failure)),
         }
     }
@@ -116,14 +116,14 @@ impl Edge {
         Some(Arc::new(Object::new(StatusCode::OK, &file.headers, freshness, content)))
     }
 
-    /// Asks the origins in order. If none has the object, returns the most relevant result: a
-    /// refusal, before a fault.
-    async fn ask(
+    /// Requests the object from the origins in order. If none has it, returns the most relevant
+    /// result: a refusal, before a fault.
+    async fn request_in_order(
         &self,
         wanted: &Wanted,
         hops: &Hops,
         previous: Option<&Arc<Object>>,
-    ) -> Result<Said, Failure> {
+    ) -> Result<Fetched, Failure> {
         // The loop collects three kinds of results for the case that no origin has the object: `no`
         // (404 or 410), `fault` (another error response) and `failure` (no usable response).
         let home = self.origins.home(&wanted.scope);
@@ -138,8 +138,8 @@ impl Edge {
                 failure = failure.max(Some(Failure::Unreachable));
                 continue;
             };
-            let answer = match origin.upstream.send(self.request(wanted, hops, previous)).await {
-                Ok(answer) => answer,
+            let response = match origin.upstream.send(self.request(wanted, hops, previous)).await {
+                Ok(response) => response,
                 Err(err) => {
                     debug!(target = %wanted.key.target, %err, "origin failed");
                     home_failed |=
@@ -148,23 +148,23 @@ impl Edge {
                     continue;
                 }
             };
-            let status = answer.response.status();
+            let status = response.message.status();
             // Success ends the loop, so that its result is reported later, by `take`. Any other
             // response shows already that the origin works.
             match status {
-                StatusCode::OK => return Ok(Said::This(answer.into(), turn)),
+                StatusCode::OK => return Ok(Fetched::Object(response.into(), turn)),
                 StatusCode::NOT_MODIFIED if previous.is_some() => {
-                    return Ok(Said::This(answer.into(), turn));
+                    return Ok(Fetched::Object(response.into(), turn));
                 }
                 _ => turn.responded(),
             }
-            // After 404, 410 and errors of the server the next origin is asked; any other client
-            // error concerns the request itself.
-            match self.error(wanted, answer).await {
+            // After 404, 410 and errors of the server the next origin gets the request; any other
+            // client error concerns the request itself.
+            match self.error(wanted, response).await {
                 Ok(error) if status == StatusCode::NOT_FOUND || status == StatusCode::GONE => {
                     no.get_or_insert(error);
                 }
-                Ok(error) if status.is_client_error() => return Ok(Said::Not(error)),
+                Ok(error) if status.is_client_error() => return Ok(Fetched::Error(error)),
                 Ok(error) => {
                     home_failed |= is_home;
                     fault.get_or_insert(error);
@@ -173,8 +173,8 @@ impl Edge {
             }
         }
         // A channel of a failing origin is not gone because others never had it.
-        let said = if home_failed { fault } else { no.or(fault) };
-        said.map(Said::Not).ok_or(failure.unwrap_or(Failure::Unreachable))
+        let error = if home_failed { fault } else { no.or(fault) };
+        error.map(Fetched::Error).ok_or(failure.unwrap_or(Failure::Unreachable))
     }
 
     /// The request to an origin: path and query of the key, nothing of the viewer's own fields but
@@ -211,9 +211,9 @@ impl Edge {
     ///
     /// # Errors
     /// It is neither the object nor an error, too large, too slow, or there is no memory for it.
-    async fn error(&self, wanted: &Wanted, answer: Answer) -> Result<Arc<Object>, Failure> {
+    async fn error(&self, wanted: &Wanted, response: Response) -> Result<Arc<Object>, Failure> {
         let received = Instant::now();
-        let status = answer.response.status();
+        let status = response.message.status();
         let unusable = |fault: Fault| {
             debug!(target = %wanted.key.target, %status, %fault, "unusable response from an origin");
             Failure::Invalid
@@ -221,8 +221,8 @@ impl Edge {
         if !status.is_client_error() && !status.is_server_error() {
             return Err(unusable(Fault::Status));
         }
-        let length = length_of(&answer).map_err(unusable)?;
-        let (mut head, body) = answer.response.into_parts();
+        let length = length_of(&response).map_err(unusable)?;
+        let (mut head, body) = response.message.into_parts();
         let freshness =
             Freshness::of_error(status, &head.headers, received, wanted.fetch == Fetch::Reload);
         head.headers.insert(CACHE_CONTROL, freshness.error_control());
@@ -245,7 +245,7 @@ impl Edge {
     async fn take(
         &self,
         wanted: &Wanted,
-        answer: Answer,
+        response: Response,
         turn: Turn,
         previous: Option<Arc<Object>>,
         landing: Landing,
@@ -255,9 +255,9 @@ impl Edge {
         turn.responded();
         self.origins.found(&wanted.scope, &origin);
         let received = Instant::now();
-        let length = self.length_of_object(wanted, &answer);
-        let Answer { response, places: _places, .. } = answer;
-        let (mut head, body) = response.into_parts();
+        let length = self.length_of_object(wanted, &response);
+        let Response { message, permits: _permits, .. } = response;
+        let (mut head, body) = message.into_parts();
         self.sign(&mut head);
         let mut freshness = Freshness::new(StatusCode::OK, &head.headers, received);
         // A response is refused before any of it is stored.
@@ -308,12 +308,12 @@ impl Edge {
     ///
     /// # Errors
     /// The framing is ambiguous, the content coding was not requested, or the object is too large.
-    fn length_of_object(&self, wanted: &Wanted, answer: &Answer) -> Result<Option<u64>, Fault> {
-        if answer.response.status() == StatusCode::NOT_MODIFIED {
+    fn length_of_object(&self, wanted: &Wanted, response: &Response) -> Result<Option<u64>, Fault> {
+        if response.message.status() == StatusCode::NOT_MODIFIED {
             return Ok(None);
         }
-        let length = length_of(answer)?;
-        let coded = answer.response.headers().get(CONTENT_ENCODING);
+        let length = length_of(response)?;
+        let coded = response.message.headers().get(CONTENT_ENCODING);
         match length {
             _ if coded.is_some_and(|coding| coding != "identity") && !wanted.key.gzip => {
                 Err(Fault::ContentCoding)
@@ -418,8 +418,8 @@ fn failed(wanted: &Wanted, turn: Turn, err: &upstream::Error) -> Failure {
 ///
 /// # Errors
 /// Its framing is ambiguous: another parser may have found another end. Its connection is closed.
-fn length_of(answer: &Answer) -> Result<Option<u64>, Fault> {
-    let headers = answer.response.headers();
+fn length_of(response: &Response) -> Result<Option<u64>, Fault> {
+    let headers = response.message.headers();
     let length = headers.get(CONTENT_LENGTH);
     // hyper has chosen one end already. A connection whose messages could end elsewhere must not be
     // used again (RFC 9112 6.3, 11.2).
@@ -428,7 +428,7 @@ fn length_of(answer: &Answer) -> Result<Option<u64>, Fault> {
         true if !is_chunked(headers) => Err(Fault::TransferCoding),
         _ => Ok(()),
     };
-    framed.inspect_err(|_| answer.close())?;
+    framed.inspect_err(|_| response.close())?;
     Ok(length.and_then(|length| length.to_str().ok()?.parse().ok()))
 }
 

@@ -83,22 +83,22 @@ impl Freshness {
         received: Instant,
         held: bool,
     ) -> Self {
-        let said = Self::new(status, headers, received);
+        let declared = Self::new(status, headers, received);
         let control = Control::of(headers);
         let private = control.private && Mark::of(headers).is_none();
         let kept = !control.no_store && !private && !is_of_one_request(status);
         // An error that must not be stored gets no lifetime, so that the viewer's own cache does
         // not keep it either.
         let lifetime = match kept {
-            true => said.lifetime.min(if held { HELD_ERROR } else { ERROR }),
+            true => declared.lifetime.min(if held { HELD_ERROR } else { ERROR }),
             false => Duration::ZERO,
         };
         Self {
             lifetime,
-            storable: said.storable && lifetime > said.age,
+            storable: declared.storable && lifetime > declared.age,
             immutable: false,
             strict: true,
-            ..said
+            ..declared
         }
     }
 
@@ -133,8 +133,8 @@ impl Freshness {
     /// Whether it may be used after its lifetime, when no origin responds (4.2.4).
     ///
     /// The lifetime of a live text is half a target duration, so this is three of them: players
-    /// treat an unchanged playlist as a pause and ask again, while an error ends some of them after
-    /// the second attempt. It has its true age, so that no cache treats it as fresh.
+    /// treat an unchanged playlist as a pause and request it again, while an error ends some of
+    /// them after the second attempt. It has its true age, so that no cache treats it as fresh.
     pub(crate) fn may_be_stale(&self, now: Instant) -> bool {
         !self.strict && !self.left(now).is_zero()
     }
@@ -240,12 +240,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_response_is_fresh_for_its_lifetime_less_its_age() {
-        let answer = read(200, &[("cache-control", "public, max-age=10, immutable"), ("age", "4")]);
+        let response =
+            read(200, &[("cache-control", "public, max-age=10, immutable"), ("age", "4")]);
         let at = |seconds| Instant::now() + Duration::from_secs(seconds);
-        assert!(answer.storable && answer.immutable);
-        assert!(answer.is_fresh(at(5)) && !answer.is_fresh(at(6)));
-        assert_eq!(answer.age(at(5)).as_secs(), 9);
-        assert!(answer.may_be_stale(at(65)) && !answer.may_be_stale(at(66)));
+        assert!(response.storable && response.immutable);
+        assert!(response.is_fresh(at(5)) && !response.is_fresh(at(6)));
+        assert_eq!(response.age(at(5)).as_secs(), 9);
+        assert!(response.may_be_stale(at(65)) && !response.may_be_stale(at(66)));
     }
 
     #[tokio::test(start_paused = true)]

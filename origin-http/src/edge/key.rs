@@ -37,7 +37,7 @@ pub(super) struct Wanted {
     pub(super) fetch: Fetch,
     /// The part of the memory that it may use.
     pub(super) claim: Claim,
-    /// Selects the origin that is asked first.
+    /// Selects the origin that gets the request first.
     pub(super) scope: Scope,
     /// The playback token of the viewer whose request begins the fetch, as the value of
     /// Authorization. It is no part of the key: the response is for all viewers with a token.

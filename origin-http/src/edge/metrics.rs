@@ -29,7 +29,7 @@ pub struct Metrics {
 pub(super) enum Outcome {
     /// The object was cached, complete.
     Hit,
-    /// An origin was asked for it.
+    /// It was requested from an origin.
     Miss,
     /// Another viewer's request to an origin was in progress.
     Shared,

@@ -1,8 +1,8 @@
-//! The order in which origins are asked: that of the list, but first the one where the channel or
+//! The order in which origins are tried: that of the list, but first the one where the channel or
 //! broadcast was found last, and without those that failed a moment ago.
 //!
 //! Origins may have different publishers, with a channel on only one of them: so a 404 is no fault,
-//! and the next is asked; a broadcast's objects are at one origin, and a channel stays with its
+//! and the next is tried; a broadcast's objects are at one origin, and a channel stays with its
 //! origin as long as that responds, because another origin's playlist belongs to another broadcast.
 
 use std::{
@@ -63,7 +63,7 @@ struct Health {
     responses: u64,
 }
 
-/// An origin that could not be asked.
+/// An origin that could not be reached.
 #[derive(Debug)]
 struct Failing {
     /// Its last failure.
@@ -74,7 +74,8 @@ struct Failing {
     tried: Option<Instant>,
 }
 
-/// The right to ask an origin once. The result must be reported; otherwise it counts as not asked.
+/// The right to send one request to an origin. The result must be reported; otherwise the request
+/// counts as not sent.
 #[derive(Debug)]
 pub(super) struct Turn {
     pub(super) origin: Arc<Origin>,
@@ -95,7 +96,7 @@ impl Origins {
         Self { origins: origins.collect(), homes: Recent::new(HOMES) }
     }
 
-    /// The order in which origins are asked for an object of `scope`.
+    /// The order in which origins are tried for an object of `scope`.
     pub(super) fn order(&self, scope: &Scope) -> Vec<Arc<Origin>> {
         let mut order = self.origins.clone();
         if let Some(home) = self.homes.get(scope) {
@@ -116,7 +117,7 @@ impl Origins {
         }
     }
 
-    /// A turn to ask `origin`, unless it is skipped. One request at a time tests a failing origin;
+    /// A turn at `origin`, unless it is skipped. One request at a time tests a failing origin;
     /// another one may after [`PATIENCE`], because the first may be held by a blocking reload.
     pub(super) fn turn(&self, origin: &Arc<Origin>, now: Instant) -> Option<Turn> {
         // Before the lock of this origin is taken: two locks at once could be taken in opposite
@@ -194,7 +195,7 @@ impl Turn {
         }
     }
 
-    /// Reports that it could not be asked.
+    /// Reports that it could not be reached.
     pub(super) fn failed(mut self, why: &dyn fmt::Display, now: Instant) {
         let trying = std::mem::take(&mut self.trying);
         let origin = &self.origin;
@@ -259,7 +260,7 @@ mod tests {
         }))
     }
 
-    fn asked(origins: &Origins, scope: &Scope, now: Instant) -> Vec<usize> {
+    fn tried(origins: &Origins, scope: &Scope, now: Instant) -> Vec<usize> {
         let turns =
             origins.order(scope).into_iter().filter_map(|origin| origins.turn(&origin, now));
         turns.map(|turn| turn.origin.index).collect()
@@ -271,12 +272,12 @@ mod tests {
         let scope = Scope::Channel("demo".parse().unwrap());
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        assert_eq!(asked(&origins, &scope, at(0)), [0, 1]);
+        assert_eq!(tried(&origins, &scope, at(0)), [0, 1]);
         let first = Arc::clone(&origins.origins[0]);
         let mut now = 0;
         origins.turn(&first, at(now)).unwrap().failed(&"x", at(now));
         for rest in [250, 500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000] {
-            assert_eq!(asked(&origins, &scope, at(now + rest - 1)), [1]);
+            assert_eq!(tried(&origins, &scope, at(now + rest - 1)), [1]);
             now += rest;
             // One request tests it; concurrent ones continue without it.
             let turn = origins.turn(&first, at(now)).unwrap();
@@ -285,7 +286,7 @@ mod tests {
         }
         now += 10_000;
         origins.turn(&first, at(now)).unwrap().responded();
-        assert_eq!(asked(&origins, &scope, at(now)), [0, 1]);
+        assert_eq!(tried(&origins, &scope, at(now)), [0, 1]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -300,7 +301,7 @@ mod tests {
         }
         turn().responded();
         turn().failed_to_respond(&other, &"x", now);
-        // It was asked before the response to another request.
+        // The request was sent before the response to another request.
         let early = turn();
         turn().responded();
         turn().failed_to_respond(&one, &"x", now);
@@ -326,11 +327,11 @@ mod tests {
             for origin in origins.order(&scope) {
                 origins.turn(&origin, now).unwrap().failed(&"x", now);
             }
-            assert_eq!(asked(&origins, &scope, now + Duration::from_millis(249)), [0; 0]);
+            assert_eq!(tried(&origins, &scope, now + Duration::from_millis(249)), [0; 0]);
         }
         // A turn that is returned unused is available to another request.
-        assert_eq!(asked(&origins, &scope, at(5_000)), [0, 1]);
-        assert_eq!(asked(&origins, &scope, at(5_000)), [0, 1]);
+        assert_eq!(tried(&origins, &scope, at(5_000)), [0, 1]);
+        assert_eq!(tried(&origins, &scope, at(5_000)), [0, 1]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -339,10 +340,10 @@ mod tests {
         let (demo, other) = ("demo", "other");
         let [demo, other] = [demo, other].map(|name| Scope::Channel(name.parse().unwrap()));
         origins.found(&demo, &origins.origins[2]);
-        assert_eq!(asked(&origins, &demo, Instant::now()), [2, 0, 1]);
-        assert_eq!(asked(&origins, &other, Instant::now()), [0, 1, 2]);
+        assert_eq!(tried(&origins, &demo, Instant::now()), [2, 0, 1]);
+        assert_eq!(tried(&origins, &other, Instant::now()), [0, 1, 2]);
         let home = Arc::clone(&origins.origins[2]);
         origins.turn(&home, Instant::now()).unwrap().failed(&"x", Instant::now());
-        assert_eq!(asked(&origins, &demo, Instant::now()), [0, 1]);
+        assert_eq!(tried(&origins, &demo, Instant::now()), [0, 1]);
     }
 }

@@ -106,11 +106,12 @@ fn range(object: &Object, head: &Parts, tag: Option<&HeaderValue>) -> Option<(Ra
 /// Objects whose origin supports ranges, and media that were followed while they were made and are
 /// complete now.
 fn has_ranges(object: &Object) -> bool {
-    let said = object.headers.get(ACCEPT_RANGES).is_some_and(|units| units == "bytes");
+    let declared = object.headers.get(ACCEPT_RANGES).is_some_and(|units| units == "bytes");
     let media = |kind: &HeaderValue| {
         kind.as_bytes().starts_with(b"video/") || kind.as_bytes().starts_with(b"audio/")
     };
-    said || (object.headers.get(CONTENT_TYPE).is_some_and(media) && object.content.rope().is_some())
+    declared
+        || (object.headers.get(CONTENT_TYPE).is_some_and(media) && object.content.rope().is_some())
 }
 
 /// Whether If-None-Match lists the entity tag, by the weak comparison (RFC 9110 13.1.2).

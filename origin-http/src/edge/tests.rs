@@ -38,7 +38,7 @@ type Script = dyn Fn(Request<Incoming>) -> OriginResponse + Send + Sync;
 /// An origin with scripted responses, while it is up.
 struct Scripted {
     script: Box<Script>,
-    asked: Mutex<Vec<(String, HeaderMap)>>,
+    requests: Mutex<Vec<(String, HeaderMap)>>,
     down: Mutex<bool>,
 }
 
@@ -49,27 +49,27 @@ impl Scripted {
     {
         Arc::new(Self {
             script: Box::new(move |request| Box::pin(script(request))),
-            asked: Mutex::default(),
+            requests: Mutex::default(),
             down: Mutex::default(),
         })
     }
 
     /// Responds to everything at once with these headers and this text.
-    fn saying(
+    fn responding(
         status: u16,
         headers: &'static [(&'static str, &'static str)],
         text: &'static str,
     ) -> Arc<Self> {
-        Self::new(move |_| async move { answer(status, headers, text) })
+        Self::new(move |_| async move { response(status, headers, text) })
     }
 
-    fn asked(&self) -> usize {
-        self.asked.lock().unwrap().len()
+    fn requests(&self) -> usize {
+        self.requests.lock().unwrap().len()
     }
 
     fn header(&self, index: usize, name: &str) -> String {
-        let asked = self.asked.lock().unwrap();
-        let value = asked[index].1.get(name);
+        let requested = self.requests.lock().unwrap();
+        let value = requested[index].1.get(name);
         value.map_or_else(String::new, |value| value.to_str().unwrap().to_owned())
     }
 
@@ -85,10 +85,10 @@ impl Scripted {
         let origin = Arc::clone(self);
         tokio::spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
-                let asked = (request.uri().to_string(), request.headers().clone());
-                origin.asked.lock().unwrap().push(asked);
-                let answering = (origin.script)(request);
-                async move { Ok::<_, Infallible>(answering.await) }
+                let requested = (request.uri().to_string(), request.headers().clone());
+                origin.requests.lock().unwrap().push(requested);
+                let responding = (origin.script)(request);
+                async move { Ok::<_, Infallible>(responding.await) }
             });
             let _ = http1::Builder::new().serve_connection(TokioIo::new(theirs), service).await;
         });
@@ -96,7 +96,7 @@ impl Scripted {
     }
 }
 
-fn answer(status: u16, headers: &[(&str, &str)], text: &'static str) -> Response<OriginBody> {
+fn response(status: u16, headers: &[(&str, &str)], text: &'static str) -> Response<OriginBody> {
     with_body(status, headers, Full::new(Bytes::from_static(text.as_bytes())).boxed())
 }
 
@@ -157,14 +157,18 @@ async fn begin_under(
     edge.respond(&head, &resource, client, rules).await.unwrap()
 }
 
-async fn ask(edge: &Arc<Edge>, target: &str, headers: &[(&str, &str)]) -> (u16, HeaderMap, Bytes) {
+async fn fetch(
+    edge: &Arc<Edge>,
+    target: &str,
+    headers: &[(&str, &str)],
+) -> (u16, HeaderMap, Bytes) {
     let (head, body) = begin(edge, Method::GET, target, headers).await.into_parts();
     (head.status.as_u16(), head.headers, body.collect().await.unwrap().to_bytes())
 }
 
 /// Status, text, and the outcome of the request.
 async fn get(edge: &Arc<Edge>, target: &str) -> (u16, String, String) {
-    let (status, headers, body) = ask(edge, target, &[]).await;
+    let (status, headers, body) = fetch(edge, target, &[]).await;
     (status, String::from_utf8(body.to_vec()).unwrap(), outcome(&headers))
 }
 

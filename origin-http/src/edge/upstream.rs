@@ -3,7 +3,7 @@
 use std::{fmt, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{Request, Uri};
 use http_body_util::Empty;
 use http_server::BoxError;
 use hyper::{body::Incoming, rt::Executor};
@@ -59,21 +59,21 @@ pub(super) struct Upstream {
 /// A client with one HTTP/2 connection, and its permits.
 struct Lane {
     client: Client<Dial, Empty<Bytes>>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 /// A response that has begun, and its permits.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Response {
     /// Its head, and the rest of the connection's bytes as its body.
-    pub(super) response: Response<Incoming>,
+    pub(super) message: http::Response<Incoming>,
     /// Held until its body is complete.
-    pub(super) places: [OwnedSemaphorePermit; 2],
+    pub(super) permits: [OwnedSemaphorePermit; 2],
     /// The connection that it arrives on.
     connection: CaptureConnection,
 }
 
-impl Answer {
+impl Response {
     /// Prevents further requests on its connection, because its end is ambiguous.
     pub(super) fn close(&self) {
         if let Some(connection) = &*self.connection.connection_metadata() {
@@ -121,7 +121,7 @@ impl Upstream {
         let max = config.max_fetches.max(1);
         let lane = |_| Lane {
             client: client_of(origin, dial, config, tasks),
-            places: Arc::new(Semaphore::new(LANE as usize)),
+            permits: Arc::new(Semaphore::new(LANE as usize)),
         };
         Self {
             scheme,
@@ -137,32 +137,32 @@ impl Upstream {
     /// # Errors
     /// There is no response within `edge.first_byte_ms`, or no permit. Dropping the future cancels
     /// the request.
-    pub(super) async fn send(&self, mut request: Request<Empty<Bytes>>) -> Result<Answer, Error> {
+    pub(super) async fn send(&self, mut request: Request<Empty<Bytes>>) -> Result<Response, Error> {
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
         let uri = Uri::builder()
             .scheme(self.scheme)
             .authority(self.authority.as_str())
             .path_and_query(target);
         *request.uri_mut() = uri.build().map_err(|err| Error::Broken(err.into()))?;
-        let place = Arc::clone(&self.requests).try_acquire_owned().map_err(|_| Error::Busy)?;
+        let permit = Arc::clone(&self.requests).try_acquire_owned().map_err(|_| Error::Busy)?;
         // The first connection with a free permit, so that few connections are used.
         let in_lane = |lane: &Lane| {
-            Some((lane.client.clone(), Arc::clone(&lane.places).try_acquire_owned().ok()?))
+            Some((lane.client.clone(), Arc::clone(&lane.permits).try_acquire_owned().ok()?))
         };
         let (client, lane) = self.lanes.iter().find_map(in_lane).ok_or(Error::Busy)?;
         let connection = capture_connection(&mut request);
         // The other side may close an idle connection just as it is taken, so a broken connection
         // is no evidence against the origin, and a safe request may be sent again (RFC 9110 9.2.2).
-        let asking = async {
+        let sent = async {
             match client.request(request.clone()).await.map_err(Error::of) {
                 Err(Error::Broken(_)) => client.request(request).await.map_err(Error::of),
-                asked => asked,
+                result => result,
             }
         };
-        let response = timeout(self.first_byte, asking)
+        let message = timeout(self.first_byte, sent)
             .await
             .map_err(|_| Error::TimedOut(self.first_byte))??;
-        Ok(Answer { response, places: [place, lane], connection })
+        Ok(Response { message, permits: [permit, lane], connection })
     }
 }
 

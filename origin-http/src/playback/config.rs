@@ -31,7 +31,7 @@ pub struct Config {
     pub keys: Vec<Key>,
     /// Channels that nobody can watch without a token. None by default. An edge learns from its
     /// origin which channels are private; listed there too, a request without a token is refused
-    /// without asking the origin.
+    /// without fetching the origin.
     #[serde(deserialize_with = "channels")]
     pub private: Vec<ChannelName>,
     /// Addresses of edges that check tokens themselves. A token that is bound to a client's address
@@ -94,6 +94,16 @@ pub struct Key {
     /// Its `kid`.
     pub(super) id: String,
     pub(super) material: Material,
+}
+
+impl Key {
+    /// An Ed25519 public key in PEM with this `kid`.
+    ///
+    /// # Errors
+    /// [`KeyFault`].
+    pub fn public(id: String, pem: String) -> Result<Self, KeyFault> {
+        RawKey { id, secret: None, public_key: Some(pem) }.try_into()
+    }
 }
 
 /// The key itself, which determines the algorithm: a token cannot choose another one.

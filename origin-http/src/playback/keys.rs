@@ -23,8 +23,8 @@ struct Verifier {
 }
 
 impl Keys {
-    /// The keys of a configuration.
-    pub(super) fn new(keys: &[config::Key]) -> Self {
+    /// Keys, the last one of each identifier.
+    pub(super) fn new<'a>(keys: impl IntoIterator<Item = &'a config::Key>) -> Self {
         let verifier = |key: &config::Key| {
             let algorithm = match key.material {
                 Material::Secret(_) => Algorithm::HS256,
@@ -35,7 +35,7 @@ impl Keys {
             (validation.validate_exp, validation.validate_nbf) = (false, false);
             Some((key.id.clone(), Verifier { key: key.material.decoding()?, validation }))
         };
-        Self(keys.iter().filter_map(verifier).collect())
+        Self(keys.into_iter().filter_map(verifier).collect())
     }
 
     /// The claims of a token, if one of the keys has signed it.

@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::{testing, testing::token, *};
-use crate::stage::{Answer, PART, Stage, ask};
+use crate::stage::{PART, Received, Stage, fetch};
 
 const FAR: &str = r#"{"exp":4000000000,"channel":"demo"}"#;
 const REFUSED: &str = "this needs a playback token\n";
@@ -28,8 +28,8 @@ fn paths(stage: &Stage) -> Vec<String> {
         .collect()
 }
 
-fn text(answer: &Answer) -> &str {
-    std::str::from_utf8(&answer.body).unwrap()
+fn text(response: &Received) -> &str {
+    std::str::from_utf8(&response.body).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -39,7 +39,7 @@ async fn a_private_channel_is_403_without_a_token_and_200_with_one_in_each_form(
     let (bearer, cookie) = (format!("Bearer {token}"), format!("streamforge_playback={token}"));
     for path in paths(&stage) {
         for method in ["GET", "HEAD"] {
-            let refused = stage.ask(method, &path, &[]).await;
+            let refused = stage.request(method, &path, &[]).await;
             assert_eq!(
                 (refused.status.as_u16(), refused.header("cache-control")),
                 (403, "no-store")
@@ -49,7 +49,7 @@ async fn a_private_channel_is_403_without_a_token_and_200_with_one_in_each_form(
         let whole = stage.get(&format!("/t/{token}{path}")).await;
         assert_eq!(whole.status, 200, "{path}: {}", text(&whole));
         for headers in [("authorization", &*bearer), ("cookie", &*cookie)] {
-            let same = stage.ask("GET", &path, &[headers]).await;
+            let same = stage.request("GET", &path, &[headers]).await;
             assert_eq!((same.status.as_u16(), &same.body), (200, &whole.body), "{path}");
         }
         // The same lifetime as that of a public channel, but private.
@@ -65,8 +65,8 @@ async fn a_private_channel_is_403_without_a_token_and_200_with_one_in_each_form(
     assert_eq!(stage.playback.verifications(), 1);
     // Preflight requests have no token; other methods are refused for themselves.
     let path = "/live/demo/master.m3u8";
-    assert_eq!(stage.ask("OPTIONS", path, &[]).await.status, 204);
-    assert_eq!(stage.ask("POST", path, &[]).await.status, 405);
+    assert_eq!(stage.request("OPTIONS", path, &[]).await.status, 204);
+    assert_eq!(stage.request("POST", path, &[]).await.status, 405);
 }
 
 #[tokio::test(start_paused = true)]
@@ -74,8 +74,8 @@ async fn relative_addresses_stay_under_the_prefix() {
     let stage = private().await;
     let token = token("first", FAR);
     for list in ["master.m3u8", "v0.m3u8", "manifest.mpd", "plain.mpd"] {
-        let answer = stage.get(&format!("/t/{token}/live/demo/{list}")).await;
-        let text = text(&answer);
+        let response = stage.get(&format!("/t/{token}/live/demo/{list}")).await;
+        let text = text(&response);
         // An absolute path would leave the prefix.
         assert!(!text.contains("=\"/") && !text.contains("\n/"), "{list}: {text}");
         assert!(!text.contains(&token), "one text serves all tokens");
@@ -101,10 +101,10 @@ async fn tokens_that_do_not_open_the_channel_are_refused_with_the_reason() {
         ("x".into(), "malformed"),
     ] {
         for path in paths(&stage) {
-            let answer = stage.get(&format!("/t/{token}{path}")).await;
-            assert_eq!(answer.status, 403, "{path} {words}");
-            assert!(text(&answer).contains(words), "{path}: {}", text(&answer));
-            assert!(!text(&answer).contains(&token));
+            let response = stage.get(&format!("/t/{token}{path}")).await;
+            assert_eq!(response.status, 403, "{path} {words}");
+            assert!(text(&response).contains(words), "{path}: {}", text(&response));
+            assert!(!text(&response).contains(&token));
         }
     }
     for claims in [
@@ -113,8 +113,8 @@ async fn tokens_that_do_not_open_the_channel_are_refused_with_the_reason() {
         r#"{"exp":4000000000,"channel":"demo","ip":"192.0.2.1"}"#.into(),
     ] {
         for path in paths(&stage) {
-            let answer = stage.get(&format!("/t/{}{path}", of(&claims))).await;
-            assert_eq!(answer.status, 200, "{path} {claims}: {}", text(&answer));
+            let response = stage.get(&format!("/t/{}{path}", of(&claims))).await;
+            assert_eq!(response.status, 200, "{path} {claims}: {}", text(&response));
         }
     }
 }
@@ -139,9 +139,9 @@ async fn a_public_channel_ignores_tokens_and_verifies_none() {
     let stage = private_with(&rules).await;
     for path in paths(&stage) {
         for target in [path.clone(), format!("/t/anything{path}"), format!("{path}?token=a.b.c")] {
-            let answer = stage.get(&target).await;
-            assert_eq!(answer.status, 200, "{target}");
-            assert!(answer.header("cache-control").starts_with("public"), "{target}");
+            let response = stage.get(&target).await;
+            assert_eq!(response.status, 200, "{target}");
+            assert!(response.header("cache-control").starts_with("public"), "{target}");
         }
     }
     for target in ["/t/anything/api/v1/streams", "/t//live/demo/v0.m3u8", "/t/x/t/x/time"] {
@@ -159,7 +159,7 @@ async fn a_cdn_that_is_trusted_may_store_responses_under_the_prefix_only() {
     assert_eq!(prefixed.header("cache-control"), "public, max-age=31536000, immutable");
     // The address alone must not open it for others.
     let bearer = format!("Bearer {token}");
-    let plain = stage.ask("GET", &path, &[("authorization", &bearer)]).await;
+    let plain = stage.request("GET", &path, &[("authorization", &bearer)]).await;
     assert_eq!(plain.header("cache-control"), "private, max-age=31536000, immutable");
 }
 
@@ -170,12 +170,12 @@ async fn a_held_request_ends_although_its_token_does_not_open_the_next_one() {
     let next = stage.first + 3;
     let path = format!("/t/{token}/live/demo/v0.m3u8?_HLS_msn={next}&_HLS_part=2");
     let router = Arc::clone(&stage.router);
-    let asking = tokio::spawn(async move { ask(&router, "GET", &path, &[]).await });
+    let fetching = tokio::spawn(async move { fetch(&router, "GET", &path, &[]).await });
     stage.settle().await;
     // All keys are replaced while it waits.
     stage.playback.reload(&Config { keys: vec![], ..testing::config() });
     stage.push(PART).await;
-    let held = asking.await.unwrap();
+    let held = fetching.await.unwrap();
     assert_eq!(held.status, 200, "{}", text(&held));
     assert!(held.header("cache-control").starts_with("private, max-age="));
     let later = stage.get(&format!("/t/{token}/live/demo/v0.m3u8")).await;
@@ -220,14 +220,14 @@ async fn edges_get_the_mark_and_may_be_exempt_from_the_address() {
     let bearer = format!("Bearer {bound}");
     let headers = [("authorization", &*bearer), ("cdn-loop", "streamforge-1")];
     let path = stage.media(&format!("{}.m4s", stage.first));
-    assert_eq!(stage.ask("GET", &path, &headers).await.status, 403);
-    // The address from which the tests ask.
+    assert_eq!(stage.request("GET", &path, &headers).await.status, 403);
+    // The address from which the tests send requests.
     let edges = vec!["192.0.2.1".parse().unwrap()];
     stage.playback.reload(&Config { edges, ..testing::config() });
     for path in [path, "/live/demo/v0.m3u8".into()] {
-        let answer = stage.ask("GET", &path, &headers).await;
-        assert_eq!(answer.status, 200);
-        assert_eq!(answer.header("streamforge-private"), format!("demo {}", stage.id));
+        let response = stage.request("GET", &path, &headers).await;
+        assert_eq!(response.status, 200);
+        assert_eq!(response.header("streamforge-private"), format!("demo {}", stage.id));
     }
 }
 

@@ -91,11 +91,11 @@ fn a_matching_if_none_match_gets_304() {
 #[tokio::test]
 async fn a_text_is_compressed_if_accepted_and_each_encoding_has_its_own_etag() {
     let list = Text::from("#EXTM3U\n".repeat(100));
-    let ask = |request: &[(&'static str, &'static str)]| {
+    let fetch = |request: &[(&'static str, &'static str)]| {
         text(&conditions(&headers(request)), &list, HLS, Lifetime::Seconds(2))
     };
-    let plain = ask(&[("range", "bytes=0-")]);
-    let gzip = ask(&[("range", "bytes=0-"), ("accept-encoding", "gzip")]);
+    let plain = fetch(&[("range", "bytes=0-")]);
+    let gzip = fetch(&[("range", "bytes=0-"), ("accept-encoding", "gzip")]);
     assert_eq!((plain.status(), gzip.status()), (StatusCode::OK, StatusCode::OK));
     let tag = |response: &Response<Body>| response.headers()[ETAG].to_str().unwrap().to_owned();
     let (plain_tag, gzip_tag) = (tag(&plain), tag(&gzip));
@@ -117,7 +117,7 @@ async fn a_text_is_compressed_if_accepted_and_each_encoding_has_its_own_etag() {
     );
     request.remove(ACCEPT_ENCODING);
     assert_eq!(text(&conditions(&request), &list, HLS, Lifetime::Seconds(2)).status(), 200);
-    assert_eq!(tag(&ask(&[])), plain_tag);
+    assert_eq!(tag(&fetch(&[])), plain_tag);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 use super::*;
-use crate::stage::{PART, SEGMENT, Stage, TARGET, ask, respond};
+use crate::stage::{PART, SEGMENT, Stage, TARGET, fetch, respond};
 
 #[tokio::test(start_paused = true)]
 async fn playlists_and_manifests_are_cached_for_half_a_target_duration() {
@@ -17,19 +17,20 @@ async fn playlists_and_manifests_are_cached_for_half_a_target_duration() {
         ("plain.mpd", "application/dash+xml"),
     ] {
         let path = format!("/live/demo/{file}?token=x");
-        let answer = stage.get(&path).await;
+        let response = stage.get(&path).await;
         assert_eq!(
-            (answer.status, answer.header("content-type")),
+            (response.status, response.header("content-type")),
             (StatusCode::OK, content_type),
             "{file}"
         );
-        assert_eq!(answer.header("cache-control"), "public, max-age=1");
-        assert_eq!(answer.header("access-control-allow-origin"), "*");
-        assert_eq!(answer.header("timing-allow-origin"), "*");
-        assert!(answer.header("access-control-expose-headers").contains("Date"));
-        let etag = answer.header("etag").to_owned();
-        let again =
-            stage.ask("GET", &path, &[("if-none-match", &etag), ("accept-encoding", "br")]).await;
+        assert_eq!(response.header("cache-control"), "public, max-age=1");
+        assert_eq!(response.header("access-control-allow-origin"), "*");
+        assert_eq!(response.header("timing-allow-origin"), "*");
+        assert!(response.header("access-control-expose-headers").contains("Date"));
+        let etag = response.header("etag").to_owned();
+        let again = stage
+            .request("GET", &path, &[("if-none-match", &etag), ("accept-encoding", "br")])
+            .await;
         assert_eq!((again.status, again.body.len()), (StatusCode::NOT_MODIFIED, 0));
     }
 }
@@ -49,12 +50,12 @@ async fn unknown_resources_are_404_with_cors_fields_and_a_lifetime() {
         &track,
     ];
     for path in paths {
-        let answer = stage.get(path).await;
-        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
-        assert_eq!(answer.header("access-control-allow-origin"), "*");
-        assert!(answer.header("cache-control").starts_with("public, max-age="), "{path}");
-        assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
-        assert!(answer.body.len() < 64 && answer.body.ends_with(b"\n"));
+        let response = stage.get(path).await;
+        assert_eq!(response.status, StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(response.header("access-control-allow-origin"), "*");
+        assert!(response.header("cache-control").starts_with("public, max-age="), "{path}");
+        assert_eq!(response.header("content-type"), "text/plain; charset=utf-8");
+        assert!(response.body.len() < 64 && response.body.ends_with(b"\n"));
     }
 }
 
@@ -70,11 +71,11 @@ async fn invalid_and_too_distant_directives_are_400_at_once() {
         (format!("_HLS_msn={}&_HLS_part=99", last + 1), 4),
     ];
     for (query, targets) in queries {
-        let answer = stage.get(&format!("/live/demo/v0.m3u8?{query}")).await;
-        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{query}");
+        let response = stage.get(&format!("/live/demo/v0.m3u8?{query}")).await;
+        assert_eq!(response.status, StatusCode::BAD_REQUEST, "{query}");
         let lifetime = format!("public, max-age={}", targets * TARGET.as_secs());
-        assert_eq!(answer.header("cache-control"), lifetime, "{query}");
-        assert_eq!(answer.header("access-control-allow-origin"), "*");
+        assert_eq!(response.header("cache-control"), lifetime, "{query}");
+        assert_eq!(response.header("access-control-allow-origin"), "*");
     }
     assert_eq!(Instant::now(), begun);
 }
@@ -87,9 +88,9 @@ async fn a_404_for_a_track_lasts_one_target_duration_or_four_if_blocking() {
         ("/live/demo/v9.m3u8?_HLS_msn=7".to_owned(), "public, max-age=8"),
         (format!("/media/{}/v9/init.0.mp4", stage.id), "public, max-age=2"),
     ] {
-        let answer = stage.get(&path).await;
+        let response = stage.get(&path).await;
         assert_eq!(
-            (answer.status, answer.header("cache-control")),
+            (response.status, response.header("cache-control")),
             (StatusCode::NOT_FOUND, lifetime),
             "{path}"
         );
@@ -132,7 +133,7 @@ async fn a_304_has_the_header_fields_of_the_200_except_those_about_content() {
     let stage = Stage::live().await;
     for (path, status) in everything(&stage) {
         for encoding in ["identity", "gzip"] {
-            let whole = stage.ask("GET", &path, &[("accept-encoding", encoding)]).await;
+            let whole = stage.request("GET", &path, &[("accept-encoding", encoding)]).await;
             assert_eq!(whole.status.as_u16(), status, "{path}");
             let etag = whole.header("etag");
             assert_eq!(etag.is_empty(), status != 200, "{path}: what can be had has a validator");
@@ -141,7 +142,7 @@ async fn a_304_has_the_header_fields_of_the_200_except_those_about_content() {
             }
             for method in ["GET", "HEAD"] {
                 let held = [("accept-encoding", encoding), ("if-none-match", etag)];
-                let unchanged = stage.ask(method, &path, &held).await;
+                let unchanged = stage.request(method, &path, &held).await;
                 assert_eq!(
                     (unchanged.status, unchanged.body.len()),
                     (StatusCode::NOT_MODIFIED, 0),
@@ -177,9 +178,9 @@ async fn a_response_varies_only_by_accept_encoding_and_declares_it() {
     for (path, _) in everything(&stage) {
         let [plain, again, gzip] = [&[][..], &others, &[("accept-encoding", "gzip")]]
             .map(|headers| (path.clone(), headers));
-        let plain = stage.ask("GET", &plain.0, plain.1).await;
-        let again = stage.ask("GET", &again.0, again.1).await;
-        let gzip = stage.ask("GET", &gzip.0, gzip.1).await;
+        let plain = stage.request("GET", &plain.0, plain.1).await;
+        let again = stage.request("GET", &again.0, again.1).await;
+        let gzip = stage.request("GET", &gzip.0, gzip.1).await;
         assert_eq!(
             (plain.status, &plain.headers, &plain.body),
             (again.status, &again.headers, &again.body),
@@ -187,9 +188,9 @@ async fn a_response_varies_only_by_accept_encoding_and_declares_it() {
         );
         let varies = plain.body != gzip.body;
         assert_eq!(gzip.header("content-encoding"), if varies { "gzip" } else { "" }, "{path}");
-        for answer in [&plain, &gzip] {
+        for response in [&plain, &gzip] {
             assert_eq!(
-                answer.header("vary"),
+                response.header("vary"),
                 if varies { "accept-encoding" } else { "" },
                 "{path}"
             );
@@ -201,8 +202,8 @@ async fn a_response_varies_only_by_accept_encoding_and_declares_it() {
 
 #[tokio::test(start_paused = true)]
 async fn manifests_list_the_clock_under_the_public_url_or_the_requests_authority() {
-    let clocks = |answer: &crate::stage::Answer| -> std::collections::BTreeSet<String> {
-        let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    let clocks = |response: &crate::stage::Received| -> std::collections::BTreeSet<String> {
+        let text = String::from_utf8(response.body.to_vec()).unwrap();
         let values = text.split("<UTCTiming ").skip(1);
         values
             .map(|rest| {
@@ -218,26 +219,26 @@ async fn manifests_list_the_clock_under_the_public_url_or_the_requests_authority
     let varies = "accept-encoding, host, x-forwarded-proto, cdn-loop";
     let stage = Stage::live().await;
     for path in ["/live/demo/manifest.mpd", "/live/demo/plain.mpd"] {
-        let answer = stage.get(path).await;
-        assert_eq!(clocks(&answer), both("https://live.example/time"));
-        assert_eq!(answer.header("vary"), "accept-encoding");
+        let response = stage.get(path).await;
+        assert_eq!(clocks(&response), both("https://live.example/time"));
+        assert_eq!(response.header("vary"), "accept-encoding");
     }
     // Without a public URL: from the request, declared in Vary.
     let stage = Stage::with(&Config::default()).await.begun().await;
     for path in ["/live/demo/manifest.mpd", "/live/demo/plain.mpd"] {
-        let answer = stage.get(path).await;
-        assert_eq!(clocks(&answer), both("http://origin/time"), "{path}");
-        assert_eq!(answer.header("vary"), varies);
-        let behind = stage.ask("GET", path, &[("x-forwarded-proto", "https")]).await;
+        let response = stage.get(path).await;
+        assert_eq!(clocks(&response), both("http://origin/time"), "{path}");
+        assert_eq!(response.header("vary"), varies);
+        let behind = stage.request("GET", path, &[("x-forwarded-proto", "https")]).await;
         assert_eq!(clocks(&behind), both("https://origin/time"));
-        let edge = stage.ask("GET", path, &[("cdn-loop", "streamforge-1")]).await;
+        let edge = stage.request("GET", path, &[("cdn-loop", "streamforge-1")]).await;
         assert_eq!((&clocks(&edge), edge.header("vary")), (&relative_clock, varies));
         // Any number of names from a client costs only a few texts; all list a valid clock.
         let mut relative = 0;
         for n in 0..20 {
             let target = format!("http://host-{n}.example{path}");
-            let answer = stage.get(&target).await;
-            let clocks = clocks(&answer);
+            let response = stage.get(&target).await;
+            let clocks = clocks(&response);
             relative += usize::from(clocks == relative_clock);
             assert!(
                 clocks == relative_clock
@@ -255,20 +256,20 @@ async fn no_response_sets_a_cookie_redirects_or_lacks_cache_control() {
     for (path, _) in everything(&stage) {
         for method in ["GET", "HEAD", "POST", "OPTIONS"] {
             for headers in [&[][..], &[("range", "bytes=0-3")], &[("range", "bytes=99999999-")]] {
-                let answer = stage.ask(method, &path, headers).await;
-                assert!(!answer.status.is_redirection(), "{method} {path}: {}", answer.status);
+                let response = stage.request(method, &path, headers).await;
+                assert!(!response.status.is_redirection(), "{method} {path}: {}", response.status);
                 for name in ["set-cookie", "location", "refresh", "age", "pragma"] {
-                    assert_eq!(answer.header(name), "", "{method} {path}: {name}");
+                    assert_eq!(response.header(name), "", "{method} {path}: {name}");
                 }
-                let lifetime = answer.header("cache-control");
+                let lifetime = response.header("cache-control");
                 assert!(!lifetime.is_empty() || method == "OPTIONS", "{method} {path}");
-                if answer.status == StatusCode::RANGE_NOT_SATISFIABLE {
+                if response.status == StatusCode::RANGE_NOT_SATISFIABLE {
                     assert_eq!(
                         lifetime, "no-store",
                         "{path}: it is about the range, not the address"
                     );
                 }
-                assert_eq!(answer.header("timing-allow-origin"), "*");
+                assert_eq!(response.header("timing-allow-origin"), "*");
             }
         }
     }
@@ -282,25 +283,25 @@ async fn media_are_immutable_and_have_their_content_type_and_etag() {
         (format!("{}.m4s", stage.first), "video/iso.segment", format!("\"{}\"", stage.first)),
         (format!("{}.1.m4s", stage.first), "video/iso.segment", format!("\"{}.1\"", stage.first)),
     ] {
-        let answer = stage.get(&stage.media(&file)).await;
+        let response = stage.get(&stage.media(&file)).await;
         assert_eq!(
-            (answer.status, answer.header("content-type")),
+            (response.status, response.header("content-type")),
             (StatusCode::OK, content_type),
             "{file}"
         );
-        assert_eq!((answer.header("etag"), answer.header("accept-ranges")), (&*etag, "bytes"));
-        assert_eq!(answer.header("cache-control"), "public, max-age=31536000, immutable");
-        let range = stage.ask("GET", &stage.media(&file), &[("range", "bytes=4-7")]).await;
+        assert_eq!((response.header("etag"), response.header("accept-ranges")), (&*etag, "bytes"));
+        assert_eq!(response.header("cache-control"), "public, max-age=31536000, immutable");
+        let range = stage.request("GET", &stage.media(&file), &[("range", "bytes=4-7")]).await;
         assert_eq!(
             (range.status, &range.body[..]),
-            (StatusCode::PARTIAL_CONTENT, &answer.body[4..8])
+            (StatusCode::PARTIAL_CONTENT, &response.body[4..8])
         );
-        assert_eq!(range.header("content-range"), format!("bytes 4-7/{}", answer.body.len()));
+        assert_eq!(range.header("content-range"), format!("bytes 4-7/{}", response.body.len()));
         assert!(range.header("access-control-expose-headers").contains("Content-Range"));
-        let head = stage.ask("HEAD", &stage.media(&file), &[]).await;
+        let head = stage.request("HEAD", &stage.media(&file), &[]).await;
         assert_eq!(
             (head.header("content-length"), head.body.len()),
-            (&*answer.body.len().to_string(), 0)
+            (&*response.body.len().to_string(), 0)
         );
     }
 }
@@ -358,7 +359,7 @@ async fn response_bodies_share_the_publishers_bytes_without_a_copy() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn methods_other_than_get_and_head_are_refused_and_preflights_are_answered() {
+async fn methods_other_than_get_and_head_are_refused_and_preflights_get_responses() {
     let stage = Stage::live().await;
     for (method, status) in [
         ("POST", 405),
@@ -371,24 +372,24 @@ async fn methods_other_than_get_and_head_are_refused_and_preflights_are_answered
         ("PROPFIND", 501),
     ] {
         for path in ["/live/demo/master.m3u8", "/nothing"] {
-            let answer = stage.ask(method, path, &[]).await;
+            let response = stage.request(method, path, &[]).await;
             assert_eq!(
-                (answer.status.as_u16(), answer.header("allow")),
+                (response.status.as_u16(), response.header("allow")),
                 (status, "GET, HEAD, OPTIONS"),
                 "{method} {path}"
             );
-            assert_eq!(answer.header("access-control-allow-origin"), "*");
+            assert_eq!(response.header("access-control-allow-origin"), "*");
         }
     }
     let wanted = [("origin", "https://player.example"), ("access-control-request-method", "GET")];
     for path in ["/live/demo/v0.m3u8", "/time", "*"] {
-        let answer = stage.ask("OPTIONS", path, &wanted).await;
+        let response = stage.request("OPTIONS", path, &wanted).await;
         assert_eq!(
-            (answer.status, answer.header("access-control-allow-methods")),
+            (response.status, response.header("access-control-allow-methods")),
             (StatusCode::NO_CONTENT, "GET, HEAD, OPTIONS")
         );
-        assert_eq!(answer.header("access-control-allow-origin"), "*");
-        let allowed = answer.header("access-control-allow-headers");
+        assert_eq!(response.header("access-control-allow-origin"), "*");
+        let allowed = response.header("access-control-allow-headers");
         assert!(allowed.starts_with("*, authorization, range, "), "{allowed}");
     }
 }
@@ -408,12 +409,12 @@ async fn listed_origins_get_cors_fields_with_credentials_and_others_none() {
             ("https://other.example", ""),
         ] {
             for method in ["GET", "HEAD"] {
-                let answer = stage.ask(method, &path, &[("origin", origin)]).await;
+                let response = stage.request(method, &path, &[("origin", origin)]).await;
                 let credentials = if granted.is_empty() { "" } else { "true" };
-                assert_eq!(answer.header("access-control-allow-origin"), granted, "{path}");
-                assert_eq!(answer.header("access-control-allow-credentials"), credentials);
-                assert_eq!(answer.header("timing-allow-origin"), granted);
-                let vary: Vec<_> = answer.headers.get_all("vary").iter().collect();
+                assert_eq!(response.header("access-control-allow-origin"), granted, "{path}");
+                assert_eq!(response.header("access-control-allow-credentials"), credentials);
+                assert_eq!(response.header("timing-allow-origin"), granted);
+                let vary: Vec<_> = response.headers.get_all("vary").iter().collect();
                 assert_eq!(vary.last().unwrap(), &"origin", "{path}");
             }
         }
@@ -421,15 +422,15 @@ async fn listed_origins_get_cors_fields_with_credentials_and_others_none() {
         assert_eq!(whole.header("access-control-allow-origin"), "");
         assert_eq!(whole.headers.get_all("vary").iter().next_back().unwrap(), "origin");
     }
-    let asked = [
+    let requested = [
         ("origin", "https://b.example"),
         ("access-control-request-method", "GET"),
         ("access-control-request-headers", "authorization,range"),
     ];
-    let answer = stage.ask("OPTIONS", "/live/demo/v0.m3u8", &asked).await;
-    assert_eq!(answer.header("access-control-allow-origin"), "https://b.example");
-    assert_eq!(answer.header("access-control-allow-credentials"), "true");
-    assert_eq!(answer.header("access-control-allow-headers"), "authorization,range");
+    let response = stage.request("OPTIONS", "/live/demo/v0.m3u8", &requested).await;
+    assert_eq!(response.header("access-control-allow-origin"), "https://b.example");
+    assert_eq!(response.header("access-control-allow-credentials"), "true");
+    assert_eq!(response.header("access-control-allow-headers"), "authorization,range");
 }
 
 #[tokio::test(start_paused = true)]
@@ -442,33 +443,37 @@ async fn if_match_and_if_unmodified_since_are_evaluated_before_other_conditions(
         if status != 200 {
             // A precondition changes no error (RFC 9110 13.2.1).
             for held in [("if-match", "\"x\""), ("if-unmodified-since", before)] {
-                assert_eq!(stage.ask("GET", &path, &[held]).await.status, status, "{path}");
+                assert_eq!(stage.request("GET", &path, &[held]).await.status, status, "{path}");
             }
             continue;
         }
         // The poster's date is not known.
         let dated = !path.ends_with(".jpg");
         for method in ["GET", "HEAD"] {
-            let ask = async |fields: &[(&str, &str)]| {
-                stage.ask(method, &path, fields).await.status.as_u16()
+            let fetch = async |fields: &[(&str, &str)]| {
+                stage.request(method, &path, fields).await.status.as_u16()
             };
-            assert_eq!(ask(&[("if-match", "\"x\"")]).await, 412, "{path}");
-            assert_eq!(ask(&[("if-match", "\"x\""), ("if-none-match", etag)]).await, 412);
-            assert_eq!(ask(&[("if-match", "*")]).await, 200, "{path}");
-            assert_eq!(ask(&[("if-match", etag)]).await, 200, "{path}");
-            assert_eq!(ask(&[("if-match", etag), ("if-none-match", etag)]).await, 304);
-            assert_eq!(ask(&[("if-match", etag), ("if-unmodified-since", before)]).await, 200);
-            assert_eq!(ask(&[("if-match", "\"x\""), ("if-unmodified-since", after)]).await, 412);
-            assert_eq!(ask(&[("if-unmodified-since", after)]).await, 200, "{path}");
-            assert_eq!(ask(&[("if-unmodified-since", "yesterday")]).await, 200, "{path}");
+            assert_eq!(fetch(&[("if-match", "\"x\"")]).await, 412, "{path}");
+            assert_eq!(fetch(&[("if-match", "\"x\""), ("if-none-match", etag)]).await, 412);
+            assert_eq!(fetch(&[("if-match", "*")]).await, 200, "{path}");
+            assert_eq!(fetch(&[("if-match", etag)]).await, 200, "{path}");
+            assert_eq!(fetch(&[("if-match", etag), ("if-none-match", etag)]).await, 304);
+            assert_eq!(fetch(&[("if-match", etag), ("if-unmodified-since", before)]).await, 200);
+            assert_eq!(fetch(&[("if-match", "\"x\""), ("if-unmodified-since", after)]).await, 412);
+            assert_eq!(fetch(&[("if-unmodified-since", after)]).await, 200, "{path}");
+            assert_eq!(fetch(&[("if-unmodified-since", "yesterday")]).await, 200, "{path}");
             let old = if dated { 412 } else { 200 };
-            assert_eq!(ask(&[("if-unmodified-since", before)]).await, old, "{path}");
+            assert_eq!(fetch(&[("if-unmodified-since", before)]).await, old, "{path}");
         }
     }
     // The open segment has no tag, and is being modified.
     let open = stage.media(&format!("{}.m4s", stage.first + 3));
     for (field, status) in [(("if-match", "\"x\""), 412), (("if-unmodified-since", before), 412)] {
-        assert_eq!(stage.ask("GET", &open, &[field]).await.status.as_u16(), status, "{field:?}");
+        assert_eq!(
+            stage.request("GET", &open, &[field]).await.status.as_u16(),
+            status,
+            "{field:?}"
+        );
     }
 }
 
@@ -476,12 +481,12 @@ async fn if_match_and_if_unmodified_since_are_evaluated_before_other_conditions(
 async fn requests_refused_under_the_api_get_problem_details() {
     let stage = Stage::new().await;
     for (fields, status) in [(&[("host", "other")][..], 400), (&[("early-data", "1")], 425)] {
-        let answer = stage.ask("DELETE", "/api/v1/x", fields).await;
+        let response = stage.request("DELETE", "/api/v1/x", fields).await;
         assert_eq!(
-            (answer.status.as_u16(), answer.header("content-type")),
+            (response.status.as_u16(), response.header("content-type")),
             (status, "application/problem+json")
         );
-        let text = String::from_utf8_lossy(&answer.body);
+        let text = String::from_utf8_lossy(&response.body);
         assert!(text.contains(&format!("\"status\":{status},\"detail\":\"")), "{text}");
     }
     let beside = stage.get("/api").await;
@@ -496,7 +501,7 @@ async fn a_mount_has_a_name_and_an_urgency_of_its_own() {
     {
         let fields = [("early-data", early)];
         let fields = if early.is_empty() { &fields[..0] } else { &fields };
-        let response = stage.ask("POST", path, fields).await;
+        let response = stage.request("POST", path, fields).await;
         let status = if early.is_empty() { StatusCode::OK } else { StatusCode::TOO_EARLY };
         assert_eq!((response.status, response.header("priority")), (status, urgency), "{path}");
     }
@@ -525,7 +530,7 @@ async fn ambiguous_requests_are_refused_and_close_the_connection() {
         .header("host", "origin")
         .body(Full::new(Bytes::from_static(b"GET /")))
         .unwrap();
-    let two = stage.ask("GET", path, &[("host", "other")]).await;
+    let two = stage.request("GET", path, &[("host", "other")]).await;
     let none = Request::builder().uri(path).body(Full::new(Bytes::new())).unwrap();
     for response in [respond(&stage.router, body).await, respond(&stage.router, none).await] {
         assert_eq!(
@@ -539,7 +544,7 @@ async fn ambiguous_requests_are_refused_and_close_the_connection() {
 #[tokio::test(start_paused = true)]
 async fn the_api_receives_requests_with_a_bounded_body() {
     let stage = Stage::with(&Config { max_body_bytes: 8, ..Config::default() }).await;
-    let ask = async |body: &'static [u8]| {
+    let fetch = async |body: &'static [u8]| {
         let request = Request::builder().method("POST").uri("/api/v1/x?y").header("host", "origin");
         let request = request.body(Full::new(Bytes::from_static(body))).unwrap();
         let (head, body) =
@@ -547,10 +552,10 @@ async fn the_api_receives_requests_with_a_bounded_body() {
         (head.status.as_u16(), body.collect().await.unwrap().to_bytes())
     };
     assert_eq!(
-        ask(b"12345678").await,
-        (200, Bytes::from_static(b"POST /api/v1/x of 192.0.2.1 said 12345678"))
+        fetch(b"12345678").await,
+        (200, Bytes::from_static(b"POST /api/v1/x of 192.0.2.1 sent 12345678"))
     );
-    assert_eq!(ask(b"123456789").await.0, 413);
+    assert_eq!(fetch(b"123456789").await.0, 413);
 }
 
 #[tokio::test(start_paused = true)]
@@ -562,11 +567,15 @@ async fn the_watch_page_its_assets_and_the_clock_are_served() {
         ("text/html; charset=utf-8", &b"<!doctype html>"[..])
     );
     assert_eq!(page.header("cache-control"), "no-cache");
-    let script = stage.ask("GET", "/watch/player.js", &[("accept-encoding", "gzip")]).await;
+    let script = stage.request("GET", "/watch/player.js", &[("accept-encoding", "gzip")]).await;
     assert_eq!((script.header("content-encoding"), &script.body[..]), ("gzip", &b"gzipped"[..]));
     let etag = script.header("etag").to_owned();
     let again = stage
-        .ask("GET", "/watch/player.js", &[("accept-encoding", "gzip"), ("if-none-match", &etag)])
+        .request(
+            "GET",
+            "/watch/player.js",
+            &[("accept-encoding", "gzip"), ("if-none-match", &etag)],
+        )
         .await;
     assert_eq!(again.status, StatusCode::NOT_MODIFIED);
     let time = stage.get("/time").await;
@@ -574,7 +583,7 @@ async fn the_watch_page_its_assets_and_the_clock_are_served() {
         (time.status, time.header("cache-control"), time.body.len()),
         (StatusCode::OK, "no-store", 24)
     );
-    let head = stage.ask("HEAD", "/time", &[]).await;
+    let head = stage.request("HEAD", "/time", &[]).await;
     assert_eq!(
         (head.status, head.header("content-length"), head.body.len()),
         (StatusCode::OK, "24", 0)
@@ -590,7 +599,7 @@ async fn clients_that_request_playlists_or_media_count_as_viewers() {
     stage.get("/live/demo/v0.m3u8").await;
     stage.get(&stage.media("init.0.mp4")).await;
     assert_eq!(stage.audience.viewers(&demo), 1);
-    stage.ask("GET", &stage.media("init.0.mp4"), &[("user-agent", "other")]).await;
+    stage.request("GET", &stage.media("init.0.mp4"), &[("user-agent", "other")]).await;
     assert_eq!(stage.audience.viewers(&demo), 2);
 }
 
@@ -603,7 +612,7 @@ async fn a_poster_has_its_lifetime_and_an_etag_for_revalidation() {
     assert_eq!(poster.header("cache-control"), "public, max-age=5");
     assert_eq!(poster.header("access-control-allow-origin"), "*");
     let etag = poster.header("etag").to_owned();
-    let again = stage.ask("GET", "/live/demo/poster.jpg", &[("if-none-match", &etag)]).await;
+    let again = stage.request("GET", "/live/demo/poster.jpg", &[("if-none-match", &etag)]).await;
     assert_eq!(again.status, StatusCode::NOT_MODIFIED);
     assert_eq!(stage.get("/live/other/poster.jpg").await.status, StatusCode::NOT_FOUND);
 }

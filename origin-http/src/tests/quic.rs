@@ -1,12 +1,12 @@
 //! An origin over HTTP/3 on loopback, with clients: quinn's and h3's for correct behaviour, bare
 //! streams for the rest.
 
-mod answers;
 mod early;
 mod handover;
 mod leaving;
 mod limits;
 mod path;
+mod responses;
 mod urgency;
 
 use std::{
@@ -155,8 +155,8 @@ impl Running {
         self.count(&format!("http_evicted_total{{reason=\"{reason}\"}} "))
     }
 
-    /// Requests that have been answered, or are in progress.
-    fn answered(&self) -> u64 {
+    /// Requests that have been served, or are in progress.
+    fn served(&self) -> u64 {
         self.count("http_requests_total{")
     }
 
@@ -214,7 +214,7 @@ struct Client {
 
 /// A complete response.
 #[derive(Debug)]
-struct Answer {
+struct Received {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
@@ -229,17 +229,17 @@ impl Client {
         Self { endpoint, quic, requests, driver }
     }
 
-    async fn get(&mut self, path: &str) -> Answer {
-        self.ask(Method::GET, path, &[], b"").await
+    async fn get(&mut self, path: &str) -> Received {
+        self.request(Method::GET, path, &[], b"").await
     }
 
-    async fn ask(
+    async fn request(
         &mut self,
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
         body: &[u8],
-    ) -> Answer {
+    ) -> Received {
         let mut stream = self.send(method, path, headers).await;
         if !body.is_empty() {
             stream.send_data(Bytes::copy_from_slice(body)).await.unwrap();
@@ -258,16 +258,16 @@ impl Client {
     }
 }
 
-async fn whole(mut stream: Stream) -> Answer {
+async fn whole(mut stream: Stream) -> Received {
     let whole = async {
         let (head, ()) = stream.recv_response().await.unwrap().into_parts();
         let mut body = BytesMut::new();
         while let Some(mut data) = stream.recv_data().await.unwrap() {
             body.extend_from_slice(&data.copy_to_bytes(data.remaining()));
         }
-        Answer { status: head.status, headers: head.headers, body: body.freeze() }
+        Received { status: head.status, headers: head.headers, body: body.freeze() }
     };
-    timeout(LONG, whole).await.expect("an answer in time")
+    timeout(LONG, whole).await.expect("a response in time")
 }
 
 /// A frame as bytes.

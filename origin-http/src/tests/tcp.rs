@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::frames::{ACK, PING, ask, frame};
+use self::frames::{ACK, PING, frame, request_frame};
 use super::server;
 use crate::{
     Config,
@@ -147,7 +147,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     }
 
     /// The next response: status, headers, and the body by its length or in chunks.
-    async fn answer(&mut self, has_body: bool) -> (u16, BTreeMap<String, String>, Vec<u8>) {
+    async fn response(&mut self, has_body: bool) -> (u16, BTreeMap<String, String>, Vec<u8>) {
         let end = loop {
             match self.read.windows(4).position(|window| window == b"\r\n\r\n") {
                 Some(end) => break end + 4,
@@ -194,7 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     async fn more(&mut self) {
         let count = timeout(LONG, self.socket.read_buf(&mut self.read))
             .await
-            .expect("an answer in time")
+            .expect("a response in time")
             .unwrap();
         assert!(count > 0, "closed after {:?}", String::from_utf8_lossy(&self.read));
     }
@@ -222,20 +222,20 @@ async fn one_connection_gets_media_ranges_and_conditional_responses() {
     let path = running.stage.media(&format!("{}.m4s", running.stage.first));
     let mut peer = running.connect().await;
     peer.send(get(&path)).await;
-    let (status, headers, whole) = peer.answer(true).await;
+    let (status, headers, whole) = peer.response(true).await;
     assert_eq!((status, &headers["content-type"][..]), (200, "video/iso.segment"));
     assert!(headers["date"].ends_with(" GMT") && whole.len() > SEGMENT * 1_000);
     peer.send(request("HEAD", &path, "")).await;
-    let (status, headers, _) = peer.answer(false).await;
+    let (status, headers, _) = peer.response(false).await;
     assert_eq!((status, &headers["content-length"][..]), (200, &*whole.len().to_string()));
     peer.send(request("GET", &path, "Range: bytes=100-1099\r\n")).await;
-    let (status, headers, slice) = peer.answer(true).await;
+    let (status, headers, slice) = peer.response(true).await;
     assert_eq!((status, &slice[..]), (206, &whole[100..1_100]));
     assert_eq!(headers["content-range"], format!("bytes 100-1099/{}", whole.len()));
     peer.send(request("GET", &path, &format!("Range: bytes={}-\r\n", whole.len()))).await;
-    assert_eq!(peer.answer(true).await.0, 416);
+    assert_eq!(peer.response(true).await.0, 416);
     peer.send(request("GET", &path, &format!("If-None-Match: {}\r\n", headers["etag"]))).await;
-    let (status, headers, _) = peer.answer(true).await;
+    let (status, headers, _) = peer.response(true).await;
     assert_eq!((status, headers.contains_key("content-length")), (304, false));
     peer.send(request(
         "OPTIONS",
@@ -243,9 +243,9 @@ async fn one_connection_gets_media_ranges_and_conditional_responses() {
         "Origin: http://a\r\nAccess-Control-Request-Method: GET\r\n",
     ))
     .await;
-    assert_eq!(peer.answer(true).await.0, 204);
+    assert_eq!(peer.response(true).await.0, 204);
     peer.send(get("/nothing")).await;
-    assert_eq!(peer.answer(true).await.0, 404);
+    assert_eq!(peer.response(true).await.0, 404);
     assert!(running.stage.metrics.server.sent.get() > whole.len() as u64);
 }
 
@@ -259,15 +259,15 @@ async fn the_open_segment_is_sent_in_chunks_as_it_grows() {
         peer.more().await;
     }
     running.stage.push(4 * PART).await;
-    let (status, _, body) = peer.answer(true).await;
+    let (status, _, body) = peer.response(true).await;
     peer.send(get(&path)).await;
-    let (_, headers, whole) = peer.answer(true).await;
+    let (_, headers, whole) = peer.response(true).await;
     assert_eq!((status, &body), (200, &whole));
     assert_eq!(headers["content-length"], whole.len().to_string());
 }
 
 #[tokio::test]
-async fn pipelined_requests_are_answered_in_order() {
+async fn pipelined_requests_get_responses_in_order() {
     let running = Running::live().await;
     let mut peer = running.connect().await;
     let first = running.stage.first;
@@ -275,7 +275,7 @@ async fn pipelined_requests_are_answered_in_order() {
         (0..5).map(|part| running.stage.media(&format!("{first}.{part}.m4s"))).collect();
     peer.send(paths.iter().map(|path| get(path)).collect::<String>()).await;
     for part in 0..5 {
-        let (status, headers, _) = peer.answer(true).await;
+        let (status, headers, _) = peer.response(true).await;
         assert_eq!((status, &headers["etag"]), (200, &format!("\"{first}.{part}\"")));
     }
 }
@@ -328,7 +328,7 @@ async fn an_unread_http2_response_closes_its_connection_after_write_ms() {
     // The response is longer than the window of the stream, which is never extended.
     let mut raw = running.raw(Some(1_000)).await;
     let ping = frame(PING, 0, 0, &[7; 8]);
-    raw.send(&[ask(1, &path, &[]), ping.clone()].concat()).await;
+    raw.send(&[request_frame(1, &path, &[]), ping.clone()].concat()).await;
     let mut acknowledged = 0;
     while let Some(received) = raw.next().await {
         if (received.kind, received.flags) == (PING, ACK) {
@@ -362,7 +362,7 @@ async fn shutdown_completes_requests_in_progress_and_closes_idle_connections() {
     let (quiet, mut waiting) = (running.connect().await, running.connect().await);
     let mut kept = running.connect().await;
     kept.send(get("/time")).await;
-    kept.answer(true).await;
+    kept.response(true).await;
     waiting
         .send(get(&format!("/live/demo/v0.m3u8?_HLS_msn={}&_HLS_part=2", running.stage.first + 3)))
         .await;
@@ -375,7 +375,7 @@ async fn shutdown_completes_requests_in_progress_and_closes_idle_connections() {
     assert!(TcpStream::connect(running.address).await.is_err());
     assert!(!running.serving.is_finished());
     running.stage.push(PART).await;
-    assert_eq!(waiting.answer(true).await.0, 200);
+    assert_eq!(waiting.response(true).await.0, 200);
     timeout(LONG, running.serving).await.unwrap().unwrap();
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hex_literal::hex;
 use media_core::{
     AccessUnit, Hub, TrackName,
-    broadcast::{Held, Limits},
+    broadcast::{Limits, LogSize},
     codec::{Config, aac, avc},
     hub::{self, Producer},
 };

@@ -41,7 +41,7 @@ const MAX_CUTS: usize = 16;
 /// The largest number of units held; more than any audio needs.
 const MAX_HELD: usize = 1024;
 /// Memory of a unit that waits, beside its bytes.
-const UNIT_BYTES: usize = size_of::<Held>() + 64;
+const UNIT_BYTES: usize = size_of::<PendingUnit>() + 64;
 
 /// An audio track, from access units to segments. Times are ticks of the track unless another unit
 /// is named.
@@ -51,7 +51,7 @@ pub(super) struct Audio {
     /// A silent unit for the current configuration, if one is known.
     silence: Option<Bytes>,
     /// Units that wait for the master, oldest first.
-    held: VecDeque<Held>,
+    held: VecDeque<PendingUnit>,
     /// Memory of the units held.
     held_bytes: usize,
     /// Cuts that wait for units, oldest first.
@@ -66,7 +66,7 @@ pub(super) struct Audio {
 
 /// A unit that waits, and its configuration.
 #[derive(Debug)]
-struct Held {
+struct PendingUnit {
     frame: Frame,
     config: Arc<Config>,
 }
@@ -191,7 +191,7 @@ impl Audio {
         self.arrived = Some(frame.arrived);
         self.held_bytes += UNIT_BYTES + frame.payload.len();
         let config = Arc::clone(&output.config);
-        self.held.push_back(Held { frame, config });
+        self.held.push_back(PendingUnit { frame, config });
         // A publisher could send any number of small units ahead of video.
         if self.held.len() > MAX_HELD {
             self.pop_held();
@@ -259,7 +259,7 @@ impl Audio {
         }
     }
 
-    fn pop_held(&mut self) -> Option<Held> {
+    fn pop_held(&mut self) -> Option<PendingUnit> {
         let held = self.held.pop_front()?;
         self.held_bytes -= UNIT_BYTES + held.frame.payload.len();
         Some(held)
@@ -269,8 +269,14 @@ impl Audio {
     ///
     /// The unit is left out if the master is so far behind that the open segment would become
     /// longer than `longest`: silence is filled in when the next mark is known.
-    fn take_unit(&mut self, output: &mut Output, held: Held, longest: Duration, metrics: &Metrics) {
-        let Held { frame, config } = held;
+    fn take_unit(
+        &mut self,
+        output: &mut Output,
+        held: PendingUnit,
+        longest: Duration,
+        metrics: &Metrics,
+    ) {
+        let PendingUnit { frame, config } = held;
         if output.is_joining() && !self.begins_with(output, &frame) {
             metrics.drop_frame("before_segment");
             return;

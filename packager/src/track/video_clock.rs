@@ -17,7 +17,7 @@ use crate::sample::Sample;
 pub(crate) struct Clock {
     /// `pts - dts` of the newest key frame that started a segment.
     shift: Ticks,
-    held: Option<Held>,
+    held: Option<PendingFrame>,
     /// Duration of the newest complete sample, which the last frame of a broadcast gets too.
     lasted: Ticks,
     /// Presentation time of the latest frame shown so far.
@@ -35,7 +35,7 @@ pub(crate) struct Place {
 
 /// A frame whose duration is not known yet.
 #[derive(Debug)]
-struct Held {
+struct PendingFrame {
     decode: Ticks,
     composition: i32,
     key: bool,
@@ -89,7 +89,7 @@ impl Clock {
 
     /// The frame held, complete now that the next decode time is known.
     pub(crate) fn complete(&mut self, next_decode: Ticks) -> Option<Sample> {
-        let Held { decode, composition, key, payload } = self.held.take()?;
+        let PendingFrame { decode, composition, key, payload } = self.held.take()?;
         self.lasted = (next_decode - decode).max(Ticks::ONE);
         let duration = u32::try_from(self.lasted.get()).unwrap_or(u32::MAX);
         Some(Sample { duration, composition, key, head: Bytes::new(), payload })
@@ -113,8 +113,12 @@ impl Clock {
     /// Holds `frame`, placed at `decode`, until the next.
     pub(crate) fn hold(&mut self, frame: Frame, decode: Ticks) {
         let composition = i32::try_from((frame.pts - decode).get()).unwrap_or(0);
-        self.held =
-            Some(Held { decode, composition, key: frame.independent, payload: frame.payload });
+        self.held = Some(PendingFrame {
+            decode,
+            composition,
+            key: frame.independent,
+            payload: frame.payload,
+        });
     }
 }
 

@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Resources of the daemon.
 #[derive(Debug)]
-struct Held {
+struct Resources {
     children: Vec<u32>,
     /// Number of each kind.
     descriptors: BTreeMap<String, usize>,
@@ -30,7 +30,7 @@ struct Held {
     resident_kib: u64,
 }
 
-impl Held {
+impl Resources {
     fn by(stage: &Stage) -> Self {
         let pid = stage.process.id();
         // The numbers of sockets differ; only their kind counts.
@@ -102,16 +102,16 @@ fn two_hundred_broadcasts_leak_no_process_descriptor_thread_or_memory() {
     let tags = push::first(&rtmp::tags(&small.flv()), 1);
     // Resources that are allocated once: pools, caches, arenas.
     broadcasts(&stage, &tags, CHANNELS, 8);
-    let before = Held::at_rest(&stage, CHANNELS);
+    let before = Resources::at_rest(&stage, CHANNELS);
     let units = stage.metric("streamforge_rendition_access_units_total");
     let started = Instant::now();
     broadcasts(&stage, &tags, CHANNELS, 8);
     let took = started.elapsed();
-    Held::at_rest(&stage, CHANNELS);
+    Resources::at_rest(&stage, CHANNELS);
     eprintln!("200 in {took:?}; before: {before:?}");
     // Idle threads end after a while.
     let after = wait_for("no more than before", LIMIT, || {
-        let after = Held::by(&stage);
+        let after = Resources::by(&stage);
         let more = |kind: &String| after.descriptors.get(kind) > before.descriptors.get(kind);
         let rest = after.children.is_empty() && after.threads <= before.threads;
         let rest = rest && !after.descriptors.keys().any(more);

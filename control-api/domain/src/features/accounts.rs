@@ -38,5 +38,6 @@ pub const FEATURE: Feature = Feature {
         commands::ChangeRole::PERMISSION,
         commands::Erase::PERMISSION,
     ],
+    audience: queries::audience,
     fold: tables::fold,
 };

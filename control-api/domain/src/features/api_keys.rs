@@ -22,5 +22,6 @@ pub const FEATURE: Feature = Feature {
     foreign_events: &[accounts::events::ERASED],
     tables: &[tables::KEYS.name(), tables::BY_DIGEST.name(), tables::BY_ACCOUNT.name()],
     permissions: &[queries::LIST, commands::AddKey::PERMISSION, commands::RevokeKey::PERMISSION],
+    audience: queries::audience,
     fold: tables::fold,
 };

@@ -28,5 +28,6 @@ pub const FEATURE: Feature = Feature {
         commands::EndOthers::PERMISSION,
         commands::ChangePassword::PERMISSION,
     ],
+    audience: queries::audience,
     fold: tables::fold,
 };

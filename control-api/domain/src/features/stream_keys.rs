@@ -22,5 +22,6 @@ pub const FEATURE: Feature = Feature {
     foreign_events: &[channels::events::DELETED],
     tables: &[tables::KEYS.name(), tables::BY_DIGEST.name(), tables::BY_CHANNEL.name()],
     permissions: &[queries::LIST, commands::AddKey::PERMISSION, commands::RevokeKey::PERMISSION],
+    audience: queries::audience,
     fold: tables::fold,
 };

@@ -3,6 +3,8 @@ use std::{collections::BTreeSet, fmt::Write as _};
 use super::*;
 use crate::scope::Scope;
 
+mod rebuilt;
+
 #[test]
 fn the_table_of_permissions_is_this() {
     let mut table = String::new();

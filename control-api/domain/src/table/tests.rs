@@ -20,6 +20,20 @@ fn table(keys: &[(&str, u64)]) -> MemoryRows {
 }
 
 #[test]
+fn the_beginning_of_a_text_is_a_prefix_of_all_texts_that_begin_so() {
+    let rows = table(&[("", 1), ("mu", 1), ("mus", 2), ("music", 1), ("mut", 1), ("m\0", 1)]);
+    let found = |beginning| {
+        let page = PAIRS.page(&rows, &Beginning(beginning), None, Order::Up, 100).expect("memory");
+        page.into_iter().map(|((text, _), _)| text).collect::<Vec<_>>()
+    };
+    assert_eq!(found("mus"), ["mus", "music"]);
+    assert_eq!(found("m"), ["m\0", "mu", "mus", "music", "mut"]);
+    assert_eq!(found("m\0"), ["m\0"]);
+    assert_eq!(found("").len(), 6);
+    assert_eq!(found("x"), [] as [&str; 0]);
+}
+
+#[test]
 fn a_page_holds_the_rows_of_its_prefix_alone() {
     let rows = table(&[("a", 1), ("a", 2), ("a", u64::MAX), ("ab", 1), ("b", 1)]);
     let prefix = "a".to_owned();

@@ -1,116 +1,12 @@
-//! Channels and stream keys through the routes, with a database in a folder of the test.
+//! Channels and stream keys through the routes.
 
-use std::{fs, path::PathBuf};
-
-use control_domain::{
-    Actor, Role,
-    features::{
-        accounts::commands::{Add, PasswordHash},
-        channels,
-    },
-    id::AccountId,
-};
+use control_domain::{Actor, Role, features::channels};
 use serde_json::json;
 
-use super::*;
-use crate::{Manners, Platform, authentication::Sender};
-
-/// The API with a database, and an account of each role.
-struct Site {
-    platform: Platform,
-    folder: PathBuf,
-}
-
-impl Site {
-    async fn new(name: &str) -> Self {
-        let name = format!("streamforge-api-{name}-{}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
-        let _ = fs::remove_dir_all(&folder);
-        let platform = Platform::default();
-        platform.open(&folder).await.expect("the folder can be written");
-        Self { platform, folder }
-    }
-
-    async fn account(&self, name: &str, role: Role) -> Actor {
-        let command = Add {
-            name: name.parse().expect("a name"),
-            email: format!("{name}@example.org").parse().expect("an address"),
-            password: PasswordHash("$argon2id$secret".to_owned()),
-            role,
-        };
-        let receipt = self.platform.send(Actor::System, command).await.expect("the name is free");
-        Actor::Person { id: receipt.done, role }
-    }
-
-    /// The routes for an actor, without the check of credentials.
-    fn router(&self, actor: Actor) -> Router {
-        let (router, _) =
-            super::super::platform_routes(&self.platform, None, &Manners::default().limiter)
-                .split_for_parts();
-        let api = Api::new(
-            hub(),
-            Arc::new(SomeViewers),
-            Arc::new(SomeRenditions),
-            Administrator::default(),
-        );
-        router
-            .layer(axum::middleware::from_fn(
-                move |mut request: axum::extract::Request, next: axum::middleware::Next| async move {
-                    request.extensions_mut().insert(Sender(actor));
-                    next.run(request).await
-                },
-            ))
-            .with_state(api)
-    }
-
-    async fn send(
-        &self,
-        actor: Actor,
-        method: Method,
-        path: &str,
-        body: Value,
-        fields: &[(&str, &str)],
-    ) -> (StatusCode, http::HeaderMap, Value) {
-        let mut request = Request::builder().method(method).uri(path);
-        for (name, value) in fields {
-            request = request.header(*name, *value);
-        }
-        let body = match body {
-            Value::Null => Body::empty(),
-            body => {
-                request = request.header(header::CONTENT_TYPE, "application/json");
-                Body::from(body.to_string())
-            }
-        };
-        let request = request.body(body).expect("a request");
-        let (status, headers, body) = ask(self.router(actor), request).await;
-        let value = match body.is_empty() {
-            true => Value::Null,
-            false => serde_json::from_slice(&body).expect("JSON"),
-        };
-        (status, headers, value)
-    }
-
-    async fn get(&self, actor: Actor, path: &str) -> (StatusCode, Value) {
-        let (status, _, value) = self.send(actor, Method::GET, path, Value::Null, &[]).await;
-        (status, value)
-    }
-
-    async fn post(&self, actor: Actor, path: &str, body: Value) -> (StatusCode, Value) {
-        let (status, _, value) = self.send(actor, Method::POST, path, body, &[]).await;
-        (status, value)
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
-fn id(actor: Actor) -> AccountId {
-    actor.account().expect("a person")
-}
+use super::{
+    site::{Site, id},
+    *,
+};
 
 #[tokio::test]
 async fn a_creator_makes_shows_edits_and_deletes_a_channel() {

@@ -39,10 +39,10 @@ fn the_simple_handshake_gets_a_response() {
     pair.input.extend_from_slice(&[0; 8]);
     pair.input.extend_from_slice(&[0x55; 1528]);
     assert_eq!(pair.session.poll_event(&mut pair.input, pair.now).unwrap(), None);
-    let answer = written(&mut pair.session);
-    assert_eq!((answer.len(), answer[0]), (1 + 1536 + 1536, 3));
-    assert_eq!(answer[1 + 1536 + 8..], [0x55; 1528]);
-    pair.input.extend_from_slice(&answer[1..1537]);
+    let response = written(&mut pair.session);
+    assert_eq!((response.len(), response[0]), (1 + 1536 + 1536, 3));
+    assert_eq!(response[1 + 1536 + 8..], [0x55; 1528]);
+    pair.input.extend_from_slice(&response[1..1537]);
     assert_eq!(pair.session.poll_event(&mut pair.input, pair.now).unwrap(), None);
     assert!(matches!(pair.session.state, State::Connect { .. }));
 }
@@ -101,22 +101,22 @@ fn commands_of_encoders_outside_the_standard_get_a_response() {
             0,
             &[command.into(), transaction.into(), Value::Null, "demo".into()],
         );
-        let answers = pair.answers().unwrap();
-        assert_eq!(answers[0][..2], ["_result".into(), transaction.into()], "{command}");
+        let responses = pair.responses().unwrap();
+        assert_eq!(responses[0][..2], ["_result".into(), transaction.into()], "{command}");
     }
     pair.send_raw(
         kind::COMMAND_AMF3,
         0,
         &[&[0][..], &hex!("02 000c 63726561746553747265616d 00 4018000000000000 05")].concat(),
     );
-    assert_eq!(pair.answers().unwrap()[0][3], Value::Number(1.0));
+    assert_eq!(pair.responses().unwrap()[0][3], Value::Number(1.0));
     for ignored in ["pause", "seek", "receiveVideo", "no such command"] {
         pair.send(
             kind::COMMAND,
             1,
             &[ignored.into(), 7.0.into(), Value::Null, Value::Boolean(true)],
         );
-        assert!(pair.answers().unwrap().is_empty(), "{ignored}");
+        assert!(pair.responses().unwrap().is_empty(), "{ignored}");
     }
 }
 
@@ -131,9 +131,9 @@ fn the_connect_response_lists_the_supported_enhanced_rtmp_capabilities() {
         ("capsEx", 15.0.into()),
     ]);
     pair.send(kind::COMMAND, 0, &["connect".into(), 1.0.into(), asked]);
-    let answer = pair.answers().unwrap().remove(0);
-    assert_eq!(code(&answer), "NetConnection.Connect.Success");
-    let properties = &answer[2];
+    let response = pair.responses().unwrap().remove(0);
+    assert_eq!(code(&response), "NetConnection.Connect.Success");
+    let properties = &response[2];
     assert_eq!(
         properties.property("fourCcList"),
         Some(&Value::Array(vec!["avc1".into(), "mp4a".into()]))
@@ -169,7 +169,7 @@ fn asked(app: &str, name: Value) -> (Pair, Option<Event>) {
     pair.run().unwrap();
     let object = object([("app", app.into())]);
     pair.send(kind::COMMAND, 0, &["connect".into(), 1.0.into(), object]);
-    assert_eq!(code(&pair.answers().unwrap()[0]), "NetConnection.Connect.Success", "{app}");
+    assert_eq!(code(&pair.responses().unwrap()[0]), "NetConnection.Connect.Success", "{app}");
     pair.send(kind::COMMAND, 1, &["publish".into(), 2.0.into(), Value::Null, name]);
     let event = pair.session.poll_event(&mut pair.input, pair.now).unwrap();
     (pair, event)
@@ -215,10 +215,10 @@ fn a_missing_stream_key_is_refused_with_a_description_of_its_field() {
             "{event:?}"
         );
         assert!(pair.session.is_closing());
-        let answer = pair.answers().unwrap().remove(0);
-        assert_eq!(code(&answer), "NetStream.Publish.BadName");
+        let response = pair.responses().unwrap().remove(0);
+        assert_eq!(code(&response), "NetStream.Publish.BadName");
         assert_eq!(
-            answer[3].property("description"),
+            response[3].property("description"),
             Some(
                 &"the stream key is missing: enter rtmp://<host>/live as the server, and the \
                    stream key in its separate field"
@@ -241,15 +241,15 @@ fn a_connect_command_with_an_amf3_object_gets_a_response() {
         "0d 636170734578 05 3ff0000000000000 01"
     );
     pair.send_raw(kind::COMMAND_AMF3, 0, &body);
-    let answer = pair.answers().unwrap().remove(0);
-    assert_eq!((code(&answer), &answer[1]), ("NetConnection.Connect.Success", &1.0.into()));
-    assert_eq!(answer[3].property("objectEncoding"), Some(&0.0.into()));
-    assert_eq!(answer[2].property("capsEx"), Some(&1.0.into()));
+    let response = pair.responses().unwrap().remove(0);
+    assert_eq!((code(&response), &response[1]), ("NetConnection.Connect.Success", &1.0.into()));
+    assert_eq!(response[3].property("objectEncoding"), Some(&0.0.into()));
+    assert_eq!(response[2].property("capsEx"), Some(&1.0.into()));
     // A command whose values are all AMF3: "createStream", 2, null.
     pair.send_raw(
         kind::COMMAND_AMF3,
         0,
         &hex!("00 11 06 19 63726561746553747265616d 11 04 02 11 01"),
     );
-    assert_eq!(pair.answers().unwrap()[0][1..], [2.0.into(), Value::Null, 1.0.into()]);
+    assert_eq!(pair.responses().unwrap()[0][1..], [2.0.into(), Value::Null, 1.0.into()]);
 }

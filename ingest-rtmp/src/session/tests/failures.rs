@@ -6,10 +6,10 @@ use super::*;
 fn failure_status(pair: &mut Pair, err: &Error) -> (Value, String, String) {
     pair.session.fail(err).unwrap();
     assert!(pair.session.is_closing());
-    let answer = pair.answers().unwrap().remove(0);
-    let description = answer[3].property("description").and_then(Value::as_str);
+    let response = pair.responses().unwrap().remove(0);
+    let description = response[3].property("description").and_then(Value::as_str);
     let description = description.unwrap_or_default().to_owned();
-    (answer[0].clone(), code(&answer).to_owned(), description)
+    (response[0].clone(), code(&response).to_owned(), description)
 }
 
 #[test]
@@ -17,7 +17,7 @@ fn commands_out_of_order_fail_with_a_description() {
     let mut pair = Pair::new();
     pair.run().unwrap();
     pair.send(kind::COMMAND, 0, &["createStream".into(), 1.0.into(), Value::Null]);
-    let err = pair.answers().unwrap_err();
+    let err = pair.responses().unwrap_err();
     assert!(matches!(err, Error::OutOfOrder { .. }), "createStream before connect");
     let words = "command createStream is not allowed while waiting for connect".to_owned();
     assert_eq!(
@@ -26,7 +26,7 @@ fn commands_out_of_order_fail_with_a_description() {
     );
     let mut pair = Pair::connected();
     pair.send(kind::COMMAND, 0, &["connect".into(), 1.0.into(), Value::Null]);
-    let err = pair.answers().unwrap_err();
+    let err = pair.responses().unwrap_err();
     assert!(matches!(err, Error::OutOfOrder { .. }), "connect twice");
     assert_eq!(failure_status(&mut pair, &err).1, "NetConnection.Call.Failed");
 }
@@ -35,7 +35,7 @@ fn commands_out_of_order_fail_with_a_description() {
 fn a_failure_is_sent_on_the_stream_that_it_ends_and_not_before_the_handshake() {
     let mut pair = Pair::publishing();
     pair.send_raw(kind::COMMAND, 0, &hex!("02 ffff"));
-    let err = pair.answers().unwrap_err();
+    let err = pair.responses().unwrap_err();
     let words = "command: AMF value at byte 3 is truncated".to_owned();
     assert_eq!(
         failure_status(&mut pair, &err),
@@ -68,7 +68,7 @@ fn deeply_nested_commands_are_refused_and_deeply_nested_metadata_is_skipped() {
     let nested = hex!("0a 00000001").repeat(800);
     let mut pair = Pair::connected();
     pair.send_raw(kind::COMMAND, 0, &nested);
-    assert!(matches!(pair.answers(), Err(Error::Amf0(amf0::Error::TooDeep { .. }))));
+    assert!(matches!(pair.responses(), Err(Error::Amf0(amf0::Error::TooDeep { .. }))));
 
     let mut pair = Pair::publishing();
     pair.send_raw(kind::DATA, 1, &nested);
@@ -84,6 +84,6 @@ fn commands_with_missing_or_wrong_values_do_not_fail_the_session() {
     {
         let mut pair = Pair::connected();
         pair.send_raw(kind::COMMAND, 1, body);
-        assert!(pair.answers().is_ok(), "{body:02x?}");
+        assert!(pair.responses().is_ok(), "{body:02x?}");
     }
 }

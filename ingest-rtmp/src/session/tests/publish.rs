@@ -9,7 +9,7 @@ fn publishing_with(caps: Option<Value>) -> Pair {
     let mut asked = vec![("app".to_owned(), Value::from("live"))];
     asked.extend(caps.map(|caps| ("capsEx".to_owned(), caps)));
     pair.send(kind::COMMAND, 0, &["connect".into(), 1.0.into(), Value::Object(asked)]);
-    pair.answers().unwrap();
+    pair.responses().unwrap();
     pair.send(kind::COMMAND, 1, &["publish".into(), 2.0.into(), Value::Null, "demo".into()]);
     pair
 }
@@ -19,13 +19,13 @@ fn a_capable_publisher_receives_a_reconnect_request_and_may_continue_to_publish(
     let mut pair = publishing_with(Some(3.0.into()));
     assert!(matches!(pair.run().unwrap(), Some(Event::Publish { .. })));
     pair.session.accept().unwrap();
-    pair.answers().unwrap();
+    pair.responses().unwrap();
     assert!(pair.session.request_reconnect().unwrap());
-    let answers = pair.answers().unwrap();
-    assert_eq!(answers.len(), 1);
-    assert_eq!((&answers[0][0], &answers[0][1]), (&"onStatus".into(), &0.0.into()));
-    assert_eq!(code(&answers[0]), "NetConnection.Connect.ReconnectRequest");
-    assert_eq!(answers[0][3].property("level"), Some(&"status".into()));
+    let responses = pair.responses().unwrap();
+    assert_eq!(responses.len(), 1);
+    assert_eq!((&responses[0][0], &responses[0][1]), (&"onStatus".into(), &0.0.into()));
+    assert_eq!(code(&responses[0]), "NetConnection.Connect.ReconnectRequest");
+    assert_eq!(responses[0][3].property("level"), Some(&"status".into()));
     assert!(!pair.session.is_closing());
     pair.send_raw(kind::VIDEO, 1, &video_frame(IDR));
     assert!(matches!(pair.run().unwrap(), Some(Event::Video { .. })));
@@ -38,7 +38,7 @@ fn a_reconnect_request_before_publish_is_sent_with_the_acceptance() {
     assert!(matches!(pair.run().unwrap(), Some(Event::Publish { .. })));
     pair.session.accept().unwrap();
     let codes: Vec<_> =
-        pair.answers().unwrap().iter().map(|answer| code(answer).to_owned()).collect();
+        pair.responses().unwrap().iter().map(|response| code(response).to_owned()).collect();
     assert_eq!(codes, ["NetStream.Publish.Start", "NetConnection.Connect.ReconnectRequest"]);
 }
 
@@ -49,9 +49,9 @@ fn a_publisher_without_the_reconnect_capability_receives_no_reconnect_request() 
         let mut pair = publishing_with(caps.clone());
         assert!(matches!(pair.run().unwrap(), Some(Event::Publish { .. })));
         pair.session.accept().unwrap();
-        pair.answers().unwrap();
+        pair.responses().unwrap();
         assert!(!pair.session.request_reconnect().unwrap(), "{caps:?}");
-        assert!(pair.answers().unwrap().is_empty());
+        assert!(pair.responses().unwrap().is_empty());
     }
 }
 
@@ -62,10 +62,10 @@ fn a_refused_publisher_receives_the_reason_and_the_session_closes() {
     assert!(matches!(pair.run().unwrap(), Some(Event::Publish { .. })));
     pair.session.refuse(&Refusal::new(Reason::Name, "demo is live already")).unwrap();
     assert!(pair.session.is_closing());
-    let answer = pair.answers().unwrap().remove(0);
-    assert_eq!(code(&answer), "NetStream.Publish.BadName");
-    assert_eq!(answer[3].property("description"), Some(&"demo is live already".into()));
-    assert_eq!(answer[3].property("level"), Some(&"error".into()));
+    let response = pair.responses().unwrap().remove(0);
+    assert_eq!(code(&response), "NetStream.Publish.BadName");
+    assert_eq!(response[3].property("description"), Some(&"demo is live already".into()));
+    assert_eq!(response[3].property("level"), Some(&"error".into()));
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_repeated_publish_is_accepted_and_a_different_one_is_refused_without_an_end(
     let publish =
         |name: &str| ["publish".into(), 5.0.into(), Value::Null, name.into(), "live".into()];
     let mut pair = Pair::publishing();
-    for (stream, name, code_of_answer) in [
+    for (stream, name, code_of_response) in [
         (1, "demo", "NetStream.Publish.Start"),
         (1, "live/demo?token=1", "NetStream.Publish.Start"),
         (1, "other", "NetStream.Publish.BadName"),
@@ -84,12 +84,12 @@ fn a_repeated_publish_is_accepted_and_a_different_one_is_refused_without_an_end(
         let event = pair.session.poll_event(&mut pair.input, pair.now).unwrap();
         let refused =
             matches!(&event, Some(Event::Refused(refusal)) if refusal.reason == Reason::Second);
-        assert_eq!(refused, code_of_answer.ends_with("BadName"), "{name}: {event:?}");
-        let answers = pair.answers().unwrap();
-        assert_eq!((answers.len(), code(&answers[0])), (1, code_of_answer), "{name}");
+        assert_eq!(refused, code_of_response.ends_with("BadName"), "{name}: {event:?}");
+        let responses = pair.responses().unwrap();
+        assert_eq!((responses.len(), code(&responses[0])), (1, code_of_response), "{name}");
     }
     pair.send(kind::COMMAND, 1, &["play".into(), 5.0.into(), Value::Null, "demo".into()]);
-    assert_eq!(code(&pair.answers().unwrap()[0]), "NetStream.Play.Failed");
+    assert_eq!(code(&pair.responses().unwrap()[0]), "NetStream.Play.Failed");
     assert!(!pair.session.is_closing());
     pair.send_raw(kind::VIDEO, 1, &video_frame(IDR));
     assert!(matches!(pair.run().unwrap(), Some(Event::Video { .. })));
@@ -124,18 +124,19 @@ fn deleted_message_streams_are_reused_and_streams_over_the_limit_are_refused() {
     for _ in 0..MAX_STREAMS {
         pair.send(kind::COMMAND, 0, &create);
     }
-    let numbers: Vec<_> = pair.answers().unwrap().iter().map(|answer| answer[3].clone()).collect();
+    let numbers: Vec<_> =
+        pair.responses().unwrap().iter().map(|response| response[3].clone()).collect();
     assert_eq!(numbers, (1..=MAX_STREAMS).map(|id| f64::from(id).into()).collect::<Vec<_>>());
     pair.send(kind::COMMAND, 0, &create);
-    let answer = pair.answers().unwrap().remove(0);
-    assert_eq!((&answer[0], code(&answer)), (&"_error".into(), "NetConnection.Call.Failed"));
+    let response = pair.responses().unwrap().remove(0);
+    assert_eq!((&response[0], code(&response)), (&"_error".into(), "NetConnection.Call.Failed"));
     for unknown in [0.0, 17.0, -1.0, 1.5, f64::NAN] {
         let delete = ["deleteStream".into(), 0.0.into(), Value::Null, unknown.into()];
         pair.send(kind::COMMAND, 0, &delete);
     }
     pair.send(kind::COMMAND, 0, &["deleteStream".into(), 0.0.into(), Value::Null, 3.0.into()]);
     pair.send(kind::COMMAND, 0, &create);
-    assert_eq!(pair.answers().unwrap()[0][3], Value::Number(3.0));
+    assert_eq!(pair.responses().unwrap()[0][3], Value::Number(3.0));
     assert!(!pair.session.is_closing());
 }
 

@@ -87,7 +87,7 @@ fn the_log_bounds_the_memory_of_empty_frames() {
         };
         source.producer.push(SECOND, unit).unwrap();
     }
-    let Held { entries: frames, bytes } = source.producer.broadcast().held();
+    let LogSize { entries: frames, bytes } = source.producer.broadcast().log_size();
     assert!(bytes <= 1 << 20 && frames < 10_000, "{frames} entries");
 }
 

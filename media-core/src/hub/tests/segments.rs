@@ -204,7 +204,7 @@ fn marks_follow_the_wall_clock(steps: &[Step]) {
         };
         let _ = source.producer.push(TrackIndex::new(track), unit);
         assert_eq!(source.producer.broadcast().id(), broadcast.id());
-        let bytes = broadcast.held().bytes;
+        let bytes = broadcast.log_size().bytes;
         assert!(bytes <= 1 << 20);
         for event in drain(&mut consumer) {
             let mark = match event {

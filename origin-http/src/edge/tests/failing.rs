@@ -8,7 +8,7 @@ const INVALID: &str = "the origin's response is invalid\n";
 async fn the_next_origin_is_tried_when_one_fails_or_responds_with_a_server_error() {
     let headers = &[("cache-control", "max-age=1")];
     let (first, second) =
-        (Scripted::saying(200, headers, "first"), Scripted::saying(200, headers, "second"));
+        (Scripted::responding(200, headers, "first"), Scripted::responding(200, headers, "second"));
     let edge = edge_of(&[&first, &second]);
     let path = |n: u32| format!("/live/c{n}/master.m3u8");
     assert_eq!(get(&edge, &path(0)).await, fetched(200, "first", "miss"));
@@ -29,23 +29,23 @@ async fn the_next_origin_is_tried_when_one_fails_or_responds_with_a_server_error
     sleep(Duration::from_secs(2)).await;
     assert_eq!(get(&edge, &path(1)).await, fetched(200, "second", "miss"));
 
-    let broken = Scripted::saying(503, headers, "not now");
+    let broken = Scripted::responding(503, headers, "not now");
     let edge = edge_of(&[&broken, &second]);
     assert_eq!(get(&edge, &path(0)).await, fetched(200, "second", "miss"));
     let edge = edge_of(&[&broken]);
     assert_eq!(get(&edge, &path(0)).await, fetched(503, "not now", "miss"));
     assert_eq!(get(&edge, &path(0)).await, fetched(503, "not now", "miss")); // kept by nobody
-    assert_eq!(up(&edge, "0"), 1); // it answers
+    assert_eq!(up(&edge, "0"), 1); // it responses
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_channel_is_found_on_any_origin_and_is_502_when_that_origin_fails() {
-    let without = Scripted::saying(404, &[("cache-control", "max-age=1")], "no such channel");
-    let with = Scripted::saying(200, &[("cache-control", "max-age=1")], "here");
+    let without = Scripted::responding(404, &[("cache-control", "max-age=1")], "no such channel");
+    let with = Scripted::responding(200, &[("cache-control", "max-age=1")], "here");
     let edge = edge_of(&[&without, &with]);
     assert_eq!(get(&edge, MASTER).await, fetched(200, "here", "miss"));
     assert_eq!(get(&edge, PLAYLIST).await, fetched(200, "here", "miss"));
-    assert_eq!((without.asked(), with.asked()), (1, 2));
+    assert_eq!((without.requests(), with.requests()), (1, 2));
     with.set_down(true);
     // The connections that are open would outlive the failure.
     edge.stop().await;
@@ -67,7 +67,7 @@ async fn a_channel_is_found_on_any_origin_and_is_502_when_that_origin_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn stale_playlists_are_served_for_a_limited_time_while_the_origin_is_down() {
-    let origin = Scripted::saying(200, &[("cache-control", "public, max-age=2")], "text");
+    let origin = Scripted::responding(200, &[("cache-control", "public, max-age=2")], "text");
     let edge = edge_of(&[&origin]);
     assert_eq!(get(&edge, MASTER).await, fetched(200, "text", "miss"));
     origin.set_down(true);
@@ -86,7 +86,7 @@ async fn stale_playlists_are_served_for_a_limited_time_while_the_origin_is_down(
     };
     sleep(Duration::from_secs(3)).await;
     let began = Instant::now();
-    let (status, headers, body) = ask(&edge, MASTER, &[]).await;
+    let (status, headers, body) = fetch(&edge, MASTER, &[]).await;
     assert_eq!((status, &body[..], &*outcome(&headers)), (200, &b"text"[..], "stale"));
     assert_eq!(
         (&headers["age"], &headers["cache-control"]),
@@ -112,7 +112,7 @@ fn master_key() -> key::Key {
 async fn a_response_that_exceeds_first_byte_ms_is_a_504() {
     let origin = Scripted::new(|_| async {
         sleep(Duration::from_secs(19)).await;
-        answer(200, &[("cache-control", "max-age=9")], "late")
+        response(200, &[("cache-control", "max-age=9")], "late")
     });
     let edge = edge_of(&[&origin]);
     assert_eq!(get(&edge, PART_1).await, fetched(200, "late", "miss"));
@@ -142,7 +142,7 @@ async fn a_stalled_body_is_truncated_for_its_readers_and_fetched_again_by_the_ne
     assert!(reading.await.unwrap_err().to_string().contains("truncated"));
     assert_eq!(edge.cache.len(), 0);
     let _ = begin(&edge, Method::GET, SEGMENT_1, &[]).await;
-    assert_eq!(origin.asked(), 2);
+    assert_eq!(origin.requests(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,7 +157,7 @@ async fn memory_stays_within_its_limit_for_many_objects_and_slow_readers() {
     let edge = edge_with(config, &[&origin]);
     let path = |n: usize| SEGMENT_1.replace("/1.m4s", &format!("/{n}.m4s"));
     for n in 0..40 {
-        assert_eq!(ask(&edge, &path(n), &[]).await.2.len(), 1 << 20);
+        assert_eq!(fetch(&edge, &path(n), &[]).await.2.len(), 1 << 20);
         // An object that is requested repeatedly stays.
         assert_eq!(get(&edge, &path(0)).await.2, "hit", "after {n}");
         assert!(edge.metrics.cached.get() <= 16 * MIB, "{}", edge.metrics.cached.get());
@@ -185,14 +185,14 @@ async fn memory_stays_within_its_limit_for_many_objects_and_slow_readers() {
     assert!(edge.metrics.cached.get() <= 16 * MIB, "{}", edge.metrics.cached.get());
     drop((slow, parts));
     settle().await;
-    assert_eq!(ask(&edge, &path(70), &[]).await.2.len(), 1 << 20);
+    assert_eq!(fetch(&edge, &path(70), &[]).await.2.len(), 1 << 20);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_response_with_too_large_a_header_section_is_a_502() {
     let value: &'static str = "x".repeat(80_000).leak();
     let headers: &'static [(&str, &str)] = vec![("x-large", value)].leak();
-    let origin = Scripted::saying(200, headers, "text");
+    let origin = Scripted::responding(200, headers, "text");
     assert_eq!(get(&edge_of(&[&origin]), MASTER).await, fetched(502, INVALID, "error"));
 }
 
@@ -204,7 +204,7 @@ async fn unrequested_encodings_redirects_ranges_and_304s_of_an_origin_are_502() 
         (206, &[("content-range", "bytes 0-3/9")]),
         (304, &[]),
     ] {
-        let origin = Scripted::saying(status, headers, "text");
+        let origin = Scripted::responding(status, headers, "text");
         assert_eq!(get(&edge_of(&[&origin]), MASTER).await.0, 502, "{status}");
     }
 }
@@ -213,19 +213,19 @@ async fn unrequested_encodings_redirects_ranges_and_304s_of_an_origin_are_502() 
 async fn concurrent_fetches_beyond_the_limit_are_refused_and_not_queued() {
     let origin = Scripted::new(|_| async {
         sleep(Duration::from_secs(5)).await;
-        answer(200, &[("cache-control", "max-age=9")], "text")
+        response(200, &[("cache-control", "max-age=9")], "text")
     });
     let config = Config { max_fetches: 16, ..Config::default() };
     let edge = edge_with(config, &[&origin]);
-    let asking: Vec<_> = (0..20)
+    let fetching: Vec<_> = (0..20)
         .map(|n| {
             let edge = Arc::clone(&edge);
             tokio::spawn(async move { get(&edge, &format!("/live/c{n}/master.m3u8")).await.0 })
         })
         .collect();
     let mut statuses = Vec::new();
-    for asking in asking {
-        statuses.push(asking.await.unwrap());
+    for fetching in fetching {
+        statuses.push(fetching.await.unwrap());
     }
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 16);
     assert_eq!(statuses.iter().filter(|status| **status == 503).count(), 4);
@@ -236,11 +236,11 @@ async fn concurrent_fetches_beyond_the_limit_are_refused_and_not_queued() {
 async fn fetches_are_limited_by_viewer_address_except_for_local_requests() {
     let origin = Scripted::new(|_| async {
         sleep(Duration::from_secs(5)).await;
-        answer(200, &[("cache-control", "max-age=9")], "text")
+        response(200, &[("cache-control", "max-age=9")], "text")
     });
     let config = Config { max_fetches: 16, max_fetches_per_address: 4, ..Config::default() };
     let edge = edge_with(config, &[&origin]);
-    let asking = |peer: &str, n: usize| {
+    let fetching = |peer: &str, n: usize| {
         let edge = Arc::clone(&edge);
         let peer = peer.parse().unwrap();
         let client = Client { peer, ours: peer.port() == 0, secure: false, early: false };
@@ -252,13 +252,13 @@ async fn fetches_are_limited_by_viewer_address_except_for_local_requests() {
             (response.status().as_u16(), response.headers().get("retry-after").cloned())
         })
     };
-    let greedy: Vec<_> = (0..16).map(|n| asking(&format!("[2001:db8::{n:x}]:1"), n)).collect();
+    let greedy: Vec<_> = (0..16).map(|n| fetching(&format!("[2001:db8::{n:x}]:1"), n)).collect();
     settle().await;
     // Other viewers get their objects, and an object in progress does not count for the limit.
-    let others: Vec<_> = (20..24).map(|n| asking("192.0.2.1:1", n)).collect();
-    let shared = asking("[2001:db8::1]:1", 20);
+    let others: Vec<_> = (20..24).map(|n| fetching("192.0.2.1:1", n)).collect();
+    let shared = fetching("[2001:db8::1]:1", 20);
     // A process of ours forwards for many viewers.
-    let ours: Vec<_> = (30..38).map(|n| asking("127.0.0.1:0", n)).collect();
+    let ours: Vec<_> = (30..38).map(|n| fetching("127.0.0.1:0", n)).collect();
     let mut statuses = Vec::new();
     for greedy in greedy {
         statuses.push(greedy.await.unwrap());
@@ -268,19 +268,23 @@ async fn fetches_are_limited_by_viewer_address_except_for_local_requests() {
     for other in others.into_iter().chain([shared]).chain(ours) {
         assert_eq!(other.await.unwrap(), (200, None));
     }
-    assert_eq!(asking("[2001:db8::1]:1", 40).await.unwrap().0, 200);
+    assert_eq!(fetching("[2001:db8::1]:1", 40).await.unwrap().0, 200);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_forwarding_loop_is_detected() {
-    let origin = Scripted::saying(200, &[("cache-control", "max-age=9")], "text");
+    let origin = Scripted::responding(200, &[("cache-control", "max-age=9")], "text");
     let edge = edge_of(&[&origin]);
-    assert_eq!(ask(&edge, MASTER, &[("cdn-loop", "other; x=y, another")]).await.0, 200);
+    assert_eq!(fetch(&edge, MASTER, &[("cdn-loop", "other; x=y, another")]).await.0, 200);
     let ours = edge.identity.to_str().unwrap().to_owned();
     {
-        let asked = origin.asked.lock().unwrap();
-        let passed: Vec<_> =
-            asked[0].1.get_all("cdn-loop").iter().map(|value| value.to_str().unwrap()).collect();
+        let requested = origin.requests.lock().unwrap();
+        let passed: Vec<_> = requested[0]
+            .1
+            .get_all("cdn-loop")
+            .iter()
+            .map(|value| value.to_str().unwrap())
+            .collect();
         assert_eq!(passed, ["other; x=y, another", &ours]);
     }
     for (name, list) in [
@@ -295,18 +299,18 @@ async fn a_forwarding_loop_is_detected() {
         let response = edge.respond(&head, &resource, client, &public()).await.unwrap();
         assert_eq!(response.status(), 508);
     }
-    assert_eq!(origin.asked(), 1);
+    assert_eq!(origin.requests(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_with_too_long_a_cdn_loop_is_refused() {
-    let origin = Scripted::saying(200, &[("cache-control", "max-age=9")], "text");
+    let origin = Scripted::responding(200, &[("cache-control", "max-age=9")], "text");
     let edge = edge_of(&[&origin]);
     for list in ["x".repeat(513), "a,".repeat(8) + "a"] {
-        assert_eq!(ask(&edge, MASTER, &[("cdn-loop", &list)]).await.0, 508);
+        assert_eq!(fetch(&edge, MASTER, &[("cdn-loop", &list)]).await.0, 508);
     }
-    assert_eq!(origin.asked(), 0);
-    assert_eq!(ask(&edge, MASTER, &[("cdn-loop", &"x".repeat(512))]).await.0, 200);
+    assert_eq!(origin.requests(), 0);
+    assert_eq!(fetch(&edge, MASTER, &[("cdn-loop", &"x".repeat(512))]).await.0, 200);
 }
 
 #[tokio::test(start_paused = true)]
@@ -316,21 +320,21 @@ async fn an_error_for_one_request_is_not_shared_with_concurrent_requests() {
             sleep(Duration::from_secs(1)).await;
             let headers = [("cache-control", "max-age=9")];
             let passed = request.headers().get_all("cdn-loop").iter().count();
-            answer(if passed > 1 { status } else { 200 }, &headers, "text")
+            response(if passed > 1 { status } else { 200 }, &headers, "text")
         });
         let edge = edge_of(&[&origin]);
-        let asking = |headers: &'static [(&str, &str)]| {
+        let fetching = |headers: &'static [(&str, &str)]| {
             let edge = Arc::clone(&edge);
-            tokio::spawn(async move { ask(&edge, MASTER, headers).await.0 })
+            tokio::spawn(async move { fetch(&edge, MASTER, headers).await.0 })
         };
-        let spoiler = asking(&[("cdn-loop", "other")]);
+        let spoiler = fetching(&[("cdn-loop", "other")]);
         settle().await;
-        let others: Vec<_> = (0..5).map(|_| asking(&[])).collect();
+        let others: Vec<_> = (0..5).map(|_| fetching(&[])).collect();
         assert_eq!(spoiler.await.unwrap(), status);
         for other in others {
             assert_eq!(other.await.unwrap(), 200);
         }
-        assert_eq!(origin.asked(), 2);
+        assert_eq!(origin.requests(), 2);
     }
 }
 
@@ -372,12 +376,12 @@ async fn an_edge_needs_an_origin_and_readable_ca_certificates() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_breaks_before_the_response_is_retried_and_the_origin_stays_up() {
-    let origin = Scripted::saying(200, &[("cache-control", "max-age=1")], "text");
+    let origin = Scripted::responding(200, &[("cache-control", "max-age=1")], "text");
     let broken = Arc::new(AtomicUsize::new(0));
-    let (answering, breaking) = (Arc::clone(&origin), Arc::clone(&broken));
+    let (responding, breaking) = (Arc::clone(&origin), Arc::clone(&broken));
     let connect: dial::Connect = Arc::new(move || {
         if breaking.fetch_add(1, Ordering::Relaxed) > 0 {
-            return answering.connect();
+            return responding.connect();
         }
         let (ours, mut theirs) = tokio::io::duplex(1 << 10);
         tokio::spawn(async move { tokio::io::AsyncReadExt::read(&mut theirs, &mut [0; 16]).await });
@@ -396,14 +400,14 @@ async fn a_connection_that_breaks_before_the_response_is_retried_and_the_origin_
 /// connection; and the number of its requests.
 fn edge_of_bytes(
     config: Config,
-    answers: fn(&str) -> Option<Vec<u8>>,
+    responses: fn(&str) -> Option<Vec<u8>>,
 ) -> (Arc<Edge>, Arc<AtomicUsize>) {
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&asked);
+    let requested = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requested);
     let connect: dial::Connect = Arc::new(move || {
         let (ours, theirs) = tokio::io::duplex(1 << 20);
-        let asked = Arc::clone(&counted);
+        let requested = Arc::clone(&counted);
         tokio::spawn(async move {
             let mut theirs = BufReader::new(theirs);
             loop {
@@ -414,8 +418,8 @@ fn edge_of_bytes(
                     line.clear();
                 }
                 let Some(path) = path else { return };
-                asked.fetch_add(1, Ordering::Relaxed);
-                let Some(bytes) = answers(&path) else { return };
+                requested.fetch_add(1, Ordering::Relaxed);
+                let Some(bytes) = responses(&path) else { return };
                 if bytes.is_empty() {
                     return sleep(Duration::from_secs(1_000)).await;
                 }
@@ -431,7 +435,7 @@ fn edge_of_bytes(
     let edge = Edge::with(&config, Metrics::default(), |_, tls| {
         Dial::in_memory(Arc::clone(&connect), limit, tls)
     });
-    (edge.unwrap(), asked)
+    (edge.unwrap(), requested)
 }
 
 fn good(body: &str) -> Vec<u8> {
@@ -459,7 +463,7 @@ async fn a_response_with_ambiguous_framing_is_refused_and_its_connection_not_reu
         for status in ["200 OK", "404 Not Found"] {
             static STATUS: Mutex<&str> = Mutex::new("");
             *STATUS.lock().unwrap() = status;
-            let (edge, asked) = edge_of_bytes(Config::default(), |path| match path {
+            let (edge, requested) = edge_of_bytes(Config::default(), |path| match path {
                 MASTER => {
                     let (status, framing) = (*STATUS.lock().unwrap(), *FRAMING.lock().unwrap());
                     // After the chunked body there are bytes that another parser takes for the next
@@ -478,7 +482,7 @@ async fn a_response_with_ambiguous_framing_is_refused_and_its_connection_not_reu
                 settle().await;
             }
             assert_eq!(get(&edge, PLAYLIST).await, fetched(200, "text", "miss"), "{framing}");
-            assert_eq!(asked.load(Ordering::Relaxed), 3, "{framing}");
+            assert_eq!(requested.load(Ordering::Relaxed), 3, "{framing}");
             assert_eq!(edge.cache.len(), 1);
         }
     }
@@ -513,25 +517,25 @@ async fn one_target_with_invalid_or_missing_responses_does_not_affect_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_origin_that_never_responds_is_not_asked_for_a_while() {
-    let (edge, asked) = edge_of_bytes(Config::default(), |_| Some(Vec::new()));
+async fn an_origin_that_never_responds_is_skipped_for_a_while() {
+    let (edge, requested) = edge_of_bytes(Config::default(), |_| Some(Vec::new()));
     assert_eq!(get(&edge, MASTER).await.0, 504);
     assert_eq!(get(&edge, PLAYLIST).await.0, 504);
     assert_eq!(edge.metrics.origin_is_up("0"), 0);
     let began = Instant::now();
     assert_eq!(get(&edge, MASTER).await, fetched(502, "no origin responds\n", "error"));
-    assert_eq!((began.elapsed(), asked.load(Ordering::Relaxed)), (Duration::ZERO, 2));
+    assert_eq!((began.elapsed(), requested.load(Ordering::Relaxed)), (Duration::ZERO, 2));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_response_that_ends_with_its_connection_is_forwarded_and_not_cached() {
-    let (edge, asked) = edge_of_bytes(Config::default(), |_| {
+    let (edge, requested) = edge_of_bytes(Config::default(), |_| {
         Some("HTTP/1.0 200 OK\r\ncache-control: max-age=3600, immutable\r\n\r\ntext".into())
     });
     for n in 1..=2 {
         let reading = begin(&edge, Method::GET, SEGMENT_1, &[]).await.into_body();
         assert_eq!(reading.collect().await.unwrap().to_bytes(), "text");
-        assert_eq!((asked.load(Ordering::Relaxed), edge.cache.len()), (n, 0));
+        assert_eq!((requested.load(Ordering::Relaxed), edge.cache.len()), (n, 0));
     }
 }
 
@@ -544,17 +548,17 @@ async fn objects_and_errors_that_arrive_in_single_bytes_use_little_extra_memory(
         );
         Some([head, "1\r\nx\r\n".repeat(BYTES), "0\r\n\r\n".into()].concat().into())
     }
-    let (edge, asked) = edge_of_bytes(Config::default(), |path| match path {
+    let (edge, requested) = edge_of_bytes(Config::default(), |path| match path {
         SEGMENT_1 => dribbled("200 OK", "max-age=3600, immutable"),
         _ => dribbled("404 Not Found", "max-age=1"),
     });
     for (n, (target, status)) in [(SEGMENT_1, 200), (MASTER, 404)].into_iter().enumerate() {
         let before = edge.metrics.cached.get();
-        let (found, _, body) = ask(&edge, target, &[]).await;
+        let (found, _, body) = fetch(&edge, target, &[]).await;
         assert_eq!((found, body.len()), (status, BYTES));
         let took = edge.metrics.cached.get() - before;
         assert!((60_000..90_000).contains(&took), "{target}: {took}");
         assert_eq!(get(&edge, target).await.2, "hit");
-        assert_eq!(asked.load(Ordering::Relaxed), n + 1);
+        assert_eq!(requested.load(Ordering::Relaxed), n + 1);
     }
 }

@@ -17,12 +17,12 @@ async fn only_complete_segments_and_init_segments_survive_a_restart_on_disk() {
             ("accept-ranges", "bytes"),
             ("content-type", "video/mp4"),
         ];
-        answer(200, &headers, "0123456789")
+        response(200, &headers, "0123456789")
     });
     let init = SEGMENT_1.replace("1.m4s", "init.0.mp4");
     let growing = SEGMENT_1.replace("1.m4s", "2.m4s");
     let edge = edge_with(config.clone(), &[&origin]);
-    let first = ask(&edge, SEGMENT_1, &[]).await;
+    let first = fetch(&edge, SEGMENT_1, &[]).await;
     for target in [&init, &growing, PART_1, MASTER] {
         assert_eq!(get(&edge, target).await.0, 200);
     }
@@ -42,7 +42,7 @@ async fn only_complete_segments_and_init_segments_survive_a_restart_on_disk() {
         }
         sleep(Duration::from_millis(5)).await;
     }
-    let (status, headers, body) = ask(&edge, SEGMENT_1, &[("range", "bytes=2-3")]).await;
+    let (status, headers, body) = fetch(&edge, SEGMENT_1, &[("range", "bytes=2-3")]).await;
     assert_eq!((status, &body[..]), (206, &b"23"[..]));
     for name in ["etag", "content-type", "cache-control", "accept-ranges"] {
         assert_eq!(headers[name], first.1[name], "{name}");
@@ -102,8 +102,8 @@ async fn an_edge_gives_the_same_responses_as_its_origin() {
     ] {
         for coding in ["gzip", "identity"] {
             let request = [("accept-encoding", coding)];
-            let theirs = stage.ask("GET", target, &request).await;
-            let (status, headers, body) = ask(&edge, target, &request).await;
+            let theirs = stage.request("GET", target, &request).await;
+            let (status, headers, body) = fetch(&edge, target, &request).await;
             assert_eq!((status, body), (theirs.status.as_u16(), theirs.body.clone()), "{target}");
             for name in [
                 "content-type",
@@ -130,7 +130,7 @@ async fn hinted_parts_reloads_and_open_segments_are_forwarded_as_they_are_made()
     let waiting: Vec<_> = [part, reload]
         .map(|target| {
             let edge = Arc::clone(&edge);
-            tokio::spawn(async move { ask(&edge, &target, &[]).await })
+            tokio::spawn(async move { fetch(&edge, &target, &[]).await })
         })
         .into();
     let mut growing =
@@ -154,7 +154,7 @@ async fn hinted_parts_reloads_and_open_segments_are_forwarded_as_they_are_made()
 async fn a_router_fetches_unknown_channels_from_the_edge_and_serves_its_own() {
     let origin = Scripted::new(|request| async move {
         let status = if request.uri().path().contains("/beside/") { 200 } else { 404 };
-        answer(status, &[("cache-control", "max-age=1")], "of another")
+        response(status, &[("cache-control", "max-age=1")], "of another")
     });
     let mut stage = Stage::new().await;
     let router = Arc::get_mut(&mut stage.router).unwrap();
@@ -165,32 +165,32 @@ async fn a_router_fetches_unknown_channels_from_the_edge_and_serves_its_own() {
         (elsewhere.header("timing-allow-origin"), elsewhere.header("server-timing")),
         ("*", "edge;desc=miss")
     );
-    // No local content yet: the edge is asked first, then the request waits.
+    // No local content yet: the request goes to the edge first, then it waits.
     let router = Arc::clone(&stage.router);
-    let waiting = tokio::spawn(async move { stage::ask(&router, "GET", MASTER, &[]).await });
+    let waiting = tokio::spawn(async move { stage::fetch(&router, "GET", MASTER, &[]).await });
     settle().await;
     assert!(!waiting.is_finished());
     stage.push(SEGMENT + 1).await;
     assert!(waiting.await.unwrap().body.starts_with(b"#EXTM3U"));
-    let asked = origin.asked();
+    let requested = origin.requests();
     assert!(stage.get(PLAYLIST).await.body.starts_with(b"#EXTM3U"));
     for path in ["/api/v1/streams", "/watch/demo", "/time", "/nothing"] {
         stage.get(path).await;
     }
-    assert_eq!(origin.asked(), asked);
+    assert_eq!(origin.requests(), requested);
 }
 
 #[tokio::test]
 async fn more_requests_than_connections_can_wait_at_the_previous_process() {
     const MANY: usize = 400;
-    let (asked, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Semaphore::new(0)));
-    let (counted, gate) = (Arc::clone(&asked), Arc::clone(&go));
+    let (requested, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Semaphore::new(0)));
+    let (counted, gate) = (Arc::clone(&requested), Arc::clone(&go));
     let origin = Scripted::new(move |_| {
         counted.fetch_add(1, Ordering::Relaxed);
         let gate = Arc::clone(&gate);
         async move {
             gate.acquire().await.unwrap().forget();
-            answer(200, &[("cache-control", "max-age=9")], "text")
+            response(200, &[("cache-control", "max-age=9")], "text")
         }
     });
     let mut stage = Stage::live().await;
@@ -207,23 +207,23 @@ async fn more_requests_than_connections_can_wait_at_the_previous_process() {
     let serving = tokio::spawn(before.serve(CancellationToken::new(), shutdown.clone()));
 
     let edge = Edge::new(&Config::local(path.clone()), Metrics::default()).unwrap();
-    let asking: Vec<_> = (0..MANY)
+    let fetching: Vec<_> = (0..MANY)
         .map(|n| {
             let edge = Arc::clone(&edge);
             tokio::spawn(async move { get(&edge, &format!("/live/c{n}/master.m3u8")).await.0 })
         })
         .collect();
     for _ in 0..1_000 {
-        if asked.load(Ordering::Relaxed) == MANY {
+        if requested.load(Ordering::Relaxed) == MANY {
             break;
         }
         sleep(Duration::from_millis(10)).await;
     }
     go.add_permits(MANY);
-    for asking in asking {
-        assert_eq!(asking.await.unwrap(), 200);
+    for fetching in fetching {
+        assert_eq!(fetching.await.unwrap(), 200);
     }
-    assert_eq!(asked.load(Ordering::Relaxed), MANY);
+    assert_eq!(requested.load(Ordering::Relaxed), MANY);
     edge.stop().await;
     shutdown.cancel();
     serving.await.unwrap();
@@ -232,7 +232,7 @@ async fn more_requests_than_connections_can_wait_at_the_previous_process() {
 
 #[tokio::test]
 async fn an_edge_applies_its_own_cors_origins_and_evaluates_preconditions() {
-    let origin = Scripted::saying(
+    let origin = Scripted::responding(
         200,
         &[
             ("cache-control", "max-age=9"),
@@ -250,19 +250,19 @@ async fn an_edge_applies_its_own_cors_origins_and_evaluates_preconditions() {
     let router = Arc::get_mut(&mut stage.router).unwrap();
     router.fetch_from(Some(edge_of(&[&origin])));
     let path = "/live/beside/master.m3u8";
-    for (asking, granted) in [
+    for (fetching, granted) in [
         ("https://a.example", "https://a.example"),
         ("https://b.example", "https://b.example"),
         ("https://of-the-origin.example", ""),
     ] {
-        let answer = stage.ask("GET", path, &[("origin", asking)]).await;
-        assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"text"[..]));
-        assert_eq!(answer.header("access-control-allow-origin"), granted);
-        assert_eq!(answer.header("vary"), "accept-encoding, origin");
+        let response = stage.request("GET", path, &[("origin", fetching)]).await;
+        assert_eq!((response.status.as_u16(), &response.body[..]), (200, &b"text"[..]));
+        assert_eq!(response.header("access-control-allow-origin"), granted);
+        assert_eq!(response.header("vary"), "accept-encoding, origin");
     }
     for (tag, status) in [("\"1\"", 200), ("*", 200), ("\"2\"", 412)] {
-        let answer = stage.ask("GET", path, &[("if-match", tag)]).await;
-        assert_eq!(answer.status.as_u16(), status, "{tag}");
+        let response = stage.request("GET", path, &[("if-match", tag)]).await;
+        assert_eq!(response.status.as_u16(), status, "{tag}");
     }
-    assert_eq!(origin.asked(), 1, "one object for all who ask");
+    assert_eq!(origin.requests(), 1, "one object for all requests");
 }

@@ -1,6 +1,7 @@
 //! Requests for future media: which ones wait, for how long, and their responses.
 
 use super::*;
+use crate::router::listing::FIRST_WAIT;
 
 #[tokio::test(start_paused = true)]
 async fn only_a_held_response_has_a_server_timing_field() {
@@ -8,7 +9,7 @@ async fn only_a_held_response_has_a_server_timing_field() {
     let open = stage.first + 3;
     let path = format!("/live/demo/v0.m3u8?_HLS_msn={open}&_HLS_part=2");
     let router = Arc::clone(&stage.router);
-    let waiting = tokio::spawn(async move { ask(&router, "GET", &path, &[]).await });
+    let waiting = tokio::spawn(async move { fetch(&router, "GET", &path, &[]).await });
     stage.settle().await;
     tokio::time::advance(Duration::from_millis(150)).await;
     stage.push(PART).await;
@@ -17,7 +18,7 @@ async fn only_a_held_response_has_a_server_timing_field() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_blocking_request_is_answered_when_its_part_or_segment_is_there() {
+async fn a_blocking_request_gets_a_response_when_its_part_or_segment_is_there() {
     let mut stage = Stage::live().await;
     let open = stage.first + 3;
     let old = stage.get(&format!("/live/demo/v0.m3u8?_HLS_msn={}", stage.first)).await;
@@ -25,7 +26,7 @@ async fn a_blocking_request_is_answered_when_its_part_or_segment_is_there() {
     let request = |query: String| {
         let router = Arc::clone(&stage.router);
         tokio::spawn(async move {
-            ask(&router, "GET", &format!("/live/demo/v0.m3u8?{query}"), &[]).await
+            fetch(&router, "GET", &format!("/live/demo/v0.m3u8?{query}"), &[]).await
         })
     };
     let part = request(format!("_HLS_msn={open}&_HLS_part=2&_HLS_skip=YES"));
@@ -81,12 +82,12 @@ async fn after_the_end_directives_are_ignored_and_no_request_waits() {
     stage.end().await;
     let begun = Instant::now();
     for query in ["_HLS_msn=99999999999999", "_HLS_msn=1&_HLS_part=1&_HLS_skip=YES", ""] {
-        let answer = stage.get(&format!("/live/demo/v0.m3u8?{query}")).await;
-        assert_eq!(answer.status, StatusCode::OK);
-        assert!(answer.body.ends_with(b"#EXT-X-ENDLIST\n"), "{query}");
+        let response = stage.get(&format!("/live/demo/v0.m3u8?{query}")).await;
+        assert_eq!(response.status, StatusCode::OK);
+        assert!(response.body.ends_with(b"#EXT-X-ENDLIST\n"), "{query}");
     }
-    let answer = stage.get(&stage.media(&format!("{}.0.m4s", stage.first + 4))).await;
-    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    let response = stage.get(&stage.media(&format!("{}.0.m4s", stage.first + 4))).await;
+    assert_eq!(response.status, StatusCode::NOT_FOUND);
     assert_eq!(Instant::now(), begun);
 }
 
@@ -95,7 +96,7 @@ async fn the_end_of_the_broadcast_releases_waiting_requests() {
     let mut stage = Stage::live().await;
     let (router, path) =
         (Arc::clone(&stage.router), format!("/live/demo/v0.m3u8?_HLS_msn={}", stage.first + 4));
-    let waiting = tokio::spawn(async move { ask(&router, "GET", &path, &[]).await });
+    let waiting = tokio::spawn(async move { fetch(&router, "GET", &path, &[]).await });
     stage.settle().await;
     assert!(!waiting.is_finished());
     stage.end().await;
@@ -107,7 +108,7 @@ async fn requests_for_a_new_channel_wait_until_it_can_be_listed() {
     let mut stage = Stage::new().await;
     let router = Arc::clone(&stage.router);
     let early =
-        tokio::spawn(async move { ask(&router, "GET", "/live/demo/master.m3u8", &[]).await });
+        tokio::spawn(async move { fetch(&router, "GET", "/live/demo/master.m3u8", &[]).await });
     stage.settle().await;
     assert!(!early.is_finished());
     stage.push(2 * SEGMENT).await;
@@ -115,9 +116,9 @@ async fn requests_for_a_new_channel_wait_until_it_can_be_listed() {
 
     let empty = Stage::new().await;
     let begun = Instant::now();
-    let answer = empty.get("/live/demo/master.m3u8").await;
-    assert_eq!((answer.status, begun.elapsed()), (StatusCode::SERVICE_UNAVAILABLE, FIRST_WAIT));
-    assert_eq!(answer.header("cache-control"), "public, max-age=1");
+    let response = empty.get("/live/demo/master.m3u8").await;
+    assert_eq!((response.status, begun.elapsed()), (StatusCode::SERVICE_UNAVAILABLE, FIRST_WAIT));
+    assert_eq!(response.header("cache-control"), "public, max-age=1");
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,26 +126,26 @@ async fn only_a_request_for_the_hinted_part_waits_until_it_is_complete() {
     let mut stage = Stage::live().await;
     let open = stage.first + 3;
     let (router, hinted) = (Arc::clone(&stage.router), stage.media(&format!("{open}.2.m4s")));
-    let waiting = tokio::spawn(async move { ask(&router, "GET", &hinted, &[]).await });
+    let waiting = tokio::spawn(async move { fetch(&router, "GET", &hinted, &[]).await });
     for (file, lifetime) in [
         (format!("{open}.3.m4s"), "public, max-age=1"),
         (format!("{}.m4s", open + 1), "public, max-age=1"),
         (format!("{}.5.m4s", open - 1), "public, max-age=2"),
         (format!("{}.m4s", stage.first - 1), "public, max-age=2"),
     ] {
-        let answer = stage.get(&stage.media(&file)).await;
+        let response = stage.get(&stage.media(&file)).await;
         assert_eq!(
-            (answer.status, answer.header("cache-control")),
+            (response.status, response.header("cache-control")),
             (StatusCode::NOT_FOUND, lifetime),
             "{file}"
         );
     }
     assert!(!waiting.is_finished());
     stage.push(PART).await;
-    let answer = waiting.await.unwrap();
+    let response = waiting.await.unwrap();
     assert_eq!(
-        (answer.status, answer.header("cache-control")),
+        (response.status, response.header("cache-control")),
         (StatusCode::OK, "public, max-age=12, immutable")
     );
-    assert_eq!(answer.body, stage.get(&stage.media(&format!("{open}.2.m4s"))).await.body);
+    assert_eq!(response.body, stage.get(&stage.media(&format!("{open}.2.m4s"))).await.body);
 }

@@ -17,31 +17,31 @@ async fn returning(running: &Running) -> quinn::Endpoint {
 }
 
 /// Sends a request as early data. Returns whether the server accepted it as such, and its response.
-async fn ask_early(running: &Running, method: Method, path: &str) -> (bool, Answer) {
+async fn request_early(running: &Running, method: Method, path: &str) -> (bool, Received) {
     let endpoint = returning(running).await;
     let connecting = endpoint.connect(running.address, NAME).unwrap();
     let Ok((quic, accepted)) = connecting.into_0rtt() else {
         panic!("no session to resume");
     };
     let mut client = Client::over(endpoint, quic).await;
-    let answer = client.ask(method, path, &[], b"").await;
-    (accepted.await, answer)
+    let response = client.request(method, path, &[], b"").await;
+    (accepted.await, response)
 }
 
 #[tokio::test]
-async fn a_get_is_answered_in_early_data() {
+async fn a_get_gets_a_response_in_early_data() {
     let running = Running::live().await;
-    let (accepted, answer) = ask_early(&running, Method::GET, "/live/demo/v0.m3u8").await;
+    let (accepted, response) = request_early(&running, Method::GET, "/live/demo/v0.m3u8").await;
     assert!(accepted);
-    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(response.status, StatusCode::OK);
 }
 
 #[tokio::test]
 async fn an_unsafe_method_in_early_data_is_425() {
     let running = Running::live().await;
-    let (accepted, answer) = ask_early(&running, Method::POST, "/api/echo").await;
+    let (accepted, response) = request_early(&running, Method::POST, "/api/echo").await;
     assert!(accepted);
-    assert_eq!(answer.status, StatusCode::TOO_EARLY);
+    assert_eq!(response.status, StatusCode::TOO_EARLY);
 }
 
 #[tokio::test]
@@ -50,11 +50,11 @@ async fn an_unsafe_request_with_an_early_data_field_is_425() {
     let mut client = running.client().await;
     // RFC 8470 5.1.
     let marked = [("early-data", "1")];
-    let refused = client.ask(Method::DELETE, "/api/v1/x", &marked, b"").await;
+    let refused = client.request(Method::DELETE, "/api/v1/x", &marked, b"").await;
     assert_eq!(refused.status, StatusCode::TOO_EARLY);
     assert_eq!(refused.headers["content-type"], "application/problem+json");
     assert!(!refused.body.is_empty());
-    assert_eq!(client.ask(Method::GET, "/time", &marked, b"").await.status, StatusCode::OK);
+    assert_eq!(client.request(Method::GET, "/time", &marked, b"").await.status, StatusCode::OK);
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn one_session_ticket_is_issued_per_connection() {
     let running = Running::live().await;
     let endpoint = returning(&running).await;
     until(|| running.endpoint.open_connections() == 0).await;
-    let before = running.answered();
+    let before = running.served();
     // The first connection uses the only ticket, and gets no other. Its datagrams are recorded, and
     // nothing of the server reaches it.
     let between = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -76,17 +76,17 @@ async fn one_session_ticket_is_issued_per_connection() {
     let original = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let mut flight = Vec::new();
     let mut datagram = [0; 2_048];
-    while running.answered() == before || running.endpoint.open_connections() > 0 {
+    while running.served() == before || running.endpoint.open_connections() > 0 {
         let next = timeout(Duration::from_millis(10), between.recv(&mut datagram)).await;
         if let Ok(len) = next.map(Result::unwrap) {
             original.send_to(&datagram[..len], running.address).await.unwrap();
             flight.push(datagram[..len].to_vec());
         }
-        if running.answered() > before {
+        if running.served() > before {
             client.quic.close(0_u32.into(), b"");
         }
     }
-    assert_eq!(running.answered(), before + 1);
+    assert_eq!(running.served(), before + 1);
     // The same datagrams begin another connection, whose early data are not accepted.
     let replay = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     replay.send_to(&flight[0], running.address).await.unwrap();
@@ -95,7 +95,7 @@ async fn one_session_ticket_is_issued_per_connection() {
         replay.send_to(datagram, running.address).await.unwrap();
     }
     assert_eq!(running.client().await.get("/time").await.status, StatusCode::OK);
-    assert_eq!(running.answered(), before + 2);
+    assert_eq!(running.served(), before + 2);
     let second = client.endpoint.connect(running.address, NAME).unwrap();
     assert!(second.into_0rtt().is_err());
 }
@@ -107,7 +107,7 @@ async fn under_load_the_server_validates_addresses_by_retry() {
     let mut client = running.client_with(relay.address, |_| ()).await;
     assert_eq!(client.get("/live/demo/v0.m3u8").await.status, StatusCode::OK);
     // The first packet from the server is a Retry (RFC 9000 17.2.5).
-    assert_eq!(relay.first_answer() & 0xf0, 0xf0);
+    assert_eq!(relay.first_received() & 0xf0, 0xf0);
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn a_flood_of_initial_packets_opens_a_bounded_number_of_connections() {
     for _ in 0..64 {
         connecting.push(client.connect(relay.address, NAME).unwrap());
     }
-    until(|| relay.sent() >= 64 && relay.answered() >= 64).await;
+    until(|| relay.sent() >= 64 && relay.received() >= 64).await;
     assert_eq!(running.endpoint.open_connections(), 8);
     assert_eq!(running.client().await.get("/time").await.status, StatusCode::OK);
 }

@@ -98,7 +98,7 @@ async fn the_new_process_reads_after_the_old_has_stopped_and_no_datagram_is_lost
     for _ in 0..16 {
         assert_eq!(old.client().await.get("/time").await.status, StatusCode::OK);
     }
-    assert_eq!((old.answered(), new.answered()), (16, 0));
+    assert_eq!((old.served(), new.served()), (16, 0));
     // Neither of them reads.
     old.handover.complete();
     let mut late = tokio::spawn({
@@ -111,5 +111,5 @@ async fn the_new_process_reads_after_the_old_has_stopped_and_no_datagram_is_lost
     // The datagrams that had arrived suffice: no client needs to repeat one.
     let mut late = Client::over(endpoint, quic).await;
     assert_eq!(late.get("/time").await.status, StatusCode::OK);
-    assert_eq!((old.answered(), new.answered()), (16, 1));
+    assert_eq!((old.served(), new.served()), (16, 1));
 }

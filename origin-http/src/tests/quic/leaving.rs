@@ -58,13 +58,13 @@ const REJECTED: u64 = 0x10b;
 /// arrives: a client that is too busy to read.
 async fn unheard(relay: &path::Relay, act: impl FnOnce()) {
     relay.mute();
-    let before = relay.answered();
+    let before = relay.received();
     act();
-    until(|| relay.answered() >= before + 4).await;
+    until(|| relay.received() >= before + 4).await;
 }
 
 #[tokio::test]
-async fn a_request_that_crosses_the_goodbye_is_answered() {
+async fn a_request_that_crosses_the_goodbye_gets_a_response() {
     let running = Running::live().await;
     let relay = path::Relay::start(running.address, path::Rate::Free).await;
     let (_endpoint, quic, _control) = settled_at(&running, relay.address, |_| ()).await;
@@ -108,7 +108,7 @@ async fn a_goodbye_does_not_wait_behind_media_that_do_not_arrive() {
     let path = running.stage.media(&format!("{}.m4s", running.stage.first));
     relay.mute();
     let (_send, mut recv) = send_bare(&quic, &get_frame(&path)).await;
-    until(|| running.answered() == 1).await;
+    until(|| running.served() == 1).await;
     running.shared.retire().trigger();
     // Longer than a GOAWAY is waited for.
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -160,7 +160,7 @@ async fn a_client_that_sends_goaway_still_gets_responses() {
     let (_send, waiting) = send_bare(&quic, &get_frame(&path)).await;
     let metrics = running.stage.metrics.clone();
     until(|| metrics.waiting.get() == 1).await;
-    // GOAWAY limits only pushes (RFC 9114 5.2): later requests are answered, too.
+    // GOAWAY limits only pushes (RFC 9114 5.2): later requests get responses, too.
     control.write_all(&frame(7, &[0])).await.unwrap();
     for _ in 0..3 {
         let (_send, recv) = send_bare(&quic, &get_frame("/time")).await;

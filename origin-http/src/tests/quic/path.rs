@@ -29,8 +29,8 @@ pub(super) enum Rate {
 struct Seen {
     sent: AtomicU64,
     sent_bytes: AtomicU64,
-    answered: AtomicU64,
-    answered_bytes: AtomicU64,
+    received: AtomicU64,
+    received_bytes: AtomicU64,
     first: Mutex<Option<u8>>,
     is_mute: AtomicBool,
 }
@@ -58,7 +58,7 @@ impl Relay {
                 while let Ok((len, from)) = near.recv_from(&mut buf).await {
                     *client.lock().unwrap() = Some(from);
                     if rate == Rate::Halting && seen.sent.load(Ordering::Relaxed) > 0 {
-                        until(|| seen.answered.load(Ordering::Relaxed) > 0).await;
+                        until(|| seen.received.load(Ordering::Relaxed) > 0).await;
                     }
                     seen.sent_bytes.fetch_add(len as u64, Ordering::Relaxed);
                     let _ = far.send(&buf[..len]).await;
@@ -74,8 +74,8 @@ impl Relay {
                 let mut buf = [0; 2_048];
                 while let Ok(len) = far.recv(&mut buf).await {
                     seen.first.lock().unwrap().get_or_insert(buf[0]);
-                    seen.answered.fetch_add(1, Ordering::Relaxed);
-                    seen.answered_bytes.fetch_add(len as u64, Ordering::Relaxed);
+                    seen.received.fetch_add(1, Ordering::Relaxed);
+                    seen.received_bytes.fetch_add(len as u64, Ordering::Relaxed);
                     // Datagrams that do not fit are lost.
                     let _ = queue.try_send(buf[..len].to_vec());
                 }
@@ -126,16 +126,16 @@ impl Relay {
     /// Bytes that the client has sent, and the server.
     pub(super) fn bytes(&self) -> (u64, u64) {
         let sent = self.seen.sent_bytes.load(Ordering::Relaxed);
-        (sent, self.seen.answered_bytes.load(Ordering::Relaxed))
+        (sent, self.seen.received_bytes.load(Ordering::Relaxed))
     }
 
     /// Datagrams that the server has sent.
-    pub(super) fn answered(&self) -> u64 {
-        self.seen.answered.load(Ordering::Relaxed)
+    pub(super) fn received(&self) -> u64 {
+        self.seen.received.load(Ordering::Relaxed)
     }
 
     /// The first byte of the first datagram that the server has sent.
-    pub(super) fn first_answer(&self) -> u8 {
+    pub(super) fn first_received(&self) -> u8 {
         self.seen.first.lock().unwrap().unwrap()
     }
 }

@@ -24,10 +24,10 @@ async fn race(
     name: &'static str,
     order: &Order,
 ) -> JoinHandle<()> {
-    let before = running.answered();
+    let before = running.served();
     let mut stream = client.send(Method::GET, path, &[("priority", priority)]).await;
     stream.finish().await.unwrap();
-    until(|| running.answered() > before).await;
+    until(|| running.served() > before).await;
     let order = Arc::clone(order);
     tokio::spawn(async move {
         whole(stream).await;

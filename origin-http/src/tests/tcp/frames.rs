@@ -75,7 +75,7 @@ fn text(block: &mut Vec<u8>, text: &str) {
     block.extend(text.as_bytes());
 }
 
-pub(super) fn ask(stream: u32, path: &str, fields: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn request_frame(stream: u32, path: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, stream, &block(path, fields))
 }
 

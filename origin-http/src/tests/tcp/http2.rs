@@ -32,7 +32,7 @@ async fn rapid_stream_resets_close_the_connection() {
     let mut flood = Vec::new();
     for n in 0..1_000 {
         let path = format!("/live/demo/v0.m3u8?_HLS_msn={}", running.stage.first + 4);
-        flood.extend(ask(2 * n + 1, &path, &[]));
+        flood.extend(request_frame(2 * n + 1, &path, &[]));
         flood.extend(frame(RST_STREAM, 0, 2 * n + 1, &8_u32.to_be_bytes()));
     }
     raw.send(&flood).await;
@@ -73,7 +73,7 @@ async fn an_hpack_bomb_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn too_large_a_header_section_gets_431_and_the_next_request_is_answered() {
+async fn too_large_a_header_section_gets_431_and_the_next_request_gets_a_response() {
     let running = Running::live().await;
     let mut raw = running.raw(None).await;
     // 65 fields of 215 bytes, including the overhead of each (RFC 9113 6.5.2): more than 16 384.
@@ -81,10 +81,10 @@ async fn too_large_a_header_section_gets_431_and_the_next_request_is_answered() 
     let fields = block("/time", &vec![(&value[..95], &*value); 68]);
     assert!(fields.len() < 16 << 10);
     raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &fields)).await;
-    let answer = raw.next_of(1).await;
+    let response = raw.next_of(1).await;
     // :status 431, Huffman-coded (RFC 7541 B).
-    assert_eq!((answer.kind, &answer.payload[..5]), (HEADERS, &b"\x48\x83\x69\x90\xff"[..]));
-    raw.send(&ask(3, "/time", &[])).await;
+    assert_eq!((response.kind, &response.payload[..5]), (HEADERS, &b"\x48\x83\x69\x90\xff"[..]));
+    raw.send(&request_frame(3, "/time", &[])).await;
     assert_eq!(raw.next_of(3).await.payload[0], 0x88, "200");
 }
 
@@ -141,7 +141,7 @@ async fn a_connection_whose_responses_have_no_window_is_closed_after_write_ms() 
     let mut raw = running.raw(Some(0)).await;
     let path = running.stage.media(&format!("{}.m4s", running.stage.first));
     for n in 0..20 {
-        raw.send(&ask(2 * n + 1, &path, &[])).await;
+        raw.send(&request_frame(2 * n + 1, &path, &[])).await;
     }
     assert_eq!(raw.next_of(1).await.kind, HEADERS);
     running.is_left().await;
@@ -154,7 +154,7 @@ async fn frames_of_unknown_type_are_ignored() {
     let mut raw = running.raw(None).await;
     raw.send(&frame(0x10, 0, 0, b"\0\0\0\x01u=1")).await; // PRIORITY_UPDATE (RFC 9218 7.1)
     raw.send(&frame(0xfa, 0, 0, &[1; 100])).await;
-    raw.send(&ask(1, "/time", &[])).await;
+    raw.send(&request_frame(1, "/time", &[])).await;
     assert_eq!(raw.next_of(1).await.payload[0], 0x88);
 }
 
@@ -201,8 +201,8 @@ async fn ambiguous_http2_requests_are_refused() {
     ]) {
         let stream = 2 * n + 1;
         raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &block)).await;
-        let answer = raw.next_of(stream).await;
-        assert_eq!(answer.kind, HEADERS, "{n}");
-        assert!(answer.payload.starts_with(status), "{n}: {:02x?}", &answer.payload[..5]);
+        let response = raw.next_of(stream).await;
+        assert_eq!(response.kind, HEADERS, "{n}");
+        assert!(response.payload.starts_with(status), "{n}: {:02x?}", &response.payload[..5]);
     }
 }

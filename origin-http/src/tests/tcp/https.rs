@@ -54,7 +54,7 @@ async fn responses_over_tls_advertise_http3_by_alt_svc_and_plain_ones_do_not() {
         let secure = Secure::start(Stage::live().await, config(), &["http/1.1"], quic).await;
         let mut peer = secure.connect().await;
         peer.send(get("/time")).await;
-        let (status, headers, _) = peer.answer(true).await;
+        let (status, headers, _) = peer.response(true).await;
         let offered = headers.get("alt-svc");
         assert_eq!((status, offered.is_some()), (200, quic), "{headers:?}");
         if let Some(offered) = offered {
@@ -68,7 +68,7 @@ async fn responses_over_tls_advertise_http3_by_alt_svc_and_plain_ones_do_not() {
     let running = Running::live().await;
     let mut peer = running.connect().await;
     peer.send(get("/time")).await;
-    assert!(!peer.answer(true).await.1.contains_key("alt-svc"));
+    assert!(!peer.response(true).await.1.contains_key("alt-svc"));
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn media_over_tls_arrive_unchanged_on_one_connection() {
     let mut peer = secure.connect().await;
     for _ in 0..3 {
         peer.send(get(&path)).await;
-        let (status, _, body) = peer.answer(true).await;
+        let (status, _, body) = peer.response(true).await;
         assert!(status == 200 && body == expected);
     }
     peer.socket.shutdown().await.unwrap();
@@ -134,7 +134,7 @@ async fn a_peer_that_stops_reading_is_closed_and_a_slow_reader_is_not() {
             slow.read.extend(piece);
         }
         assert!(begun.elapsed() >= 5 * WRITE, "all of it takes longer than the limit");
-        assert!(slow.answer(true).await.2 == whole);
+        assert!(slow.response(true).await.2 == whole);
         assert_eq!(refused(&stage, "write"), before, "{secure}");
         let mut stuck = pipe(&stage, settings.clone(), secure).await;
         stuck.send(get(&path)).await;
@@ -174,7 +174,7 @@ async fn unsafe_requests_in_early_data_get_425() {
     let secure = Secure::start(Stage::live().await, config(), &["http/1.1"], false).await;
     let mut first = secure.connect().await;
     first.send(get("/time")).await;
-    first.answer(true).await; // and a ticket
+    first.response(true).await; // and a ticket
     for (request, expected) in [
         (request("POST", "/api/v1/x", "Content-Length: 0\r\n"), "HTTP/1.1 425 "),
         (get("/time"), "HTTP/1.1 200 "),
@@ -191,23 +191,23 @@ async fn unsafe_requests_in_early_data_get_425() {
         let mut socket = TcpStream::connect(secure.address).await.unwrap();
         socket.write_all(&flight).await.unwrap();
         // The client's last message of the handshake is never sent.
-        let mut answer = Vec::new();
-        while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+        let mut response = Vec::new();
+        while !response.windows(4).any(|end| end == b"\r\n\r\n") {
             let mut bytes = vec![0; 1 << 14];
             let count = timeout(LONG, socket.read(&mut bytes)).await.unwrap().unwrap();
             session.read_tls(&mut &bytes[..count]).unwrap();
             session.process_new_packets().unwrap();
             let mut plain = vec![0; 1 << 14];
             if let Ok(count) = std::io::Read::read(&mut session.reader(), &mut plain) {
-                answer.extend(&plain[..count]);
+                response.extend(&plain[..count]);
             }
         }
-        let answer = String::from_utf8_lossy(&answer);
-        assert!(answer.starts_with(expected), "{answer}");
+        let response = String::from_utf8_lossy(&response);
+        assert!(response.starts_with(expected), "{response}");
     }
     // A proxy that forwards a client's early data marks the request (RFC 8470 5.1).
     first.send(request("DELETE", "/api/v1/x", "Early-Data: 1\r\n")).await;
-    assert_eq!(first.answer(true).await.0, 425);
+    assert_eq!(first.response(true).await.0, 425);
 }
 
 #[tokio::test]
@@ -216,10 +216,10 @@ async fn a_retiring_server_completes_requests_and_then_closes_its_connections() 
     let running = Running::over(Stage::live().await, config()).await;
     let mut kept = running.connect().await;
     kept.send(get("/time")).await;
-    assert!(!kept.answer(true).await.1.contains_key("connection"));
+    assert!(!kept.response(true).await.1.contains_key("connection"));
     let mut raw = Raw::begin(secure.connect().await.socket, None).await;
     let waits = format!("/live/demo/v0.m3u8?_HLS_msn={}&_HLS_part=2", secure.stage.first + 3);
-    raw.send(&ask(1, &waits, &[])).await;
+    raw.send(&request_frame(1, &waits, &[])).await;
     while secure.stage.metrics.waiting.get() == 0 {
         sleep(Duration::from_millis(5)).await;
     }
@@ -232,11 +232,11 @@ async fn a_retiring_server_completes_requests_and_then_closes_its_connections() 
     }
     // HTTP/1: the connection stays until the next response, which is the last.
     kept.send(get("/time")).await;
-    let (status, headers, _) = kept.answer(true).await;
+    let (status, headers, _) = kept.response(true).await;
     assert_eq!((status, &headers["connection"][..]), (200, "close"));
     assert_eq!(kept.rest().await, "");
     timeout(LONG, running.serving).await.expect("nobody is left").unwrap();
-    // HTTP/2: requests in progress are answered.
+    // HTTP/2: requests in progress get their responses.
     loop {
         let frame = raw.next().await.unwrap();
         if frame.kind == PING {
@@ -279,17 +279,17 @@ async fn an_http2_client_that_sends_requests_gets_goaway_in_a_lull() {
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     tokio::spawn(async move { serving.serve(ours, peer, None).await });
     let mut raw = Raw::begin(theirs, None).await;
-    raw.send(&ask(1, "/time", &[])).await;
+    raw.send(&request_frame(1, "/time", &[])).await;
     while !raw.next_of(1).await.ends() {}
     shared.retire().trigger();
     // Each response is followed by a request, as by players.
     for n in 1..20 {
         sleep(Duration::from_millis(20)).await;
         let stream = 2 * n + 1;
-        raw.send(&ask(stream, "/time", &[])).await;
+        raw.send(&request_frame(stream, "/time", &[])).await;
         loop {
             let frame = raw.next().await.expect("the connection goes on");
-            assert_ne!(frame.kind, GOAWAY, "before request {n} was answered");
+            assert_ne!(frame.kind, GOAWAY, "before the response to request {n}");
             if frame.stream == stream && frame.ends() {
                 break;
             }
@@ -306,7 +306,7 @@ async fn an_http2_client_that_sends_requests_gets_goaway_in_a_lull() {
     let begun = Instant::now();
     let mut stream = 1;
     loop {
-        raw.send(&ask(stream, "/time", &[])).await;
+        raw.send(&request_frame(stream, "/time", &[])).await;
         let frame = raw.next().await.expect("the connection goes on");
         if frame.kind == GOAWAY {
             break;
@@ -341,14 +341,14 @@ async fn a_playlist_requested_last_overtakes_segments_in_progress() {
     let stage = Stage::live().await;
     let mut raw = narrow(&stage).await;
     for stream in [1, 3, 5] {
-        raw.send(&ask(stream, &ours(4, 8 * MEGABYTE), &[])).await;
+        raw.send(&request_frame(stream, &ours(4, 8 * MEGABYTE), &[])).await;
     }
     let mut before = 0;
     while before < MEGABYTE {
         before += raw.next().await.unwrap().payload.len();
     }
-    raw.send(&ask(7, "/live/demo/v0.m3u8", &[])).await;
-    raw.send(&ask(9, &ours(2, MEGABYTE), &[])).await;
+    raw.send(&request_frame(7, "/live/demo/v0.m3u8", &[])).await;
+    raw.send(&request_frame(9, &ours(2, MEGABYTE), &[])).await;
     let mut others = 0;
     let mut ended = Vec::new();
     while ended.len() < 2 {
@@ -371,7 +371,7 @@ async fn responses_are_sent_in_order_of_the_servers_urgency() {
     let stage = Stage::live().await;
     let mut raw = narrow(&stage).await;
     for (stream, urgency) in [(1, 6), (3, 5), (5, 4), (7, 3), (9, 2)] {
-        raw.send(&ask(stream, &ours(urgency, 2 * MEGABYTE), &[])).await;
+        raw.send(&request_frame(stream, &ours(urgency, 2 * MEGABYTE), &[])).await;
     }
     assert_eq!(order(&mut raw, 5).await, [9, 7, 5, 3, 1]);
 }
@@ -380,9 +380,10 @@ async fn responses_are_sent_in_order_of_the_servers_urgency() {
 async fn the_clients_priority_field_precedes_the_servers_urgency() {
     let stage = Stage::live().await;
     let mut raw = narrow(&stage).await;
-    for (stream, urgency, asked) in [(1, 1, "u=7"), (3, 3, ""), (5, 6, "u=0"), (7, 2, "u=5, i")] {
-        let fields = if asked.is_empty() { vec![] } else { vec![("priority", asked)] };
-        raw.send(&ask(stream, &ours(urgency, 2 * MEGABYTE), &fields)).await;
+    for (stream, urgency, requested) in [(1, 1, "u=7"), (3, 3, ""), (5, 6, "u=0"), (7, 2, "u=5, i")]
+    {
+        let fields = if requested.is_empty() { vec![] } else { vec![("priority", requested)] };
+        raw.send(&request_frame(stream, &ours(urgency, 2 * MEGABYTE), &fields)).await;
     }
     assert_eq!(order(&mut raw, 4).await, [5, 3, 7, 1]);
 }
@@ -394,7 +395,7 @@ async fn a_stream_without_a_window_does_not_block_others() {
     // All windows are zero now, and then those of two streams are large.
     raw.send(&frame(SETTINGS, 0, 0, &setting(4, 0))).await;
     for (stream, urgency) in [(1, 1), (3, 3), (5, 4)] {
-        raw.send(&ask(stream, &ours(urgency, 2 * MEGABYTE), &[])).await;
+        raw.send(&request_frame(stream, &ours(urgency, 2 * MEGABYTE), &[])).await;
     }
     for stream in [3, 5] {
         raw.send(&frame(WINDOW_UPDATE, 0, stream, &(1_u32 << 29).to_be_bytes())).await;
@@ -428,18 +429,18 @@ async fn stalled_handshakes_and_idle_connections_are_displaced_by_new_ones() {
         assert_eq!(silent.rest().await, "");
         if alpn == "h2" {
             let mut raw = Raw::begin(idle.socket, None).await;
-            raw.send(&ask(1, "/time", &[])).await;
+            raw.send(&request_frame(1, "/time", &[])).await;
             while !raw.next_of(1).await.ends() {}
             let _next = secure.connect().await;
             while raw.next().await.expect("a GOAWAY").kind != GOAWAY {}
             while raw.next().await.is_some() {}
         } else {
             idle.send(get("/time")).await;
-            assert_eq!(idle.answer(true).await.0, 200);
+            assert_eq!(idle.response(true).await.0, 200);
             let _next = secure.connect().await;
             // The end is announced (close_notify); otherwise this fails.
-            let mut said = Vec::new();
-            timeout(LONG, idle.socket.read_to_end(&mut said)).await.unwrap().unwrap();
+            let mut last_bytes = Vec::new();
+            timeout(LONG, idle.socket.read_to_end(&mut last_bytes)).await.unwrap().unwrap();
         }
         assert_eq!(refused(&secure.stage, "connections"), 0);
         secure.shutdown.cancel();

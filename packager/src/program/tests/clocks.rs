@@ -129,7 +129,7 @@ impl Watch {
         let most = (64 << 10) + 512 * self.sent + (16 << 10) * seconds;
         assert!(held <= most, "{held} bytes of {} units in {seconds} s", self.sent);
         // A configuration is an entry of the log, and of those there are fewer than units.
-        let Held { entries, bytes } = bench.consumer.broadcast().held();
+        let LogSize { entries, bytes } = bench.consumer.broadcast().log_size();
         assert!(
             entries <= 2 * self.sent + seconds + 12 && bytes <= 512 * entries,
             "{entries} {bytes}"

@@ -16,15 +16,7 @@ use crate::{
     text::{Description, DisplayName, Email},
 };
 
-/// A password's hash in PHC format. The password itself never reaches a command.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PasswordHash(pub String);
-
-impl std::fmt::Debug for PasswordHash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
-}
+pub use crate::password::PasswordHash;
 
 /// Somebody makes an account for themselves, with the role of a viewer.
 #[derive(Debug)]

@@ -1,8 +1,11 @@
 //! Questions about accounts. They read tables only.
 
-use super::tables::{ACCOUNTS, ADMINISTRATORS, Account, BY_EMAIL, BY_NAME};
+pub use super::tables::Account;
+use super::tables::{ACCOUNTS, ADMINISTRATORS, BY_EMAIL, BY_NAME};
 use crate::{
     actor::{Actor, Role},
+    audience::Audience,
+    event::Envelope,
     id::AccountId,
     permission::{Permission, Who},
     refusal::Refusal,
@@ -107,4 +110,12 @@ pub fn list(
     }
     listed.truncate(limit);
     Ok(listed)
+}
+
+/// An account's events are for its owner.
+///
+/// # Errors
+/// None.
+pub fn audience(_: &dyn Rows, envelope: &Envelope) -> Result<Audience, Fault> {
+    Ok(envelope.subject.parse().map_or(Audience::Administrators, Audience::Owner))
 }

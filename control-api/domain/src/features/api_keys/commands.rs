@@ -3,7 +3,7 @@
 use super::{
     events::{Added, Revoked},
     queries,
-    tables::MAX_OF_AN_ACCOUNT,
+    tables::{BY_DIGEST, MAX_OF_AN_ACCOUNT},
 };
 use crate::{
     actor::{Actor, Role},
@@ -67,6 +67,9 @@ impl Command for AddKey {
                     reason: "another API key of the account has this name",
                 });
             }
+        }
+        if BY_DIGEST.contains(context.rows, &self.digest.0)? {
+            return Err(Refusal::Conflict { rule: "key_taken", reason: "this key exists" });
         }
         let key = ApiKeyId::new(context.ids.next());
         let event = Added {

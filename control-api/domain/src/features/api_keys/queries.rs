@@ -1,9 +1,14 @@
 //! Questions about API keys. They read tables only.
 
-use super::tables::{ApiKey, BY_ACCOUNT, BY_DIGEST, KEYS, MAX_OF_AN_ACCOUNT};
+use super::{
+    events::Event,
+    tables::{ApiKey, BY_ACCOUNT, BY_DIGEST, KEYS, MAX_OF_AN_ACCOUNT},
+};
 use crate::{
     actor::{Actor, Role},
-    features::accounts::{self, tables::Account},
+    audience::Audience,
+    event::{Envelope, Events as _},
+    features::accounts::{self, queries::Account},
     id::{AccountId, ApiKeyId},
     permission::{Permission, Who},
     refusal::Refusal,
@@ -67,4 +72,17 @@ pub fn list(
 ) -> Result<Vec<(ApiKeyId, ApiKey)>, Refusal> {
     LIST.check(actor, Some(account), false)?;
     Ok(of_account(rows, account)?)
+}
+
+/// A key's events are for its owner.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn audience(rows: &dyn Rows, envelope: &Envelope) -> Result<Audience, Fault> {
+    let account = match Event::read(envelope)? {
+        Event::Added(event) => Some(event.account),
+        // Its row is gone, and its owner is the actor, who may always read it.
+        Event::Revoked(event) => KEYS.get(rows, &event.key)?.map(|key| key.account),
+    };
+    Ok(account.map_or(Audience::Administrators, Audience::Owner))
 }

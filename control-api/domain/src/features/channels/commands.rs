@@ -1,14 +1,15 @@
 //! Requests to make and change channels.
 
 use super::{
-    events::{Created, Deleted, Edited, Edits, Visibility},
+    events::{Created, Deleted, Edited, Edits, SettingsChanged, Visibility},
     queries,
+    settings::Changes,
     tables::MAX_OF_AN_OWNER,
 };
 use crate::{
     actor::{Actor, Role},
     command::{Command, Context, Decision, Refusal},
-    features::accounts,
+    features::{accounts, categories},
     id::{AccountId, ChannelId},
     permission::Who,
     rows::Rows,
@@ -98,6 +99,48 @@ impl Command for Edit {
     }
 }
 
+/// Changes the settings of a channel's broadcasts.
+#[derive(Debug)]
+pub struct ChangeSettings {
+    /// The channel.
+    pub channel: ChannelId,
+    /// The settings to change.
+    pub changes: Changes,
+    /// The version of the settings that the sender has read, if the change depends on it.
+    pub expected: Option<u64>,
+}
+
+impl Command for ChangeSettings {
+    const NAME: &'static str = "channel.change_settings";
+    const WHO: Who = Who::OwnerOr(Role::Administrator);
+
+    type Done = ();
+
+    fn owner(&self, rows: &dyn Rows) -> Result<Option<AccountId>, Refusal> {
+        Ok(Some(queries::channel(rows, self.channel)?.owner))
+    }
+
+    fn is_visible(&self, rows: &dyn Rows, actor: &Actor) -> Result<bool, Refusal> {
+        Ok(queries::is_visible(&queries::channel(rows, self.channel)?, actor))
+    }
+
+    fn decide(&self, context: &Context<'_>) -> Result<Decision<()>, Refusal> {
+        queries::channel(context.rows, self.channel)?;
+        let now = queries::settings(context.rows, self.channel)?;
+        if self.expected.is_some_and(|version| version != now.version) {
+            return Err(Refusal::Changed { thing: "channel" });
+        }
+        let changes = now.effective(&self.changes);
+        if let Some(category) = changes.category.flatten() {
+            categories::queries::category(context.rows, category)?;
+        }
+        match changes == Changes::default() {
+            true => Ok(Decision::nothing(())),
+            false => Decision::event(SettingsChanged { channel: self.channel, changes }, ()),
+        }
+    }
+}
+
 /// Deletes a channel.
 #[derive(Debug)]
 pub struct Delete {
@@ -122,5 +165,28 @@ impl Command for Delete {
     fn decide(&self, context: &Context<'_>) -> Result<Decision<()>, Refusal> {
         queries::channel(context.rows, self.channel)?;
         Decision::event(Deleted { channel: self.channel }, ())
+    }
+}
+
+/// Records that channels are gone, because their accounts were erased: at most
+/// [`DeleteOrphans::MAX`] with one command.
+#[derive(Debug)]
+pub struct DeleteOrphans;
+
+impl DeleteOrphans {
+    /// The greatest number of channels.
+    pub const MAX: usize = 100;
+}
+
+impl Command for DeleteOrphans {
+    const NAME: &'static str = "channel.delete_orphans";
+    const WHO: Who = Who::System;
+
+    type Done = ();
+
+    fn decide(&self, context: &Context<'_>) -> Result<Decision<()>, Refusal> {
+        let orphans = queries::orphans(context.rows, Self::MAX)?;
+        let mut deleted = orphans.into_iter().map(|channel| Deleted { channel });
+        deleted.try_fold(Decision::nothing(()), Decision::and)
     }
 }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::settings::Changes;
 use crate::{
     events,
     id::{AccountId, ChannelId},
@@ -63,6 +64,16 @@ pub struct Edited {
     pub edits: Edits,
 }
 
+/// A channel's broadcasts have other settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SettingsChanged {
+    /// The channel.
+    pub channel: ChannelId,
+    /// The settings that changed.
+    #[serde(flatten)]
+    pub changes: Changes,
+}
+
 /// A channel is gone, and its name is free.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Deleted {
@@ -75,6 +86,7 @@ events! {
     pub enum Event {
         Created = "streamforge.channel.created.v1" on channel,
         Edited = "streamforge.channel.edited.v1" on channel,
+        SettingsChanged = "streamforge.channel.settings_changed.v1" on channel,
         Deleted = "streamforge.channel.deleted.v1" on channel,
     }
 }

@@ -1,23 +1,50 @@
 //! Questions about channels. They read tables only.
 
+pub use super::tables::Channel;
 use super::{
-    events::Visibility,
-    tables::{BY_NAME, BY_OWNER, CHANNELS, Channel, MAX_OF_AN_OWNER},
+    events::{DELETED, Visibility},
+    settings::Settings,
+    tables::{BY_NAME, BY_OWNER, CHANNELS, MAX_OF_AN_OWNER, ORPHANED, SETTINGS},
 };
 use crate::{
     actor::{Actor, Role},
+    audience::Audience,
     command::Refusal,
+    event::Envelope,
     id::{AccountId, ChannelId},
+    permission::{Permission, Who},
     rows::{Fault, Order, Rows},
     text::ChannelName,
 };
+
+/// The actors that may give viewers a token for a channel.
+pub const ADMIT_VIEWERS: Permission =
+    Permission { command: "channel.admit_viewers", who: Who::OwnerOr(Role::Moderator) };
+
+/// The name of a channel whose viewers the actor may admit.
+///
+/// # Errors
+/// [`Refusal::NotFound`], or another refusal of [`ADMIT_VIEWERS`].
+pub fn admitting(rows: &dyn Rows, actor: &Actor, id: ChannelId) -> Result<Channel, Refusal> {
+    let channel = channel(rows, id)?;
+    ADMIT_VIEWERS.check(actor, Some(channel.owner), is_visible(&channel, actor))?;
+    Ok(channel)
+}
+
+/// A channel, if there is one.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn find(rows: &dyn Rows, id: ChannelId) -> Result<Option<Channel>, Fault> {
+    CHANNELS.get(rows, &id)
+}
 
 /// A channel, or [`Refusal::NotFound`].
 ///
 /// # Errors
 /// [`Refusal::NotFound`], [`Refusal::Fault`].
 pub fn channel(rows: &dyn Rows, id: ChannelId) -> Result<Channel, Refusal> {
-    CHANNELS.get(rows, &id)?.ok_or(Refusal::NotFound { thing: "channel" })
+    find(rows, id)?.ok_or(Refusal::NotFound { thing: "channel" })
 }
 
 /// A channel that the actor may know of, or [`Refusal::NotFound`].
@@ -47,6 +74,24 @@ pub fn by_name(rows: &dyn Rows, name: &ChannelName) -> Result<Option<ChannelId>,
 pub fn of_owner(rows: &dyn Rows, owner: AccountId) -> Result<Vec<ChannelId>, Fault> {
     let owned = BY_OWNER.page(rows, &owner, None, Order::Up, MAX_OF_AN_OWNER)?;
     Ok(owned.into_iter().map(|((_, channel), ())| channel).collect())
+}
+
+/// The settings of a channel's broadcasts.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn settings(rows: &dyn Rows, channel: ChannelId) -> Result<Settings, Fault> {
+    Ok(SETTINGS.get(rows, &channel)?.unwrap_or_default())
+}
+
+/// At most `limit` channels that are gone because their account was erased, and whose deletion is
+/// not an event yet: there is work for `channel.delete_orphans`.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn orphans(rows: &dyn Rows, limit: usize) -> Result<Vec<ChannelId>, Fault> {
+    let orphans = ORPHANED.page(rows, &(), None, Order::Up, limit)?;
+    Ok(orphans.into_iter().map(|(channel, ())| channel).collect())
 }
 
 /// Whether an actor may know that a channel exists.
@@ -90,4 +135,20 @@ pub fn page(
     }
     listed.truncate(limit);
     Ok(listed)
+}
+
+/// The events of a public channel are for everybody, and so is the deletion of a channel, which
+/// names nothing but its identifier. Other events are for the owner and moderators.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn audience(rows: &dyn Rows, envelope: &Envelope) -> Result<Audience, Fault> {
+    let id = envelope.subject.parse().ok();
+    let channel = id.map(|id| CHANNELS.get(rows, &id)).transpose()?.flatten();
+    Ok(match channel {
+        Some(channel) if channel.visibility == Visibility::Public => Audience::Anyone,
+        Some(channel) => Audience::OwnerAndModerators(channel.owner),
+        None if envelope.kind == DELETED => Audience::Anyone,
+        None => Audience::Administrators,
+    })
 }

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::events::{Event, Visibility};
+use super::{
+    events::{Event, Visibility},
+    settings::Settings,
+};
 use crate::{
     event::{Envelope, Events as _},
     feature::Folding,
@@ -38,6 +41,10 @@ pub const CHANNELS: Table<ChannelId, Channel> = Table::new("channels.channels");
 pub const BY_NAME: Table<String, ChannelId> = Table::new("channels.by_name");
 /// Channels of an account.
 pub const BY_OWNER: Table<(AccountId, ChannelId), ()> = Table::new("channels.by_owner");
+/// The settings of channels that were ever changed.
+pub const SETTINGS: Table<ChannelId, Settings> = Table::new("channels.settings");
+/// Channels that are gone because their account was erased, until an event says so.
+pub const ORPHANED: Table<ChannelId, ()> = Table::new("channels.orphaned");
 
 /// The greatest number of channels of an account.
 pub const MAX_OF_AN_OWNER: usize = 20;
@@ -54,7 +61,10 @@ pub fn fold(folding: &mut Folding<'_>, envelope: &Envelope) -> Result<(), Fault>
             return Ok(());
         };
         let owned = BY_OWNER.page(rows, &event.account, None, Order::Up, MAX_OF_AN_OWNER)?;
-        return owned.iter().try_for_each(|((_, channel), ())| remove(rows, *channel));
+        return owned.iter().try_for_each(|((_, channel), ())| {
+            ORPHANED.put(rows, channel, &())?;
+            remove(rows, *channel)
+        });
     }
     match Event::read(envelope)? {
         Event::Created(event) => {
@@ -82,7 +92,14 @@ pub fn fold(folding: &mut Folding<'_>, envelope: &Envelope) -> Result<(), Fault>
             }
             channel.visibility = edits.visibility.unwrap_or(channel.visibility);
         }),
-        Event::Deleted(event) => remove(rows, event.channel),
+        Event::SettingsChanged(event) => {
+            let settings = SETTINGS.get(rows, &event.channel)?.unwrap_or_default();
+            SETTINGS.put(rows, &event.channel, &settings.with(event.changes))
+        }
+        Event::Deleted(event) => {
+            ORPHANED.remove(rows, &event.channel)?;
+            remove(rows, event.channel)
+        }
     }
 }
 
@@ -90,5 +107,6 @@ fn remove(rows: &mut dyn RowsMut, id: ChannelId) -> Result<(), Fault> {
     let Some(channel) = CHANNELS.get(rows, &id)? else { return Ok(()) };
     BY_NAME.remove(rows, &channel.name.to_ascii_lowercase())?;
     BY_OWNER.remove(rows, &(channel.owner, id))?;
+    SETTINGS.remove(rows, &id)?;
     CHANNELS.remove(rows, &id)
 }

@@ -1,13 +1,18 @@
 use super::{
     commands::*,
-    events::{Edits, Visibility},
+    events::{DELETED, Edits, Visibility},
     queries,
+    settings::{Changes, Ladder, Latency, PublishPolicy, Settings},
     tables::MAX_OF_AN_OWNER,
 };
 use crate::{
     actor::{Actor, Role},
     command::Refusal,
-    features::accounts::commands::{Add, Erase, PasswordHash},
+    features::{
+        accounts::commands::{Add, Erase, PasswordHash},
+        categories,
+        categories::commands::{MakeStartSet, Remove},
+    },
     id::{AccountId, ChannelId},
     scenario::Scenario,
 };
@@ -139,9 +144,81 @@ fn the_channels_of_an_erased_account_are_gone_and_their_names_free() {
     let (ada, as_ada) = account(&mut scenario, "ada", Role::Creator);
     let (bob, as_bob) = account(&mut scenario, "bob", Role::Creator);
     scenario.send(as_ada, &create(ada, "engine", Visibility::Public)).expect("a creator");
+    let channel = queries::of_owner(&scenario.rows, ada).expect("memory")[0];
     scenario.send(as_ada, &Erase { account: ada }).expect("her own");
     scenario.vault.erase(ada);
     assert_eq!(names(&scenario, &Actor::System), [] as [&str; 0]);
+    assert_eq!(queries::orphans(&scenario.rows, 10).expect("memory"), [channel]);
+    scenario.send(Actor::System, &DeleteOrphans).expect("the daemon");
+    let last = scenario.log.last().expect("an event");
+    assert_eq!((last.kind.as_str(), last.subject.clone()), (DELETED, channel.to_string()));
+    assert_eq!(queries::orphans(&scenario.rows, 10).expect("memory"), []);
     scenario.send(as_bob, &create(bob, "engine", Visibility::Public)).expect("the name is free");
     assert_eq!(scenario.rebuilt(), scenario.rows);
+}
+
+#[test]
+fn settings_begin_as_the_platforms_and_change_one_by_one() {
+    let mut scenario = Scenario::default();
+    let (ada, as_ada) = account(&mut scenario, "ada", Role::Creator);
+    let create = create(ada, "engine", Visibility::Public);
+    let channel = scenario.send(as_ada, &create).expect("a creator");
+    let settings =
+        |scenario: &Scenario| queries::settings(&scenario.rows, channel).expect("memory");
+    assert_eq!(settings(&scenario), Settings::default());
+    assert_eq!(settings(&scenario).publish, PublishPolicy::Keys);
+
+    scenario.send(Actor::System, &MakeStartSet).expect("the operator");
+    let categories = categories::queries::all(&scenario.rows).expect("memory");
+    let changes = Changes {
+        ladder: Some(Ladder::Rungs(vec![720, 360].try_into().expect("rungs"))),
+        recording: Some(true),
+        reconnect_s: Some(Some(30.try_into().expect("half a minute"))),
+        latency: Some(Latency::Standard),
+        publish: Some(PublishPolicy::Jwt),
+        category: Some(Some(categories[0].0)),
+        language: Some(Some("de".parse().expect("a language"))),
+    };
+    let change = |changes, expected| ChangeSettings { channel, changes, expected };
+    scenario.send(as_ada, &change(changes.clone(), Some(0))).expect("the owner");
+    let events = scenario.log.len();
+    scenario.send(as_ada, &change(changes, Some(1))).expect("the owner");
+    assert_eq!(scenario.log.len(), events, "nothing changed");
+    let now = settings(&scenario);
+    assert_eq!((now.recording, now.latency, now.version), (true, Latency::Standard, 1));
+
+    // `null` returns to the platform's value, and the rest stays.
+    let changes: Changes =
+        serde_json::from_str(r#"{"reconnect_s":null,"category":null}"#).expect("a partial change");
+    scenario.send(as_ada, &change(changes, None)).expect("the owner");
+    let expected = Settings { reconnect_s: None, category: None, version: 2, ..now };
+    assert_eq!(settings(&scenario), expected);
+    assert_eq!(scenario.rebuilt(), scenario.rows);
+}
+
+#[test]
+fn settings_are_changed_by_the_owner_of_the_channel_they_were_read_from() {
+    let mut scenario = Scenario::default();
+    let (ada, as_ada) = account(&mut scenario, "ada", Role::Creator);
+    let (_, as_moderator) = account(&mut scenario, "eve", Role::Moderator);
+    let create = create(ada, "engine", Visibility::Public);
+    let channel = scenario.send(as_ada, &create).expect("a creator");
+    let changes = Changes { publish: Some(PublishPolicy::Open), ..Changes::default() };
+    let change = ChangeSettings { channel, changes, expected: Some(0) };
+    let refused = scenario.send(as_moderator, &change);
+    assert!(matches!(refused, Err(Refusal::Forbidden { .. })), "{refused:?}");
+    scenario.send(as_ada, &change).expect("the owner");
+    let refused = scenario.send(as_ada, &change);
+    assert!(matches!(refused, Err(Refusal::Changed { thing: "channel" })), "{refused:?}");
+
+    scenario.send(Actor::System, &MakeStartSet).expect("the operator");
+    let (category, _) = categories::queries::all(&scenario.rows).expect("memory")[0];
+    scenario.send(Actor::System, &Remove { category }).expect("the operator");
+    let changes = Changes { category: Some(Some(category)), ..Changes::default() };
+    let refused = scenario.send(as_ada, &ChangeSettings { channel, changes, expected: None });
+    assert!(matches!(refused, Err(Refusal::NotFound { thing: "category" })), "{refused:?}");
+
+    scenario.send(as_ada, &Delete { channel }).expect("the owner");
+    let left = queries::settings(&scenario.rows, channel).expect("memory");
+    assert_eq!(left, Settings::default(), "a row of the deleted channel");
 }

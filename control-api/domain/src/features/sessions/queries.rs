@@ -1,9 +1,14 @@
 //! Questions about sessions. They read tables only.
 
-use super::tables::{BY_ACCOUNT, LIFE, MAX_OF_AN_ACCOUNT, SESSIONS, Session};
+use super::{
+    events::Event,
+    tables::{BY_ACCOUNT, LIFE, MAX_OF_AN_ACCOUNT, SESSIONS, Session},
+};
 use crate::{
     actor::{Actor, Role},
-    features::accounts::{self, tables::Account},
+    audience::Audience,
+    event::{Envelope, Events as _},
+    features::accounts::{self, queries::Account},
     id::{AccountId, SessionId},
     permission::{Permission, Who},
     refusal::Refusal,
@@ -68,4 +73,17 @@ pub fn list(
 ) -> Result<Vec<(SessionId, Session)>, Refusal> {
     LIST.check(actor, Some(account), false)?;
     Ok(of_account(rows, account)?)
+}
+
+/// A session's events are for its owner.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn audience(rows: &dyn Rows, envelope: &Envelope) -> Result<Audience, Fault> {
+    let account = match Event::read(envelope)? {
+        Event::Started(event) => Some(event.account),
+        // Its row is gone, and its owner is the actor, who may always read it.
+        Event::Ended(event) => SESSIONS.get(rows, &event.session)?.map(|session| session.account),
+    };
+    Ok(account.map_or(Audience::Administrators, Audience::Owner))
 }

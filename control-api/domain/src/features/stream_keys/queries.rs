@@ -3,11 +3,10 @@
 use super::tables::{BY_CHANNEL, BY_DIGEST, KEYS, MAX_OF_A_CHANNEL, StreamKey};
 use crate::{
     actor::{Actor, Role},
+    audience::Audience,
     command::Refusal,
-    features::channels::{
-        self,
-        tables::{CHANNELS, Channel},
-    },
+    event::Envelope,
+    features::channels::{self, queries::Channel},
     id::{ChannelId, StreamKeyId},
     permission::{Permission, Who},
     rows::{Fault, Order, Rows},
@@ -63,5 +62,16 @@ pub fn of_channel(
 pub fn right(rows: &dyn Rows, digest: &[u8; 32]) -> Result<Option<(StreamKeyId, Channel)>, Fault> {
     let Some(id) = BY_DIGEST.get(rows, digest)? else { return Ok(None) };
     let Some(key) = KEYS.get(rows, &id)? else { return Ok(None) };
-    Ok(CHANNELS.get(rows, &key.channel)?.map(|channel| (id, channel)))
+    Ok(channels::queries::find(rows, key.channel)?.map(|channel| (id, channel)))
+}
+
+/// The events of a key are for the owner of its channel.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn audience(rows: &dyn Rows, envelope: &Envelope) -> Result<Audience, Fault> {
+    let id = envelope.subject.parse().ok();
+    let key = id.map(|id| KEYS.get(rows, &id)).transpose()?.flatten();
+    let channel = key.map(|key| channels::queries::find(rows, key.channel)).transpose()?.flatten();
+    Ok(channel.map_or(Audience::Administrators, |channel| Audience::Owner(channel.owner)))
 }

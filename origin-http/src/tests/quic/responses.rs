@@ -55,11 +55,11 @@ async fn http3_responses_equal_those_over_http1() {
         (Method::DELETE, &part, None, ""),
         (Method::GET, "/no/such/thing", None, ""),
         (Method::GET, "/api/echo", None, ""),
-        (Method::POST, "/api/echo", None, "said"),
+        (Method::POST, "/api/echo", None, "sent"),
         (Method::GET, &segment, None, "a body"),
     ] {
         let extra: Vec<_> = extra.into_iter().collect();
-        let over_3 = http3.ask(method.clone(), path, &extra, body.as_bytes()).await;
+        let over_3 = http3.request(method.clone(), path, &extra, body.as_bytes()).await;
         let mut request = Request::builder().method(method.clone()).uri(path).header("host", NAME);
         for (name, value) in &extra {
             request = request.header(*name, *value);
@@ -97,10 +97,10 @@ async fn a_segment_of_many_pieces_arrives_whole() {
     let mut client = running.client().await;
     for (index, bytes) in [(0, 150_000 * SEGMENT), (1, 3_000 * SEGMENT)] {
         let path = running.stage.media(&format!("{}.m4s", running.stage.first + index));
-        let answer = client.get(&path).await;
-        assert!(answer.body.len() >= bytes, "{} of {bytes}", answer.body.len());
+        let response = client.get(&path).await;
+        assert!(response.body.len() >= bytes, "{} of {bytes}", response.body.len());
         let expected = running.stage.get(&path).await;
-        assert!(answer.body == expected.body);
+        assert!(response.body == expected.body);
     }
 }
 
@@ -137,15 +137,15 @@ async fn next_part(running: &Running, client: &mut Client) -> Stream {
 }
 
 #[tokio::test]
-async fn a_blocking_playlist_request_is_answered_with_its_part() {
+async fn a_blocking_playlist_request_gets_a_response_with_its_part() {
     let mut running = Running::live().await;
     let mut client = running.client().await;
     let stream = next_part(&running, &mut client).await;
     running.stage.push(PART).await;
-    let answer = whole(stream).await;
-    assert_eq!(answer.status, StatusCode::OK);
+    let response = whole(stream).await;
+    assert_eq!(response.status, StatusCode::OK);
     assert!(
-        String::from_utf8_lossy(&answer.body)
+        String::from_utf8_lossy(&response.body)
             .contains(&format!("{}.2.m4s", running.stage.first + 3))
     );
 }

@@ -1,0 +1,41 @@
+//! Fields of a partial change, as in a JSON Merge Patch (RFC 7396): an absent field keeps its
+//! value, `null` removes it.
+
+use serde::{Deserialize, Deserializer};
+
+/// Reads a field that may be `null`, for `#[serde(default, deserialize_with = "patch::nullable")]`:
+/// `None` if it is absent, `Some(None)` if it is `null`.
+///
+/// # Errors
+/// The field's value is not of its type.
+pub fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Serialize;
+
+    #[derive(Debug, PartialEq, Default, Serialize, super::Deserialize)]
+    struct Change {
+        #[serde(
+            default,
+            skip_serializing_if = "Option::is_none",
+            deserialize_with = "super::nullable"
+        )]
+        limit: Option<Option<u8>>,
+    }
+
+    #[test]
+    fn an_absent_field_differs_from_null() {
+        for (json, limit) in
+            [("{}", None), (r#"{"limit":null}"#, Some(None)), (r#"{"limit":3}"#, Some(Some(3)))]
+        {
+            let change: Change = serde_json::from_str(json).expect("a change");
+            assert_eq!(change, Change { limit });
+            assert_eq!(serde_json::to_string(&change).expect("JSON"), json);
+        }
+    }
+}

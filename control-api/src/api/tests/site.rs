@@ -1,0 +1,134 @@
+//! The API with a database in a folder of the test.
+
+use std::{fs, path::PathBuf};
+
+use control_domain::{
+    Actor, Role,
+    features::accounts::commands::{Add, PasswordHash},
+    id::AccountId,
+};
+
+use super::*;
+use crate::{Platform, PlaybackTokens, authentication::Sender, playback::Admission};
+
+/// The API with a database, and an account of each role.
+pub(super) struct Site {
+    pub(super) platform: Platform,
+    folder: PathBuf,
+}
+
+impl Site {
+    pub(super) async fn new(name: &str) -> Self {
+        let name = format!("streamforge-api-{name}-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&folder);
+        let platform = Platform::default();
+        platform.open(&folder).await.expect("the folder can be written");
+        Self { platform, folder }
+    }
+
+    pub(super) async fn account(&self, name: &str, role: Role) -> Actor {
+        let command = Add {
+            name: name.parse().expect("a name"),
+            email: format!("{name}@example.org").parse().expect("an address"),
+            password: PasswordHash("$argon2id$secret".to_owned()),
+            role,
+        };
+        let receipt = self.platform.send(Actor::System, command).await.expect("the name is free");
+        Actor::Person { id: receipt.done, role }
+    }
+
+    fn tokens(&self) -> Arc<dyn PlaybackTokens> {
+        Arc::new(Readable)
+    }
+
+    /// The routes for an actor, without the check of credentials.
+    pub(super) fn router(&self, actor: Actor) -> Router {
+        let (router, _) = super::super::platform_routes(
+            &self.platform,
+            None,
+            &crate::Manners::default().limiter,
+            Some(&self.tokens()),
+        )
+        .split_for_parts();
+        let api = Api::new(
+            hub(),
+            Arc::new(SomeViewers),
+            Arc::new(SomeRenditions),
+            Administrator::default(),
+        );
+        router
+            .layer(axum::middleware::from_fn(
+                move |mut request: axum::extract::Request, next: axum::middleware::Next| async move {
+                    request.extensions_mut().insert(Sender(actor));
+                    next.run(request).await
+                },
+            ))
+            .with_state(api)
+    }
+
+    pub(super) async fn send(
+        &self,
+        actor: Actor,
+        method: Method,
+        path: &str,
+        body: Value,
+        fields: &[(&str, &str)],
+    ) -> (StatusCode, http::HeaderMap, Value) {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let body = match body {
+            Value::Null => Body::empty(),
+            body => {
+                request = request.header(header::CONTENT_TYPE, "application/json");
+                Body::from(body.to_string())
+            }
+        };
+        let request = request.body(body).expect("a request");
+        let (status, headers, body) = ask(self.router(actor), request).await;
+        let value = match body.is_empty() {
+            true => Value::Null,
+            false => serde_json::from_slice(&body).expect("JSON"),
+        };
+        (status, headers, value)
+    }
+
+    pub(super) async fn get(&self, actor: Actor, path: &str) -> (StatusCode, Value) {
+        let (status, _, value) = self.send(actor, Method::GET, path, Value::Null, &[]).await;
+        (status, value)
+    }
+
+    pub(super) async fn post(&self, actor: Actor, path: &str, body: Value) -> (StatusCode, Value) {
+        let (status, _, value) = self.send(actor, Method::POST, path, body, &[]).await;
+        (status, value)
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Tokens that can be read instead of verified.
+#[derive(Debug)]
+struct Readable;
+
+impl PlaybackTokens for Readable {
+    fn issue(&self, admission: &Admission) -> Option<String> {
+        let Admission { channel, address, expires_s } = admission;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+        let life = expires_s - now;
+        Some(format!("{channel}~{}~{life}", address.map_or("any".to_owned(), |a| a.to_string())))
+    }
+
+    fn key(&self) -> (String, String) {
+        ("kid".to_owned(), "PEM".to_owned())
+    }
+}
+
+pub(super) fn id(actor: Actor) -> AccountId {
+    actor.account().expect("a person")
+}
