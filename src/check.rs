@@ -9,6 +9,7 @@ use std::{
     time::SystemTime,
 };
 
+use control_api::identity::oidc::Providers;
 use transcoder::{ladder, trial::Trial};
 
 use crate::{
@@ -27,6 +28,7 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, config::Error>) ->
             report.fine("configuration", &file);
             publishing(config, &mut report);
             watching(config, &mut report);
+            signing_in(config, &mut report);
             if has_address_of_origin(config) {
                 report.note(
                     "http.public_url",
@@ -109,6 +111,30 @@ fn watching(config: &Config, report: &mut Report) {
             "playback",
             &format!("{private} private channels listed, {keys} keys of playback tokens"),
         ),
+    }
+}
+
+/// Checks that mails can be sent and that the providers of identities are usable, without a
+/// connection to them.
+fn signing_in(config: &Config, report: &mut Report) {
+    if !config.platform.enabled {
+        return;
+    }
+    match config.smtp.server() {
+        Ok(None) => report.note("smtp", "no mail: forgotten passwords need an administrator"),
+        Ok(Some(_)) if !config.http.public_url.is_set() => {
+            report.wrong("smtp", "set http.public_url, to which the links in mails lead");
+        }
+        Ok(Some(_)) => report.fine("smtp", "mail is configured"),
+        Err(err) => report.wrong("smtp", &err.to_string()),
+    }
+    if config.oidc.is_empty() {
+        return;
+    }
+    let all = config.oidc.iter().map(|provider| provider.settings()).collect();
+    match Providers::new(all, config.http.public_url.as_str().unwrap_or_default()) {
+        Ok(_) => report.fine("oidc", "providers are configured"),
+        Err(err) => report.wrong("oidc", &err.to_string()),
     }
 }
 

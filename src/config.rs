@@ -5,9 +5,11 @@
 mod api;
 mod error;
 mod ladder;
+mod oidc;
 mod platform;
 mod publish;
 mod secret;
+mod smtp;
 pub(crate) mod source;
 mod within;
 
@@ -24,8 +26,10 @@ use crate::{
 use api::Api;
 pub(crate) use error::Error;
 pub(crate) use ladder::Ladder;
+use oidc::Provider;
 use platform::Platform;
 pub(crate) use publish::{Format, Jwt, Key, Policy, Publish, Webhook};
+use smtp::Mail;
 use within::Within;
 
 /// All settings. `conf/streamforge.toml` describes the effect and the costs of each key; the
@@ -57,6 +61,10 @@ pub(crate) struct Config {
     pub(crate) api: Api,
     /// The database of accounts and channels.
     pub(crate) platform: Platform,
+    /// The server of the platform's mails.
+    pub(crate) smtp: Mail,
+    /// The providers at which people sign in.
+    pub(crate) oidc: Vec<Provider>,
     /// The right to publish, and stream keys.
     pub(crate) publish: Publish,
     /// Segmentation and memory of broadcasts.
@@ -82,6 +90,8 @@ impl Default for Config {
             upgrade: Upgrade::default(),
             api: Api::default(),
             platform: Platform::default(),
+            smtp: Mail::default(),
+            oidc: Vec::new(),
             publish: Publish::default(),
             live: Live::default(),
             ladder: Ladder::default(),

@@ -1,6 +1,7 @@
 //! The command `serve`: starts all parts, handles signals, and stops the parts in the order of the
 //! data flow, within one grace period. Or it hands over to a new process, and drains.
 
+mod accounts;
 mod adapters;
 mod error;
 mod parts;
@@ -264,6 +265,7 @@ impl Daemon {
         }
         // The last request has ended, so all commands have been sent.
         if let Some(platform) = &self.platform {
+            self.parts.stop(Part::Mail).await;
             self.parts.stop(Part::Platform).await;
             platform.close().await;
         }

@@ -5,7 +5,10 @@ mod accounts;
 mod api_keys;
 mod channels;
 mod events;
+mod oidc;
 mod playback_tokens;
+mod recovery;
+mod second_factor;
 mod sessions;
 mod stream_keys;
 mod streams;
@@ -235,6 +238,9 @@ fn platform_routes(
             .merge(sessions::routes(limiter))
             .merge(api_keys::routes())
             .merge(tokens::routes())
+            .merge(recovery::routes(limiter))
+            .merge(second_factor::routes(limiter))
+            .merge(oidc::routes(limiter))
             .with_state(identity.clone());
         routes = routes.merge(accounts);
     }

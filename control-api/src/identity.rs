@@ -3,21 +3,30 @@
 //!
 //! - [`password`]: argon2id. [`access_token`]: JSON Web Tokens of ten minutes, and the keys.
 //!   [`refresh_token`]: tokens that are used once. [`cookie`]: both as cookies, for browsers.
-//! - `authority`: the whole. `sign_in`: the beginning, continuation and end of sessions. `credentials`: the account of a
-//!   request. `first`: the first administrator.
+//! - `authority`: the whole. `sign_in`: the beginning, continuation and end of sessions.
+//!   `credentials`: the account of a request. `first`: the first administrator.
+//! - [`ticket`]: signed proofs for one further step. `recovery`: verified addresses and forgotten
+//!   passwords. `second_factor`: codes of an app. [`oidc`]: foreign providers. `extras`: the parts
+//!   that not every installation has.
 
 pub mod access_token;
 mod authority;
 pub mod cookie;
 mod credentials;
+mod extras;
 mod first;
+pub mod oidc;
 pub mod password;
+mod recovery;
 pub mod refresh_token;
+mod second_factor;
 mod sign_in;
+pub mod ticket;
 
 pub use self::{
     authority::{Error, ISSUER, Identity},
     credentials::{API_KEY_PREFIX, Credentials, Introspection},
     first::FirstAdministrator,
+    second_factor::{Enrolment, SecondStep},
     sign_in::{Access, Attempt, SignedIn},
 };

@@ -12,6 +12,7 @@
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener.
 //! - [`store`]: the platform's database, with the rules of `control-domain`.
 //! - [`identity`]: passwords, access and refresh tokens, cookies. [`digest`]: digests of random keys.
+//! - [`mail`]: mails to the owners of accounts.
 //! - [`viewers`], [`renditions`], [`privacy`], [`elsewhere`]: traits through which other crates
 //!   provide the audience, the state of the ladder, the private channels and the streams of an
 //!   older process.
@@ -37,6 +38,7 @@ pub mod elsewhere;
 pub mod guard;
 pub mod idempotency;
 pub mod identity;
+pub mod mail;
 pub mod manners;
 mod metrics;
 pub mod page;

@@ -6,6 +6,7 @@
 
 mod matching;
 mod problem;
+mod provided;
 
 use std::{fmt, future::Future, path::Path, sync::Arc, time::Duration};
 
@@ -16,7 +17,7 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-pub(crate) use self::matching::Matching;
+pub(crate) use self::{matching::Matching, provided::Provided};
 use crate::{
     problem::{Kind, Problem},
     store::{OpenError, Receipt, Store},

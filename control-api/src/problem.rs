@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 
 pub(crate) use self::description::{common, problems, responses};
 pub use self::kind::{Kind, Row};
-use crate::request_id::RequestId;
+use crate::{identity::ticket::Ticket, request_id::RequestId};
 
 /// Maximum number of faults in one problem: a body of many faults must not have a larger response.
 const MAX_FAULTS: usize = 32;
@@ -33,6 +33,8 @@ pub struct Problem {
     rule: Option<&'static str>,
     /// Retry-After in seconds.
     retry_after: Option<u64>,
+    /// The ticket for the next step.
+    ticket: Option<Box<Ticket>>,
     /// WWW-Authenticate of a 401 (RFC 6750 3).
     challenge: Option<&'static str>,
 }
@@ -77,6 +79,10 @@ pub(crate) struct Sent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = String, example = "name_taken")]
     rule: Option<&'a str>,
+    /// Of second-factor-required: the proof of the right password, for the next step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = String)]
+    challenge: Option<&'a str>,
 }
 
 impl Problem {
@@ -86,7 +92,9 @@ impl Problem {
         // A 401 must have a challenge (RFC 9110 15.5.2). The error code is only for a request with
         // credentials (RFC 6750 3.1).
         let challenge = match kind {
-            Kind::Unauthenticated | Kind::WrongCredentials => Some("Bearer realm=\"streamforge\""),
+            Kind::Unauthenticated | Kind::WrongCredentials | Kind::WrongCode => {
+                Some("Bearer realm=\"streamforge\"")
+            }
             Kind::InvalidToken => Some("Bearer realm=\"streamforge\", error=\"invalid_token\""),
             Kind::InsufficientScope => {
                 Some("Bearer realm=\"streamforge\", error=\"insufficient_scope\"")
@@ -94,13 +102,19 @@ impl Problem {
             _ => None,
         };
         let (detail, errors) = (detail.into(), Vec::new());
-        Self { kind, detail, errors, rule: None, retry_after: None, challenge }
+        Self { kind, detail, errors, rule: None, retry_after: None, ticket: None, challenge }
     }
 
     /// Names the rule that a conflict violates.
     #[must_use]
     pub fn of_rule(self, rule: &'static str) -> Self {
         Self { rule: Some(rule), ..self }
+    }
+
+    /// Adds the ticket for the next step.
+    #[must_use]
+    pub(crate) fn with_ticket(self, ticket: Ticket) -> Self {
+        Self { ticket: Some(Box::new(ticket)), ..self }
     }
 
     /// Names faults of the body. The first 32 are kept.
@@ -127,6 +141,11 @@ impl Problem {
         self.kind
     }
 
+    /// The short name of the rule that a conflict violates.
+    pub(crate) fn rule(&self) -> Option<&'static str> {
+        self.rule
+    }
+
     /// The status of the response.
     pub fn status(&self) -> StatusCode {
         self.kind.row().status
@@ -144,6 +163,7 @@ impl IntoResponse for Problem {
             request_id: RequestId::current().map(|id| id.to_string()),
             errors: &self.errors,
             rule: self.rule,
+            challenge: self.ticket.as_deref().map(Ticket::expose),
         };
         // `Json` sets `application/json`, which is replaced: clients recognise a problem by its
         // content type (RFC 9457 3).

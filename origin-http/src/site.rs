@@ -43,6 +43,11 @@ impl PublicUrl {
         self.0.is_some()
     }
 
+    /// The address without a trailing slash; `None` if it is not set.
+    pub fn as_str(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
     /// The site; `None` if it is not set.
     pub(crate) fn site(&self) -> Site {
         self.0.clone()

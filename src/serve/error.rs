@@ -38,6 +38,9 @@ pub(crate) enum Error {
     /// The key of playback tokens cannot be used.
     #[error("platform: {0}")]
     PlaybackKey(#[from] playback_key::Error),
+    /// The accounts cannot be used.
+    #[error(transparent)]
+    Accounts(#[from] super::accounts::Error),
     /// The control socket cannot be bound.
     #[error("the control socket in data_dir: {0}")]
     Control(#[source] io::Error),

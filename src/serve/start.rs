@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
 use control_api::{
-    Administrator, Api, Manners, Renditions, admin, cors::Cors, rate::Limiter,
+    Administrator, Api, Manners, Renditions, admin, cors::Cors, mail::Postman, rate::Limiter,
     renditions::NoRenditions,
 };
 use http_server::Mount;
@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use transcoder::{Ladder, Pictures, ladder};
 
 use super::{
-    Call, Daemon,
+    Call, Daemon, accounts,
     adapters::{ApiService, AudienceCount, ChannelPosters, LadderStatus, PrivateChannels, strict},
     error::Error,
     parts::{Part, Parts},
@@ -53,6 +53,8 @@ struct Created {
     certificates: Option<Arc<Certificates>>,
     /// The database, and what ingest and playback know of it; `None` if it is off.
     platform: Option<PlatformParts>,
+    /// Sends the platform's mails, if there is a mail server.
+    postman: Option<Postman>,
     /// The routes of the API for the control socket, which only the platform has.
     control: Option<axum::Router>,
     /// Decides about publishers.
@@ -128,6 +130,9 @@ impl Daemon {
         if let Some(platform) = created.platform {
             let older = predecessor.clone();
             parts.start(Part::Platform, |stop| platform.follow(older, stop));
+        }
+        if let Some(postman) = created.postman {
+            parts.start(Part::Mail, |stop| postman.serve(stop));
         }
         if let Some(certificates) = created.certificates.clone() {
             parts.start(Part::Certificates, |stop| certificates.watch(stop));
@@ -209,10 +214,13 @@ impl Created {
         let privacy = PrivateChannels(Arc::clone(&playback));
         let mut api =
             make_api(&hub, viewers, ladder.as_ref(), &administrator, privacy, predecessor);
+        let mut postman = None;
         if let Some(parts) = &platform {
+            let identity;
+            (identity, postman) = accounts::complete(config, parts.identity.clone())?;
             api = api
                 .with_platform(parts.platform.clone())
-                .with_identity(parts.identity.clone())
+                .with_identity(identity)
                 .with_playback_tokens(parts.playback_key.clone());
         }
         let api = api.with_manners(manners.clone()).router();
@@ -242,6 +250,7 @@ impl Created {
             ladder,
             certificates,
             platform,
+            postman,
             control,
             publishers,
             demo_key,

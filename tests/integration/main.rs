@@ -25,5 +25,6 @@ mod proxies;
 mod publish_policies;
 mod publishers;
 mod reload;
+mod sign_in;
 mod switching;
 mod tracks;

@@ -7,7 +7,9 @@ pub mod api_keys;
 pub mod categories;
 pub mod channels;
 pub mod follows;
+pub mod identities;
 pub mod reactions;
+pub mod second_factors;
 pub mod sessions;
 pub mod stream_keys;
 pub mod tags;
@@ -18,6 +20,8 @@ pub const ALL: &[&Feature] = &[
     &accounts::FEATURE,
     &sessions::FEATURE,
     &api_keys::FEATURE,
+    &second_factors::FEATURE,
+    &identities::FEATURE,
     &channels::FEATURE,
     &stream_keys::FEATURE,
     &categories::FEATURE,

@@ -80,6 +80,10 @@ ids! {
     SessionId,
     /// An API key: a part of an account's rights, for a program.
     ApiKeyId,
+    /// A second factor: the secret of an authenticator app.
+    SecondFactorId,
+    /// An identity at a foreign provider, with which an account signs in.
+    IdentityId,
     /// A video, from its announcement to its deletion.
     VideoId,
     /// A category of videos and live broadcasts.

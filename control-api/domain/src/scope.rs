@@ -45,7 +45,7 @@ impl Scope {
     pub fn of(command: &str) -> Option<Self> {
         let thing = command.split('.').next().unwrap_or(command);
         match (thing, command) {
-            ("session" | "api_key", _) => None,
+            ("session" | "api_key" | "second_factor" | "identity", _) => None,
             (_, "account.set_password" | "account.change_password" | "account.change_email") => {
                 None
             }

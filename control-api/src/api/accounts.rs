@@ -40,6 +40,7 @@ use crate::{
         Identity,
         password::{Comparison, Password},
     },
+    mail::Order,
     page::{Entry, NoFilter, Page, Paging},
     platform::Matching,
     precondition::{ETag, IfMatch},
@@ -292,7 +293,18 @@ async fn register(
             platform.send(actor, ExpirePassword { account: receipt.done }).await?;
             receipt
         }
-        false => platform.send(actor, Register { name, email, password }).await?,
+        false => {
+            let sent =
+                platform.send(actor, Register { name, email: email.clone(), password }).await;
+            if let Err(problem) = &sent
+                && problem.rule() == Some("email_taken")
+            {
+                identity.notify_taken(email).await;
+            }
+            let receipt = sent?;
+            identity.notify(Order::VerifyAddress(receipt.done));
+            receipt
+        }
     };
     let id = receipt.done;
     let account = identity.read(|rows, vault| whole(rows, vault, id)).await?;

@@ -61,7 +61,7 @@ async fn limited(
 /// How the client keeps its tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Mode {
+pub(super) enum Mode {
     /// A program gets them in the body.
     #[default]
     Bearer,
@@ -106,7 +106,7 @@ struct Refresh {
 
 /// A session with its tokens, unless they are cookies. There is no `Debug`.
 #[derive(Serialize, ToSchema)]
-struct SessionTokens {
+pub(super) struct SessionTokens {
     /// The session.
     #[schema(schema_with = described::<SessionId>)]
     session: SessionId,
@@ -435,7 +435,7 @@ pub(super) fn chosen(text: &str, pointer: &'static str) -> Result<Password, Prob
 }
 
 /// The name of a device that gives none: the beginning of its User-Agent.
-fn device(headers: &HeaderMap) -> DeviceName {
+pub(super) fn device(headers: &HeaderMap) -> DeviceName {
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
     let agent = agent.map(|agent| agent.chars().take(100).collect::<String>());
     let named = agent.and_then(|agent| agent.parse().ok());
@@ -443,7 +443,7 @@ fn device(headers: &HeaderMap) -> DeviceName {
 }
 
 /// The tokens where the client keeps them: cookies, or the body.
-fn split(
+pub(super) fn split(
     signed_in: SignedIn,
     mode: Mode,
     tls: Tls,

@@ -34,6 +34,8 @@ mod manners;
 mod members;
 mod older_process;
 mod playback_tokens;
+mod recovery;
+mod second_factor;
 mod site;
 mod streams;
 

@@ -7,6 +7,7 @@ use control_domain::{Refusal, Rows, Time, Vault};
 
 use super::{
     access_token::{self, AccessTokens},
+    extras::Extras,
     password::Hasher,
 };
 use crate::{
@@ -47,6 +48,8 @@ struct Inner {
     hasher: Hasher,
     /// Counts attempts to sign in by account.
     limiter: Arc<Limiter>,
+    /// Parts of signing in that not every installation has.
+    extras: Extras,
 }
 
 impl fmt::Debug for Identity {
@@ -83,11 +86,11 @@ impl Identity {
         std::fs::create_dir_all(folder)
             .map_err(|error| Error::Folder { folder: folder.to_owned(), error })?;
         let tokens = AccessTokens::open(folder, issuer, now())?;
-        Ok(Self(Arc::new(Inner { platform, tokens, hasher, limiter })))
+        Ok(Self(Arc::new(Inner { platform, tokens, hasher, limiter, extras: Extras::default() })))
     }
 
     /// The platform.
-    pub(crate) fn platform(&self) -> &Platform {
+    pub fn platform(&self) -> &Platform {
         &self.0.platform
     }
 
@@ -104,6 +107,11 @@ impl Identity {
     /// Counts attempts to sign in.
     pub(super) fn limiter(&self) -> &Limiter {
         &self.0.limiter
+    }
+
+    /// The parts that not every installation has.
+    pub(super) fn extras(&self) -> &Extras {
+        &self.0.extras
     }
 
     /// Reads the tables, with the keys of personal data. The query must be short.

@@ -26,24 +26,27 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const ACCESS: &str = "sf_access";
 const REFRESH: &str = "sf_refresh";
 
-/// Whether a request arrived on TLS: an extension of the request, which the listener's adapter adds.
+/// Whether a request arrived on TLS: an extension of the request, which the listener's adapter
+/// adds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tls(pub bool);
 
 /// The cookies that sign a browser in.
 pub fn set(tls: Tls, access: &str, refresh: &RefreshToken) -> [(HeaderName, HeaderValue); 2] {
     [
-        cookie(tls, ACCESS, access, access_token::LIFE.as_secs()),
-        cookie(tls, REFRESH, refresh.expose(), IDLE.as_secs()),
+        named(tls, ACCESS, access, access_token::LIFE.as_secs()),
+        named(tls, REFRESH, refresh.expose(), IDLE.as_secs()),
     ]
 }
 
 /// The cookies that sign a browser out.
 pub fn clear(tls: Tls) -> [(HeaderName, HeaderValue); 2] {
-    [cookie(tls, ACCESS, "", 0), cookie(tls, REFRESH, "", 0)]
+    [named(tls, ACCESS, "", 0), named(tls, REFRESH, "", 0)]
 }
 
-fn cookie(tls: Tls, name: &str, value: &str, max_age: u64) -> (HeaderName, HeaderValue) {
+/// A cookie of this name. `value` has letters, digits and `.-_`; `max_age` in seconds, 0 to clear
+/// it.
+pub(crate) fn named(tls: Tls, name: &str, value: &str, max_age: u64) -> (HeaderName, HeaderValue) {
     let (prefix, secure) = marks(tls);
     let text = format!(
         "{prefix}{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}"
@@ -72,7 +75,7 @@ pub fn refresh(headers: &HeaderMap, tls: Tls) -> Option<&str> {
 
 /// The value of a cookie (RFC 6265 4.2.1). On TLS only one with the prefix, which no other host and
 /// no connection without TLS can have set.
-fn find<'a>(headers: &'a HeaderMap, tls: Tls, wanted: &str) -> Option<&'a str> {
+pub(crate) fn find<'a>(headers: &'a HeaderMap, tls: Tls, wanted: &str) -> Option<&'a str> {
     let (prefix, _) = marks(tls);
     // HTTP/2 permits several lines (RFC 9113 8.2.3).
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());

@@ -31,6 +31,7 @@ use super::{
     authority::{Identity, not_issued, now},
     password::{Comparison, Password},
     refresh_token::{self, RefreshToken},
+    ticket::Holder,
 };
 use crate::{
     caller,
@@ -89,18 +90,18 @@ impl Identity {
         let Attempt { login, password, new_password, device } = attempt;
         self.throttle(&login).await?;
         let found = self.find(&login).await?;
-        let (found, hash) = match found {
-            Some((id, account, person)) => (Some((id, account)), Some(person.password)),
-            None => (None, None),
-        };
+        // An account that signs in elsewhere has no password.
+        let hash = found.as_ref().map(|(.., person)| person.password.clone());
+        let hash = hash.filter(|hash| !hash.is_empty());
         let compared = self.hasher().compare(password.clone(), hash.clone()).await?;
-        let (id, account) = match (found, compared) {
+        let (id, account, person) = match (found, compared) {
             (Some(found), Comparison::Same | Comparison::SameButOutdated) => found,
             _ => {
                 let words = "no account has this name and this password";
                 return Err(Problem::new(Kind::WrongCredentials, words));
             }
         };
+        self.require_second_step(id, Holder::of(&account, &person)).await?;
         let mut hash = hash.map(accounts::commands::PasswordHash);
         if let Some(new) = new_password {
             let password = self.hasher().hash(new).await?;

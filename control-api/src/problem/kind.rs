@@ -18,12 +18,22 @@ pub enum Kind {
     InvalidToken,
     /// No account has this name and this password.
     WrongCredentials,
+    /// The code of the second factor is not valid.
+    WrongCode,
     /// The credentials do not permit this.
     Forbidden,
     /// The API key lacks a scope.
     InsufficientScope,
     /// The password must be replaced before anything else.
     PasswordChangeRequired,
+    /// The password is right, and a second factor must follow.
+    SecondFactorRequired,
+    /// The token from a mail is not valid.
+    InvalidMailedToken,
+    /// No mail server is configured.
+    MailDisabled,
+    /// The foreign provider of identities has refused.
+    ProviderRefused,
     /// No administrator's token is configured.
     AdministrationDisabled,
     /// Nothing has this address.
@@ -54,6 +64,8 @@ pub enum Kind {
     Internal,
     /// HTTP does not have this method.
     NotImplemented,
+    /// The foreign provider of identities does not respond as expected.
+    ProviderFaulty,
     /// The draining process does not respond as expected.
     DrainingFaulty,
     /// The server cannot serve the request now.
@@ -81,16 +93,21 @@ pub struct Row {
 
 impl Kind {
     /// All kinds, in the order of their status.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 34] = [
         Self::InvalidRequest,
         Self::InvalidCursor,
         Self::InvalidIdempotencyKey,
         Self::Unauthenticated,
         Self::InvalidToken,
         Self::WrongCredentials,
+        Self::WrongCode,
         Self::Forbidden,
         Self::InsufficientScope,
         Self::PasswordChangeRequired,
+        Self::SecondFactorRequired,
+        Self::InvalidMailedToken,
+        Self::MailDisabled,
+        Self::ProviderRefused,
         Self::AdministrationDisabled,
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -106,6 +123,7 @@ impl Kind {
         Self::RateLimited,
         Self::Internal,
         Self::NotImplemented,
+        Self::ProviderFaulty,
         Self::DrainingFaulty,
         Self::Unavailable,
         Self::TimedOut,
@@ -166,6 +184,13 @@ impl Kind {
                 "No account has this name or address and this password.",
                 "Check both; the response does not tell which of them is wrong.",
             ),
+            Self::WrongCode => (
+                "wrong-code", StatusCode::UNAUTHORIZED, "Wrong code",
+                "The code is not one of the second factor now, or it was used, or the sign-in has \
+                 taken longer than five minutes.",
+                "Wait for the next code of the app, or use a recovery code. After five minutes \
+                 begin again with the password.",
+            ),
             Self::Forbidden => (
                 "forbidden", StatusCode::FORBIDDEN, "Forbidden",
                 "The credentials are valid, but do not permit this operation.",
@@ -180,6 +205,28 @@ impl Kind {
                 "password-change-required", StatusCode::FORBIDDEN, "The password must be changed",
                 "The password is right, but somebody else knows it, so it must be replaced first.",
                 "Repeat the request with the member new_password.",
+            ),
+            Self::SecondFactorRequired => (
+                "second-factor-required", StatusCode::FORBIDDEN, "A second factor is required",
+                "The password is right, and the account has a second factor.",
+                "Send the member challenge of the problem and a code to \
+                 /api/v1/sessions/second-factor within five minutes.",
+            ),
+            Self::InvalidMailedToken => (
+                "invalid-mailed-token", StatusCode::FORBIDDEN, "Invalid token from a mail",
+                "The token was used, is older than an hour, or was overtaken by another change.",
+                "Ask for another mail.",
+            ),
+            Self::MailDisabled => (
+                "mail-disabled", StatusCode::FORBIDDEN, "Mail is disabled",
+                "The operator has configured no mail server.",
+                "Set [smtp] in the configuration.",
+            ),
+            Self::ProviderRefused => (
+                "provider-refused", StatusCode::FORBIDDEN, "The sign-in elsewhere has failed",
+                "The provider has not signed the person in, or its response is not the one to this \
+                 browser's request.",
+                "Begin again. If it happens again, the member detail has the reason.",
             ),
             Self::AdministrationDisabled => (
                 "administration-disabled", StatusCode::FORBIDDEN, "Administration is disabled",
@@ -263,6 +310,12 @@ impl Kind {
                 "not-implemented", StatusCode::NOT_IMPLEMENTED, "Unknown method",
                 "HTTP does not have this method.",
                 "Use a method of the response's header Allow.",
+            ),
+            Self::ProviderFaulty => (
+                "provider-faulty", StatusCode::BAD_GATEWAY, "The provider does not respond",
+                "The provider of identities cannot be reached, or its response is invalid.",
+                "Repeat the request later, or sign in with the password. The daemon's log has the \
+                 reason.",
             ),
             Self::DrainingFaulty => (
                 "draining-faulty", StatusCode::BAD_GATEWAY, "A draining process is faulty",

@@ -207,8 +207,8 @@ fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     match value {
         Value::Object(members) => {
             let properties = schema["properties"].as_object().ok_or("no properties")?;
-            // All are required but the faults and the rule of a problem.
-            let optional = ["errors", "rule"];
+            // All are required but the faults, the rule and the challenge of a problem.
+            let optional = ["errors", "rule", "challenge"];
             for name in properties.keys().filter(|name| !optional.contains(&name.as_str())) {
                 let required = schema["required"].as_array().ok_or("nothing is required")?;
                 if !members.contains_key(name) || !required.contains(&name.as_str().into()) {

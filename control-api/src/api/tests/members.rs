@@ -30,6 +30,7 @@ pub(super) struct Members {
     pub(super) identity: Identity,
     pub(super) router: Router,
     pub(super) folder: PathBuf,
+    pub(super) limiter: Arc<Limiter>,
     /// The hash of [`PASSWORD`].
     hash: PasswordHash,
 }
@@ -63,12 +64,12 @@ impl Members {
             Api::new(hub(), Arc::new(SomeViewers), Arc::new(SomeRenditions), administrator)
                 .with_platform(platform.clone())
                 .with_identity(identity.clone())
-                .with_manners(Manners { limiter, ..Manners::default() })
+                .with_manners(Manners { limiter: Arc::clone(&limiter), ..Manners::default() })
                 .router()
                 .layer(axum::Extension(Caller { address: [192, 0, 2, 1].into(), ours: false }));
         let password = crate::identity::password::Password::presented(PASSWORD).expect("short");
         let hash = identity.hasher().hash(password).await.expect("room");
-        Self { platform, identity, router, folder, hash }
+        Self { platform, identity, router, folder, limiter, hash }
     }
 
     pub(super) async fn account(&self, name: &str, role: Role) -> AccountId {

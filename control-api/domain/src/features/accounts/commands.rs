@@ -101,8 +101,8 @@ fn register(
     role: Role,
     is_verified: bool,
 ) -> Result<Decision<AccountId>, Refusal> {
-    free_email(context, email, None)?;
-    free_name(context, name, None)?;
+    queries::free_email(context.rows, context.vault, email, None)?;
+    queries::free_name(context.rows, context.vault, name, None)?;
     let account = AccountId::new(context.ids.next());
     let event = Registered {
         account,
@@ -113,32 +113,6 @@ fn register(
         is_verified,
     };
     Decision::event(event, account)
-}
-
-/// Refuses an address that another account than `own` has.
-fn free_email(context: &Context<'_>, email: &Email, own: Option<AccountId>) -> Result<(), Refusal> {
-    match queries::by_email(context.rows, context.vault, email)? {
-        Some(other) if Some(other) != own => Err(Refusal::Conflict {
-            rule: "email_taken",
-            reason: "another account has this e-mail address",
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// Refuses a name that another account than `own` shows.
-fn free_name(
-    context: &Context<'_>,
-    name: &DisplayName,
-    own: Option<AccountId>,
-) -> Result<(), Refusal> {
-    match queries::by_name(context.rows, context.vault, name)? {
-        Some(other) if Some(other) != own => Err(Refusal::Conflict {
-            rule: "name_taken",
-            reason: "another account has this name, or one that looks alike",
-        }),
-        _ => Ok(()),
-    }
 }
 
 /// Changes the name and the description of a person.
@@ -175,7 +149,7 @@ impl Command for EditProfile {
             return Ok(Decision::nothing(()));
         }
         if let Some(name) = name {
-            free_name(context, name, Some(self.account))?;
+            queries::free_name(context.rows, context.vault, name, Some(self.account))?;
         }
         let seal = |text: &str| context.vault.seal(self.account, text);
         let event = ProfileEdited {
@@ -280,7 +254,7 @@ impl Command for ChangeEmail {
         if account.open(context.vault)?.is_some_and(|person| person.email == self.email.as_str()) {
             return Ok(Decision::nothing(()));
         }
-        free_email(context, &self.email, Some(self.account))?;
+        queries::free_email(context.rows, context.vault, &self.email, Some(self.account))?;
         let email = context.vault.seal(self.account, self.email.as_str())?;
         Decision::event(EmailChanged { account: self.account, email }, ())
     }

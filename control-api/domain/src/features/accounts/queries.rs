@@ -55,6 +55,44 @@ pub fn by_name(
     BY_NAME.get(rows, &vault.digest(&folded(name.as_str())))
 }
 
+/// Refuses an address that another account than `own` has.
+///
+/// # Errors
+/// [`Refusal::Conflict`] of the rule `email_taken`.
+pub fn free_email(
+    rows: &dyn Rows,
+    vault: &dyn Vault,
+    email: &Email,
+    own: Option<AccountId>,
+) -> Result<(), Refusal> {
+    match by_email(rows, vault, email)? {
+        Some(other) if Some(other) != own => Err(Refusal::Conflict {
+            rule: "email_taken",
+            reason: "another account has this e-mail address",
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a name that another account than `own` shows.
+///
+/// # Errors
+/// [`Refusal::Conflict`] of the rule `name_taken`.
+pub fn free_name(
+    rows: &dyn Rows,
+    vault: &dyn Vault,
+    name: &DisplayName,
+    own: Option<AccountId>,
+) -> Result<(), Refusal> {
+    match by_name(rows, vault, name)? {
+        Some(other) if Some(other) != own => Err(Refusal::Conflict {
+            rule: "name_taken",
+            reason: "another account has this name, or one that looks alike",
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// At most `limit` accounts behind `after`, the oldest first.
 ///
 /// # Errors
