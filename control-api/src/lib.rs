@@ -9,6 +9,7 @@
 //! - `documentation`: `/api/docs`, a viewer of the API's description.
 //! - [`platform`]: the accounts, channels and other things of the platform, if it is enabled.
 //!   [`authentication`]: the credentials of a request. [`secret`]: random keys.
+//! - [`maintenance`]: routes of the control socket for the database.
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener.
 //! - [`store`]: the platform's database, with the rules of `control-domain`.
 //! - [`digest`]: digests of random keys.
@@ -36,6 +37,7 @@ mod documentation;
 pub mod elsewhere;
 pub mod guard;
 pub mod idempotency;
+pub mod maintenance;
 pub mod manners;
 mod metrics;
 pub mod page;
