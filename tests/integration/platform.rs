@@ -90,7 +90,7 @@ fn assert_no_secret(daemon: &Daemon, secrets: &[&str]) {
 
 #[test]
 fn a_stored_key_publishes_until_it_is_revoked_and_the_encoder_shows_why() {
-    let (daemon, studio) = site();
+    let (mut daemon, studio) = site();
     let phone = add_key(&daemon, "phone");
     // A wrong key, and the channel's name, which is none.
     for wrong in ["live_wrong", "show"] {
@@ -126,7 +126,7 @@ fn a_stored_key_publishes_until_it_is_revoked_and_the_encoder_shows_why() {
 
 #[test]
 fn a_private_channel_plays_with_a_token_of_its_owner_alone() {
-    let (daemon, key) = site();
+    let (mut daemon, key) = site();
     done(&daemon, &["channel", "edit", "show", "--visibility", "private"]);
     let _publisher = live_privately(&daemon, &key);
     let (status, token) =
@@ -210,7 +210,7 @@ fn a_backup_of_a_running_daemon_is_restored_with_its_keys_and_without_erased_per
     // Without a daemon the commands open the database themselves.
     assert_eq!(done(&daemon, &["db", "verify"])["faults"], json!([]));
 
-    let again = daemon.start_again();
+    let mut again = daemon.start_again();
     let users = done(&again, &["user", "list"]).to_string();
     assert!(users.contains("ada") && !users.contains("eve"), "{users}");
     let publisher = live(&again, &key);
