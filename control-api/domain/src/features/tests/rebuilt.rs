@@ -142,7 +142,7 @@ impl Platform {
                         .into_iter()
                         .take(1 + usize::from(c) % 5)
                         .collect(),
-                    expires: (c % 2 == 0).then(|| Time::from_millis(4_000_000_000_000)),
+                    expires: c.is_multiple_of(2).then(|| Time::from_millis(4_000_000_000_000)),
                 };
                 let key = self.send(actor, &add)?;
                 self.api_keys.push((key, actor));
