@@ -1,6 +1,7 @@
 //! `/api/v1`: lists and ends live broadcasts. A router for any HTTP server. Its description, at
 //! `/api/v1/openapi.json`, is generated from the handlers and their response types.
 
+mod channel_settings;
 mod channels;
 mod events;
 mod playback_tokens;
@@ -205,6 +206,7 @@ fn platform_routes(
     let idempotency = Idempotency::new(Arc::new(Memory::default()));
     OpenApiRouter::new()
         .merge(channels::routes())
+        .merge(channel_settings::routes())
         .merge(stream_keys::routes())
         .merge(events::routes(platform.clone()))
         .merge(tokens.unwrap_or_default())

@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod administration;
+mod channel_settings;
 mod channels;
 mod description;
 mod events;
