@@ -7,6 +7,7 @@ mod events;
 mod playback_tokens;
 mod stream_keys;
 mod streams;
+mod videos;
 
 use std::sync::Arc;
 
@@ -208,6 +209,7 @@ fn platform_routes(
         .merge(channels::routes())
         .merge(channel_settings::routes())
         .merge(stream_keys::routes())
+        .merge(videos::routes())
         .merge(events::routes(platform.clone()))
         .merge(tokens.unwrap_or_default())
         .with_state(platform.clone())

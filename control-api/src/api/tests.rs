@@ -33,6 +33,7 @@ mod older_process;
 mod playback_tokens;
 mod site;
 mod streams;
+mod videos;
 
 const TOKEN: &str = "a-random-token";
 
