@@ -1,12 +1,14 @@
 //! `/api/v1`: lists and ends live broadcasts. A router for any HTTP server. Its description, at
 //! `/api/v1/openapi.json`, is generated from the handlers and their response types.
 
+mod categories;
 mod channel_settings;
 mod channels;
 mod events;
 mod playback_tokens;
 mod stream_keys;
 mod streams;
+mod tags;
 mod videos;
 
 use std::sync::Arc;
@@ -210,6 +212,8 @@ fn platform_routes(
         .merge(channel_settings::routes())
         .merge(stream_keys::routes())
         .merge(videos::routes())
+        .merge(categories::routes())
+        .merge(tags::routes())
         .merge(events::routes(platform.clone()))
         .merge(tokens.unwrap_or_default())
         .with_state(platform.clone())

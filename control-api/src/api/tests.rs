@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod administration;
+mod categories;
 mod channel_settings;
 mod channels;
 mod description;
@@ -33,6 +34,7 @@ mod older_process;
 mod playback_tokens;
 mod site;
 mod streams;
+mod tags;
 mod videos;
 
 const TOKEN: &str = "a-random-token";
