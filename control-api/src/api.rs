@@ -5,7 +5,9 @@ mod categories;
 mod channel_settings;
 mod channels;
 mod events;
+mod follows;
 mod playback_tokens;
+mod reactions;
 mod stream_keys;
 mod streams;
 mod tags;
@@ -214,6 +216,8 @@ fn platform_routes(
         .merge(videos::routes())
         .merge(categories::routes())
         .merge(tags::routes())
+        .merge(follows::routes())
+        .merge(reactions::routes())
         .merge(events::routes(platform.clone()))
         .merge(tokens.unwrap_or_default())
         .with_state(platform.clone())
