@@ -20,7 +20,7 @@ mod log;
 mod rebuild;
 mod rows;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod vault;
 mod verify;
 mod writer;

@@ -331,12 +331,10 @@ impl redb::StorageBackend for FailingDisk {
     }
 }
 
-#[tokio::test]
-async fn a_full_disk_fails_commands_with_its_reason_and_reads_go_on() {
-    let folder = Folder::new("full");
-    drop(folder.open());
-    let is_full = Arc::new(AtomicBool::new(false));
-    let (path, full) = (folder.0.join(DATABASE), Arc::clone(&is_full));
+/// A store in a folder, whose disk is full when that is said.
+pub(crate) fn on_failing_disk(folder: &Path, is_full: &Arc<AtomicBool>) -> Store {
+    drop(Store::open(folder, features::ALL).expect("the folder can be written"));
+    let (path, full) = (folder.join(DATABASE), Arc::clone(is_full));
     let open = move || {
         let mut options = fs::OpenOptions::new();
         let file = options.read(true).write(true).open(&path).map_err(redb::StorageError::Io)?;
@@ -344,10 +342,16 @@ async fn a_full_disk_fails_commands_with_its_reason_and_reads_go_on() {
         let disk = FailingDisk { file, is_full: Arc::clone(&full) };
         redb::Database::builder().create_with_backend(disk)
     };
-    let vault =
-        KeyVault::open(&folder.0.join(KEYS_FILE), &folder.0.join(MASTER_KEY)).expect("keys");
+    let vault = KeyVault::open(&folder.join(KEYS_FILE), &folder.join(MASTER_KEY)).expect("keys");
     let handle = Handle::new(open().expect("the disk has room"), open);
-    let store = Store::with(handle, vault, features::ALL).expect("it is sound").expect("a thread");
+    Store::with(handle, vault, features::ALL).expect("it is sound").expect("a thread")
+}
+
+#[tokio::test]
+async fn a_full_disk_fails_commands_with_its_reason_and_reads_go_on() {
+    let folder = Folder::new("full");
+    let is_full = Arc::new(AtomicBool::new(false));
+    let store = on_failing_disk(&folder.0, &is_full);
     let ada = store.send(Actor::Anonymous, register("Ada")).await.expect("free").done;
 
     for _ in 0..3 {
