@@ -10,6 +10,7 @@
 //! - [`platform`]: the accounts, channels and other things of the platform, if it is enabled.
 //!   [`authentication`]: the credentials of a request. [`secret`]: random keys. [`duties`]: the
 //!   work that no request asks for.
+//! - [`maintenance`]: routes of the control socket for the database.
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener.
 //! - [`store`]: the platform's database, with the rules of `control-domain`.
 //! - [`digest`]: digests of random keys.
@@ -38,6 +39,7 @@ pub mod duties;
 pub mod elsewhere;
 pub mod guard;
 pub mod idempotency;
+pub mod maintenance;
 pub mod manners;
 mod metrics;
 pub mod page;

@@ -7,17 +7,28 @@
 //!
 //! Queries read a snapshot and are short. Nothing holds a read transaction for long, because the
 //! file grows meanwhile: long reads go page by page.
+//!
+//! Tables of a feature whose version has changed are built again while everything else works
+//! ([`Store::ready`]). Side effects follow the log ([`Follower`]).
 
-use std::{fmt, io, path::Path, sync::Arc};
+use std::{fmt, fs, io, path::Path, sync::Arc, time::Duration};
 
 use control_domain::{Actor, Command, Envelope, Fault, Feature, Rows};
-use redb::Database;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 mod archive;
+mod buffer;
 mod database;
+mod erased;
+mod follow;
+mod job;
 mod log;
+mod open_error;
+mod overlay;
 mod rebuild;
+mod renewal;
+mod restore;
 mod rows;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -26,25 +37,33 @@ mod verify;
 mod writer;
 
 pub use archive::ArchiveError;
-pub use database::OpenError;
-pub use rebuild::Rebuilt;
+pub use follow::{Begin, FollowError, FollowFault, Followed, Follower};
+pub use job::{Receipt, SendError};
+pub use open_error::OpenError;
+pub use restore::Restored;
 pub use vault::KeyVault;
 pub use verify::Verified;
-pub use writer::{Receipt, SendError};
 
 use database::{DATABASE, Handle};
-use rows::ReadRows;
-use vault::{KEYS_FILE, MASTER_KEY};
-use writer::{Job, Pending, Writer};
+use erased::ErasedList;
+use follow::{Followers, Source};
+use job::Pending;
+use rebuild::Rebuild;
+use renewal::Renewal;
+use rows::{ReadRows, Rebuilding};
+use writer::{Message, Writer};
 
 /// Commands that may wait for the writer. A sender waits for room.
 const WAITING: usize = 1024;
+/// Time that [`Store::open`] takes to build tables again. Small databases are ready then; in larger
+/// ones the rest is done in the background.
+const REBUILD_AT_OPEN: Duration = Duration::from_millis(500);
 
 /// The database. Clones share it; it closes when the last one is dropped.
 ///
 /// After an error of the disk, for example because it is full, commands fail with the reason and
-/// nothing of them happens. The file is opened again at once, so that reads go on, and commands are
-/// carried out again as soon as the disk permits it.
+/// nothing of them happens. Reads go on. Commands are carried out again as soon as the disk permits
+/// it, which is tried once a second.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
@@ -52,9 +71,16 @@ struct Inner {
     database: Arc<Handle>,
     vault: Arc<KeyVault>,
     features: &'static [&'static Feature],
-    jobs: Option<mpsc::Sender<Box<dyn Job>>>,
+    folder: Box<Path>,
+    jobs: Option<mpsc::Sender<Message>>,
     sequence: watch::Receiver<u64>,
+    rebuilding: watch::Receiver<Arc<Rebuilding>>,
+    followers: Followers,
     writer: Option<std::thread::JoinHandle<()>>,
+    renewal: Renewal,
+    /// Locked until the store closes, so that no other process opens the database while its file is
+    /// open for reads alone.
+    _lock: Option<fs::File>,
 }
 
 impl fmt::Debug for Store {
@@ -65,60 +91,92 @@ impl fmt::Debug for Store {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // The writer ends when no sender is left, after the commands that wait.
+        // The writer ends when no sender is left, after the commands that wait, and the thread of
+        // the keys ends with it.
         self.jobs = None;
         if let Some(writer) = self.writer.take() {
             // A panic of the writer has been logged by the thread.
             let _ = writer.join();
         }
+        self.renewal.join();
     }
 }
 
+/// Why tables cannot be built again.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the tables cannot be built again: {0}")]
+pub struct RebuildError(Arc<Fault>);
+
 impl Store {
-    /// Opens the database in a folder, or makes it, and starts the thread that writes. Tables of
-    /// features with another version are built again first.
+    /// Opens the database in a folder, or makes it, and starts the threads that write. Tables of
+    /// features with another version are built again in the background: see [`Store::ready`].
     ///
     /// # Errors
     /// [`OpenError`].
     pub fn open(folder: &Path, features: &'static [&'static Feature]) -> Result<Self, OpenError> {
-        let file = |error| OpenError::File { path: folder.to_owned(), error };
-        std::fs::create_dir_all(folder).map_err(file)?;
-        let vault = KeyVault::open(&folder.join(KEYS_FILE), &folder.join(MASTER_KEY))?;
-        let path = folder.join(DATABASE);
-        let database = database::open(&path)?;
-        let handle = Handle::new(database, move || Database::create(&path));
-        Self::with(handle, vault, features)?.map_err(file)
+        Self::open_with(folder, features, REBUILD_AT_OPEN)
     }
 
-    /// Prepares an open database, and starts the thread that writes.
+    /// Opens the database, and builds tables again for this time at most.
+    fn open_with(
+        folder: &Path,
+        features: &'static [&'static Feature],
+        time: Duration,
+    ) -> Result<Self, OpenError> {
+        fs::create_dir_all(folder).map_err(|error| OpenError::of_file(folder, error))?;
+        let lock = lock(folder)?;
+        let vault = KeyVault::open(folder)?;
+        let handle = Handle::open(&folder.join(DATABASE))?;
+        Self::with(handle, vault, features, folder, Some(lock), time)
+    }
+
+    /// Prepares an open database, and starts the threads that write.
     fn with(
         handle: Handle,
         vault: KeyVault,
         features: &'static [&'static Feature],
-    ) -> Result<io::Result<Self>, Fault> {
-        let database = handle.get()?;
-        log::create(&database)?;
-        rebuild::create_tables(&database, features)?;
-        rebuild::outdated(&database, &vault, features)?;
-        log::erase_keys(&database, &vault)?;
-        let last = log::last(&database)?;
-        drop(database);
+        folder: &Path,
+        lock: Option<fs::File>,
+        time: Duration,
+    ) -> Result<Self, OpenError> {
+        let file = |error| OpenError::of_file(folder, error);
+        let outdated = rebuild::prepare(&*handle.get()?, features)?;
+        let erasures = log::erasures(&*handle.get()?)?;
+        let last = log::last(&*handle.get()?)?;
         let (database, vault) = (Arc::new(handle), Arc::new(vault));
         let (announced, sequence) = watch::channel(last);
         let (jobs, waiting) = mpsc::channel(WAITING);
-        let writer = Writer {
+        let (rebuild, rebuilding) = Rebuild::new(features, outdated);
+        let (renewal, waker) = Renewal::start(Arc::clone(&vault)).map_err(file)?;
+        let mut writer = Writer {
             database: Arc::clone(&database),
             vault: Arc::clone(&vault),
-            features,
             sequence: announced,
+            rebuild,
+            erased: ErasedList::new(folder),
+            gone: Vec::new(),
+            renewal: waker,
         };
+        // Of erasures whose keys the process did not delete before it ended.
+        writer.erase_keys(erasures);
+        writer.rebuild_for(time);
         let writer = std::thread::Builder::new()
             .name("platform-writer".to_owned())
-            .spawn(move || writer.run(waiting));
-        Ok(writer.map(|writer| {
-            let (jobs, writer) = (Some(jobs), Some(writer));
-            Self(Arc::new(Inner { database, vault, features, jobs, sequence, writer }))
-        }))
+            .spawn(move || writer.run(waiting))
+            .map_err(file)?;
+        Ok(Self(Arc::new(Inner {
+            database,
+            vault,
+            features,
+            folder: folder.into(),
+            jobs: Some(jobs),
+            sequence,
+            rebuilding,
+            followers: Followers::default(),
+            writer: Some(writer),
+            renewal,
+            _lock: lock,
+        })))
     }
 
     /// Sends a command to the writer, and waits until its events are durable.
@@ -126,27 +184,34 @@ impl Store {
     /// If the caller does not wait to the end, the command is carried out nevertheless.
     ///
     /// # Errors
-    /// [`SendError`].
+    /// [`SendError`]; [`Fault::Rebuilding`] within it if the command needs tables that are being
+    /// built again.
     pub async fn send<C>(&self, actor: Actor, command: C) -> Result<Receipt<C::Done>, SendError>
     where
         C: Command + 'static,
         C::Done: 'static,
     {
         let (job, receipt) = Pending::new(actor, command);
-        let jobs = self.0.jobs.as_ref().ok_or(SendError::Closed)?;
-        jobs.send(Box::new(job)).await.map_err(|_| SendError::Closed)?;
+        self.give(Message::Job(Box::new(job))).await?;
         receipt.await.unwrap_or(Err(SendError::Closed))
     }
 
-    /// Reads the tables as they are now. The query must be short.
+    async fn give(&self, message: Message) -> Result<(), SendError> {
+        let jobs = self.0.jobs.as_ref().ok_or(SendError::Closed)?;
+        jobs.send(message).await.map_err(|_| SendError::Closed)
+    }
+
+    /// Reads the tables as they are now. The query must be short. Reads of tables that are being
+    /// built again fail with [`Fault::Rebuilding`].
     ///
     /// # Errors
     /// [`Fault::Storage`] if the database cannot be read.
     pub fn read<T>(&self, query: impl FnOnce(&dyn Rows) -> T) -> Result<T, Fault> {
-        Ok(query(&ReadRows::begin(&*self.0.database.get()?)?))
+        Ok(query(&ReadRows::begin(&*self.0.database.get()?, &self.0.rebuilding)?))
     }
 
-    /// At most `limit` events behind a sequence, in order, each with its own sequence.
+    /// At most `limit` events behind a sequence, and at most 256, in order, each with its own
+    /// sequence.
     ///
     /// # Errors
     /// [`Fault::Storage`], [`Fault::Event`].
@@ -169,13 +234,77 @@ impl Store {
         &self.0.vault
     }
 
+    /// The names of the features whose tables are being built again.
+    pub fn rebuilding(&self) -> Vec<&'static str> {
+        self.0.rebuilding.borrow().features.iter().map(|feature| feature.name).collect()
+    }
+
+    /// Waits until no tables are being built again.
+    ///
+    /// # Errors
+    /// [`RebuildError`] if the log cannot be folded: these features stay out of service.
+    pub async fn ready(&self) -> Result<(), RebuildError> {
+        let mut rebuilding = self.0.rebuilding.clone();
+        let is_over = |state: &Arc<Rebuilding>| state.features.is_empty() || state.failed.is_some();
+        // The writer lives as long as the store.
+        match rebuilding.wait_for(is_over).await {
+            Ok(state) => state.failed.clone().map_or(Ok(()), |fault| Err(RebuildError(fault))),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Builds the tables of features again, in the background: see [`Store::ready`]. No names mean
+    /// all features; unknown names are passed over. Returns the names of the features.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`].
+    pub async fn rebuild(&self, names: &[&str]) -> Result<Vec<&'static str>, SendError> {
+        let features = self.0.features.iter().copied();
+        let features = features.filter(|feature| names.is_empty() || names.contains(&feature.name));
+        let features = features.collect::<Vec<_>>();
+        let found = features.iter().map(|feature| feature.name).collect::<Vec<_>>();
+        if !features.is_empty() {
+            let (begun, has_begun) = oneshot::channel();
+            self.give(Message::Rebuild { features, begun }).await?;
+            has_begun.await.map_err(|_| SendError::Closed)?;
+        }
+        Ok(found)
+    }
+
+    /// Follows the log with a side effect, from its cursor on, until shutdown.
+    ///
+    /// # Errors
+    /// [`FollowFault`].
+    pub async fn follow(
+        &self,
+        follower: &impl Follower,
+        shutdown: &CancellationToken,
+    ) -> Result<(), FollowFault> {
+        let inner = &*self.0;
+        let source = Source {
+            database: &inner.database,
+            jobs: inner.jobs.as_ref().ok_or(SendError::Closed)?,
+            sequence: inner.sequence.clone(),
+            followers: &inner.followers,
+        };
+        follow::follow(&source, follower, shutdown).await
+    }
+
+    /// How far each follower is that runs.
+    pub fn followers(&self) -> Vec<Followed> {
+        self.0.followers.list(self.sequence())
+    }
+
     /// Compares the tables with the log: whether each event can be read, its sequence follows the
-    /// one before, and the tables are those that the log gives.
+    /// one before, and the tables are those that the log gives. Commands go on meanwhile. It takes
+    /// seconds for a million events, bounded memory, and as much of the disk as the tables do.
     ///
     /// # Errors
     /// A [`Fault`] if the database cannot be read.
     pub fn verify(&self) -> Result<Verified, Fault> {
-        verify::verify(&*self.0.database.get()?, &self.0.vault, self.0.features)
+        let inner = &*self.0;
+        let database = inner.database.get()?;
+        verify::verify(&database, &inner.vault, inner.features, &inner.rebuilding, &inner.folder)
     }
 
     /// Writes a consistent copy of the log and of the keys into a folder, while commands go on.
@@ -184,7 +313,25 @@ impl Store {
     /// # Errors
     /// [`ArchiveError`].
     pub fn backup(&self, folder: &Path) -> Result<u64, ArchiveError> {
-        archive::backup(&*self.0.database.get()?, &self.0.vault, folder)
+        archive::backup(&*self.0.database.get()?, &self.0.vault, &self.0.folder, folder)
+    }
+
+    /// Makes a database of a backup, in a folder that has none and that holds the master key. Its
+    /// tables are built when it is opened.
+    ///
+    /// `erased` are lists of persons (`erased.txt`) that are newer than the backup: these persons
+    /// stay erased.
+    ///
+    /// # Errors
+    /// [`ArchiveError`]; then the folder has no database.
+    pub fn restore(
+        backup: &Path,
+        folder: &Path,
+        erased: &[&Path],
+    ) -> Result<Restored, ArchiveError> {
+        fs::create_dir_all(folder).map_err(|error| OpenError::of_file(folder, error))?;
+        let _lock = lock(folder)?;
+        restore::restore(backup, folder, erased)
     }
 
     /// Writes all events as lines of JSON, each with its sequence.
@@ -193,5 +340,15 @@ impl Store {
     /// [`ArchiveError`].
     pub fn export(&self, out: &mut dyn io::Write) -> Result<u64, ArchiveError> {
         archive::export(&*self.0.database.get()?, out)
+    }
+}
+
+/// Locks a folder against other processes.
+fn lock(folder: &Path) -> Result<fs::File, OpenError> {
+    let file = fs::File::open(folder).map_err(|error| OpenError::of_file(folder, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse { path: folder.to_owned() }),
+        Err(fs::TryLockError::Error(error)) => Err(OpenError::of_file(folder, error)),
     }
 }

@@ -213,8 +213,11 @@ impl Created {
                 .with_platform(parts.platform.clone())
                 .with_playback_tokens(parts.playback_key.clone());
         }
+        let control = platform.as_ref().map(|parts| {
+            let platform = parts.platform.clone();
+            api.clone().router().merge(control_api::maintenance::routes(platform))
+        });
         let api = api.with_manners(manners.clone()).router();
-        let control = platform.as_ref().map(|_| api.clone());
         let api = ApiService::new(api);
         let access_log = AccessLog::open(&config.http, &http_metrics)
             .map_err(|source| Error::AccessLog { file: config.http.access_log.clone(), source })?;

@@ -18,6 +18,7 @@ mod manifests;
 mod nothing_lost;
 mod packaging;
 mod page;
+mod platform;
 mod playback;
 mod playback_tokens;
 mod playlists;

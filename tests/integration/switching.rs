@@ -160,7 +160,9 @@ fn assert_in_order(report: &Report) {
 fn goes_down_and_up(player: &str, path: &str, seconds: u32) {
     let show = Show::start();
     let throttle = format!("0:{WIDE_KBPS},{NARROWED}:{NARROW_KBPS},{WIDENED}:{WIDE_KBPS}");
-    let report = show.play(player, path, seconds, &["--throttle", &throttle], |_| ());
+    // On a busy machine a player measures less than the network carries, and goes up later.
+    let options = ["--throttle", &throttle, "--rise"];
+    let report = show.play(player, path, seconds, &options, |_| ());
     let shown = report.shown();
     let before = shown.iter().take_while(|(at, _)| *at < NARROWED).last();
     assert_eq!(

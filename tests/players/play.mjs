@@ -5,7 +5,7 @@
 //                   [--latency | --numbers FPS] [--throttle 0:0,8:300,20:0] [--level 2:144,15:auto]
 //                   [--tour 144,240,360]
 //                   [--back 6:4] [--stall MS] [--wait SECONDS] [--certificate PEM [--http3]]
-//                   [--until playing,ended,playing] [--delay SECONDS]
+//                   [--until playing,ended,playing] [--delay SECONDS] [--rise]
 //
 // `hls`, `dash` and `shaka` are the players of the packages of those names; `native` is Chromium's
 // own HLS player; `page` opens URL itself and observes its video element. All but `page` run in a
@@ -32,6 +32,8 @@
 //   suggestedPresentationDelay.
 // - `--until` stops two seconds after the watch page has shown these states in this order, or after
 //   `--seconds`.
+// - `--rise` plays on after `--seconds`, for half a minute at most, until the height of the pictures
+//   has fallen and risen again.
 //
 // Events during playback are printed on stderr, one JSON object a line: `ready`; `started`; `shown`
 // with a height, when pictures of another height appear; `page` with a state, when the watch page
@@ -59,6 +61,7 @@ const AFTER_UNTIL_MS = 2_000;
 const AFTER_END_MS = 3_000;
 const SHOWN_DEADLINE_MS = 20_000;
 const AFTER_SHOWN_MS = 2_000;
+const RISE_DEADLINE_MS = 30_000;
 // Without it the page's state is read with each frame that the browser paints, and it then paints
 // 60 frames a second.
 const POLLING_MS = 100;
@@ -81,6 +84,7 @@ const { values: options } = parseArgs({
     http3: { type: 'boolean', default: false },
     until: { type: 'string' },
     delay: { type: 'string', default: '0' },
+    rise: { type: 'boolean', default: false },
   },
 });
 const seconds = Number(options.seconds);
@@ -100,7 +104,7 @@ if (
   console.error(
     `usage: play.mjs --player ${PLAYERS.join('|')} --url URL [--seconds N] [--out DIR] [--latency | --numbers FPS]\n` +
       '                [--throttle SECONDS:KBPS,...] [--level SECONDS:HEIGHT,...] [--tour HEIGHT,...] [--back SECONDS:BY,...] [--stall MS]\n' +
-      '                [--wait SECONDS] [--certificate PEM [--http3]] [--until STATE,...] [--delay SECONDS]',
+      '                [--wait SECONDS] [--certificate PEM [--http3]] [--until STATE,...] [--delay SECONDS] [--rise]',
   );
   process.exit(2);
 }
@@ -233,6 +237,11 @@ async function watch(page, throttle, screenshots) {
       timeout: seconds * 1000,
     })
     .catch(() => {});
+  if (options.rise) {
+    await page
+      .waitForFunction(() => window.probe.rose(), null, { polling: POLLING_MS, timeout: RISE_DEADLINE_MS })
+      .catch(() => {});
+  }
 }
 
 // Waits for the end of the media, and then for a player that goes on to ask for more.

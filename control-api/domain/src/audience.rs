@@ -1,11 +1,8 @@
 //! The readers of events: each feature declares for its events which actors may read them.
 
 use crate::{
-    actor::{Actor, ActorId, Role},
-    event::Envelope,
-    feature::Feature,
+    actor::{Actor, Role},
     id::AccountId,
-    rows::{Fault, Rows},
 };
 
 /// The actors that may read an event. The actor on whose behalf it happened may always read it, and
@@ -32,27 +29,5 @@ impl Audience {
             Self::Owner(owner) => is(owner) || actor.has(Role::Administrator),
             Self::Administrators => actor.has(Role::Administrator),
         }
-    }
-}
-
-/// Whether an actor may read an event, by the tables as they are now.
-///
-/// # Errors
-/// A [`Fault`] of the tables.
-pub fn may_read(
-    features: &[&Feature],
-    rows: &dyn Rows,
-    actor: &Actor,
-    envelope: &Envelope,
-) -> Result<bool, Fault> {
-    let is_own = matches!(envelope.actor, ActorId::Account(id) if actor.account() == Some(id));
-    if is_own || actor.has(Role::Administrator) {
-        return Ok(true);
-    }
-    let declares = |feature: &&&Feature| feature.declares(&envelope.kind);
-    match features.iter().find(declares) {
-        Some(feature) => Ok((feature.audience)(rows, envelope)?.includes(actor)),
-        // A newer version wrote it.
-        None => Ok(false),
     }
 }

@@ -1,6 +1,7 @@
 //! The declaration of a feature: all that the store and the API need to know about it.
 
 use crate::{
+    actor::{Actor, ActorId, Role},
     audience::Audience,
     event::{Envelope, EventType},
     permission::Permission,
@@ -69,4 +70,26 @@ pub fn fold(
 ) -> Result<(), Fault> {
     let mut features = features.iter().filter(|feature| feature.folds(&envelope.kind));
     features.try_for_each(|feature| (feature.fold)(folding, envelope))
+}
+
+/// Whether an actor may read an event, by the tables as they are now.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn may_read(
+    features: &[&Feature],
+    rows: &dyn Rows,
+    actor: &Actor,
+    envelope: &Envelope,
+) -> Result<bool, Fault> {
+    let is_own = matches!(envelope.actor, ActorId::Account(id) if actor.account() == Some(id));
+    if is_own || actor.has(Role::Administrator) {
+        return Ok(true);
+    }
+    let declares = |feature: &&&Feature| feature.declares(&envelope.kind);
+    match features.iter().find(declares) {
+        Some(feature) => Ok((feature.audience)(rows, envelope)?.includes(actor)),
+        // A newer version wrote it.
+        None => Ok(false),
+    }
 }

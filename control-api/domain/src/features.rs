@@ -29,4 +29,6 @@ pub fn permissions() -> impl Iterator<Item = &'static Permission> {
 }
 
 #[cfg(test)]
+pub(crate) mod golden;
+#[cfg(test)]
 mod tests;

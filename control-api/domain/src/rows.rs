@@ -28,6 +28,13 @@ pub enum Fault {
         /// The cause.
         error: serde_json::Error,
     },
+    /// The tables of a feature are being built again from the log. It is over within seconds or
+    /// minutes.
+    #[error("the tables of feature {feature} are being built again: try again later")]
+    Rebuilding {
+        /// The feature's name.
+        feature: &'static str,
+    },
     /// A personal value cannot be sealed or opened.
     #[error("the keys of personal data failed: {0}")]
     Vault(Box<dyn std::error::Error + Send + Sync>),

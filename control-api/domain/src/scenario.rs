@@ -29,6 +29,9 @@ pub struct Scenario {
     pub log: Vec<Envelope>,
     now: Time,
     ids: Sequence,
+    /// The log, from which no events were taken.
+    #[cfg(test)]
+    history: Vec<Envelope>,
 }
 
 /// Identifiers in order, the same in each run.
@@ -50,6 +53,8 @@ impl Default for Scenario {
             log: Vec::new(),
             now: Time::from_millis(1_796_000_000_000),
             ids: Sequence::default(),
+            #[cfg(test)]
+            history: Vec::new(),
         }
     }
 }
@@ -72,6 +77,11 @@ impl Scenario {
             let envelope = event.sealed_in(EventId::new(self.ids.next()), self.now, actor.id());
             let mut folding = Folding { rows: &mut self.rows, vault: &self.vault };
             fold(features::ALL, &mut folding, &envelope)?;
+            #[cfg(test)]
+            {
+                self.history.push(envelope.clone());
+                features::golden::offer(&self.history);
+            }
             self.log.push(envelope);
         }
         self.now = self.now.after(Duration::from_secs(1));

@@ -10,7 +10,7 @@ use axum::{
         sse::{Event, KeepAlive},
     },
 };
-use control_domain::{Actor, Envelope, Fault, audience, features};
+use control_domain::{Actor, Envelope, Fault, feature, features};
 use futures_util::{Stream, stream};
 use http::{HeaderMap, HeaderName};
 use serde::Deserialize;
@@ -176,7 +176,7 @@ impl Reader {
     }
 
     fn may_read(&self, store: &crate::Store, envelope: &Envelope) -> Result<bool, Fault> {
-        store.read(|rows| audience::may_read(features::ALL, rows, &self.actor, envelope))?
+        store.read(|rows| feature::may_read(features::ALL, rows, &self.actor, envelope))?
     }
 }
 

@@ -3,7 +3,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicI32, Ordering},
     },
     time::Instant,
 };
@@ -12,7 +12,7 @@ use control_domain::{
     Role,
     event::Events as _,
     features::{
-        accounts,
+        self, accounts,
         channels::events::Visibility as OfChannel,
         videos::{
             commands::{Announce, Publish},
@@ -28,7 +28,7 @@ use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::store::tests::on_failing_disk;
+use crate::store::tests::disk::{FULL, open_on};
 
 /// A platform in a folder that is deleted when dropped.
 struct Site {
@@ -238,17 +238,18 @@ async fn channels_of_an_erased_account_and_all_their_videos_are_deleted() {
 #[tokio::test(start_paused = true)]
 async fn duties_are_done_when_the_disk_permits_it_again() {
     let folder = folder("disk");
-    let is_full = Arc::new(AtomicBool::new(false));
-    let platform = Platform::of(on_failing_disk(&folder, &is_full));
+    let errno = Arc::new(AtomicI32::new(0));
+    drop(Store::open(&folder, features::ALL).expect("the folder can be written"));
+    let platform = Platform::of(open_on(&errno, &folder, features::ALL));
     let site = Site { platform, folder };
-    is_full.store(true, Ordering::Relaxed);
+    errno.store(FULL, Ordering::Relaxed);
     let stop = CancellationToken::new();
     let begin = tokio::time::Instant::now();
     let task = site.run(&stop);
     // Some attempts later.
     sleep(4 * RETRY).await;
     assert!(!task.is_finished());
-    is_full.store(false, Ordering::Relaxed);
+    errno.store(0, Ordering::Relaxed);
     eventually(async || site.categories().await == 18).await;
     assert!(begin.elapsed() >= RETRY, "it was tried again without a pause");
     stop.cancel();

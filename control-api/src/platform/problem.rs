@@ -10,6 +10,8 @@ use crate::{
 
 /// Retry-After of a command that was not committed.
 const RETRY_AFTER_S: u64 = 1;
+/// Retry-After while tables are built again, which takes seconds for a million events.
+const REBUILDING_S: u64 = 5;
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
@@ -32,6 +34,9 @@ impl From<Refusal> for Problem {
 
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
+        if let Fault::Rebuilding { .. } = fault {
+            return Self::new(Kind::Unavailable, fault.to_string()).retry_after(REBUILDING_S);
+        }
         // Its words may name a file or a table, which is for the operator.
         error!(%fault, "a request failed");
         Self::new(Kind::Internal, "the database cannot be read; the daemon's log has the reason")
@@ -51,5 +56,24 @@ impl From<SendError> for Problem {
             SendError::Closed => "the database is closed: repeat the request",
         };
         Self::new(Kind::Unavailable, words).retry_after(RETRY_AFTER_S)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse as _;
+    use http::{StatusCode, header::RETRY_AFTER};
+
+    use super::*;
+
+    #[test]
+    fn requests_of_a_feature_whose_tables_are_built_again_are_to_be_repeated() {
+        let fault = || Fault::Rebuilding { feature: "channels" };
+        let refused = SendError::Refused(Refusal::Fault(fault()));
+        for problem in [Problem::from(fault()), Problem::from(refused)] {
+            let response = problem.into_response();
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(response.headers()[RETRY_AFTER], "5");
+        }
     }
 }

@@ -1,42 +1,52 @@
-//! The log: every event, by its sequence, which begins at 1 and has no holes.
+//! The log: every event, by its sequence, which begins at 1 and has no holes. Beside it are the
+//! progress of its readers, and the erasures whose keys may still exist.
 
-use control_domain::{Envelope, Fault, event::unreadable, features::accounts};
+use control_domain::{
+    Envelope, Fault,
+    event::{Events as _, unreadable},
+    features::accounts::events::{ERASED, Event},
+    id::AccountId,
+};
 use redb::{
-    Database, Durability, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition,
+    Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition,
     WriteTransaction,
 };
+use uuid::Uuid;
 
-use super::{database::fault, vault::KeyVault};
+use super::database::fault;
 
 /// Events as JSON, because any tool must be able to read them in ten years.
-const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
-/// The progress of readers of the log, by their name.
+pub(super) const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
+/// The progress of followers, by their name.
 const CURSORS: TableDefinition<&str, u64> = TableDefinition::new("cursors");
-/// The cursor of the erasure of keys.
-const ERASURE: &str = "erasure";
+/// Erased persons whose keys may still exist, because they are in another file, which no
+/// transaction covers.
+const ERASURES: TableDefinition<[u8; 16], ()> = TableDefinition::new("erasures");
 
 /// Events that one read transaction reads at most.
 pub(super) const PAGE: usize = 256;
 
 /// Makes the tables of the log.
-pub(super) fn create(database: &Database) -> Result<(), Fault> {
-    let transaction = database.begin_write().map_err(fault)?;
+pub(super) fn create(transaction: &WriteTransaction) -> Result<(), Fault> {
     transaction.open_table(LOG).map_err(fault)?;
     transaction.open_table(CURSORS).map_err(fault)?;
-    transaction.commit().map_err(fault)
+    transaction.open_table(ERASURES).map_err(fault)?;
+    Ok(())
 }
 
 /// The log within a write transaction.
 pub(super) struct Appender<'a> {
+    transaction: &'a WriteTransaction,
     log: Table<'a, u64, &'static [u8]>,
     last: u64,
+    erased: Vec<AccountId>,
 }
 
 impl<'a> Appender<'a> {
     pub(super) fn new(transaction: &'a WriteTransaction) -> Result<Self, Fault> {
         let log = transaction.open_table(LOG).map_err(fault)?;
         let last = log.last().map_err(fault)?.map_or(0, |(sequence, _)| sequence.value());
-        Ok(Self { log, last })
+        Ok(Self { transaction, log, last, erased: Vec::new() })
     }
 
     /// The sequence of the last event.
@@ -49,18 +59,32 @@ impl<'a> Appender<'a> {
         let json = serde_json::to_vec(envelope).map_err(|err| unreadable(&envelope.kind, err))?;
         self.last += 1;
         self.log.insert(self.last, json.as_slice()).map_err(fault)?;
+        if let Some(person) = erased(envelope)? {
+            let mut erasures = self.transaction.open_table(ERASURES).map_err(fault)?;
+            erasures.insert(person.uuid().into_bytes(), ()).map_err(fault)?;
+            self.erased.push(person);
+        }
         Ok(())
+    }
+
+    /// The persons that were erased in this transaction.
+    pub(super) fn into_erased(self) -> Vec<AccountId> {
+        self.erased
     }
 }
 
 /// The sequence of the last event: 0 if there is none.
 pub(super) fn last(database: &Database) -> Result<u64, Fault> {
-    let transaction = database.begin_read().map_err(fault)?;
-    let log = transaction.open_table(LOG).map_err(fault)?;
+    last_in(&database.begin_read().map_err(fault)?)
+}
+
+/// The sequence of the last event in a snapshot.
+pub(super) fn last_in(snapshot: &ReadTransaction) -> Result<u64, Fault> {
+    let log = snapshot.open_table(LOG).map_err(fault)?;
     Ok(log.last().map_err(fault)?.map_or(0, |(sequence, _)| sequence.value()))
 }
 
-/// At most `limit` events behind a sequence, as they are stored.
+/// At most `limit` events behind a sequence, and at most [`PAGE`], as they are stored.
 pub(super) fn page_of_bytes(
     database: &Database,
     after: u64,
@@ -92,43 +116,112 @@ pub(super) fn parse(json: &[u8]) -> Result<Envelope, Fault> {
     serde_json::from_slice(json).map_err(|error| unreadable("of the log", error))
 }
 
-/// Deletes the keys of persons whose erasure is in the log, and was not carried out before the
-/// process ended. The keys are in another file, so no transaction covers both.
-pub(super) fn erase_keys(database: &Database, vault: &KeyVault) -> Result<(), Fault> {
-    let transaction = database.begin_read().map_err(fault)?;
-    let cursors = transaction.open_table(CURSORS).map_err(fault)?;
-    let begin = cursors.get(ERASURE).map_err(fault)?.map_or(0, |sequence| sequence.value());
-    drop(cursors);
-    transaction.close().map_err(fault)?;
-    let mut after = begin;
-    loop {
-        let events = page(database, after, PAGE)?;
-        let Some((last, _)) = events.last() else { break };
-        after = *last;
-        for (_, envelope) in &events {
-            erase(vault, envelope)?;
-        }
+/// Reads a stored event if its type is wanted. Of others the type alone is read, which takes a
+/// fraction of the time.
+pub(super) fn parse_if(
+    json: &[u8],
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<Option<Envelope>, Fault> {
+    if let Some(kind) = kind_of(json) {
+        return is_wanted(kind).then(|| parse(json)).transpose();
     }
-    if after > begin {
-        let mut transaction = database.begin_write().map_err(fault)?;
-        transaction.set_durability(Durability::Immediate).map_err(fault)?;
-        let mut cursors = transaction.open_table(CURSORS).map_err(fault)?;
-        cursors.insert(ERASURE, after).map_err(fault)?;
-        drop(cursors);
-        transaction.commit().map_err(fault)?;
+    let envelope = parse(json)?;
+    Ok(is_wanted(&envelope.kind).then_some(envelope))
+}
+
+/// The type of an event that is stored as this version writes it: only values without quotes
+/// precede it. `None` if it must be parsed.
+fn kind_of(json: &[u8]) -> Option<&str> {
+    const BEFORE: &[u8] = b",\"type\":\"";
+    let head = json.get(..200).unwrap_or(json);
+    let begin = head.windows(BEFORE.len()).position(|window| window == BEFORE)? + BEFORE.len();
+    let length = json[begin..].iter().position(|&byte| matches!(byte, b'"' | b'\\'))?;
+    match json[begin + length] {
+        b'"' => std::str::from_utf8(&json[begin..begin + length]).ok(),
+        _ => None,
+    }
+}
+
+/// Whether events of this type are erasures of persons.
+pub(super) fn is_erasure(kind: &str) -> bool {
+    kind == ERASED
+}
+
+/// The person whose erasure an event is.
+pub(super) fn erased(envelope: &Envelope) -> Result<Option<AccountId>, Fault> {
+    if is_erasure(&envelope.kind)
+        && let Event::Erased(event) = Event::read(envelope)?
+    {
+        return Ok(Some(event.account));
+    }
+    Ok(None)
+}
+
+/// The persons whose keys may still exist although they are erased.
+pub(super) fn erasures(database: &Database) -> Result<Vec<AccountId>, Fault> {
+    let transaction = database.begin_read().map_err(fault)?;
+    let erasures = transaction.open_table(ERASURES).map_err(fault)?;
+    let persons = erasures.iter().map_err(fault)?.map(|row| {
+        let (person, ()) = row.map(|(person, unit)| (person.value(), unit.value()))?;
+        Ok(AccountId::new(Uuid::from_bytes(person)))
+    });
+    persons.collect::<Result<_, redb::StorageError>>().map_err(fault)
+}
+
+/// Records that the keys of these persons are gone.
+pub(super) fn keys_are_gone(
+    transaction: &WriteTransaction,
+    persons: &[AccountId],
+) -> Result<(), Fault> {
+    if persons.is_empty() {
+        return Ok(());
+    }
+    let mut erasures = transaction.open_table(ERASURES).map_err(fault)?;
+    for person in persons {
+        erasures.remove(person.uuid().into_bytes()).map_err(fault)?;
     }
     Ok(())
 }
 
-/// Deletes the key of a person if the event is the erasure of their account.
-pub(super) fn erase(vault: &KeyVault, envelope: &Envelope) -> Result<(), Fault> {
-    use accounts::events::{ERASED, Event};
-    use control_domain::event::Events as _;
+/// The progress of a follower: the last event that it has handled, or `None` if it is new.
+pub(super) fn cursor(database: &Database, name: &str) -> Result<Option<u64>, Fault> {
+    let transaction = database.begin_read().map_err(fault)?;
+    let cursors = transaction.open_table(CURSORS).map_err(fault)?;
+    Ok(cursors.get(name).map_err(fault)?.map(|sequence| sequence.value()))
+}
 
-    if envelope.kind == ERASED
-        && let Event::Erased(event) = Event::read(envelope)?
-    {
-        vault.erase(event.account)?;
-    }
+/// Moves the cursor of a follower.
+pub(super) fn move_cursor(
+    transaction: &WriteTransaction,
+    name: &str,
+    sequence: u64,
+) -> Result<(), Fault> {
+    let mut cursors = transaction.open_table(CURSORS).map_err(fault)?;
+    cursors.insert(name, sequence).map_err(fault)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_type_of_a_stored_event_is_found_however_it_is_written() {
+        let golden = include_str!("../../domain/golden/streamforge.account.registered.v1.json");
+        let events = serde_json::from_str::<Vec<Envelope>>(golden).expect("events");
+        let stored = serde_json::to_vec(&events[0]).expect("JSON");
+        assert_eq!(kind_of(&stored), Some("streamforge.account.registered.v1"));
+        let is_wanted = |kind: &str| kind == "streamforge.account.registered.v1";
+        let found = |json: &[u8]| parse_if(json, is_wanted).expect("an event").is_some();
+        assert!(found(&stored));
+        assert!(parse_if(&stored, |_| false).expect("an event").is_none());
+        // Other writers may write spaces, another order or escapes.
+        let other = serde_json::to_string_pretty(&events[0]).expect("JSON");
+        assert_eq!(kind_of(other.as_bytes()), None);
+        assert!(found(other.as_bytes()));
+        let escaped =
+            String::from_utf8(stored).expect("text").replace("forge.acc", "forge\\u002eacc");
+        assert_eq!(kind_of(escaped.as_bytes()), None);
+        assert!(found(escaped.as_bytes()));
+    }
 }

@@ -3,23 +3,30 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use control_domain::{
-    Actor, Command, Context, Envelope, Fault, Feature, NewEvent, Refusal, Time,
-    command::{self, Ids},
+    Context, Fault, Feature, Time,
+    command::Ids,
     feature::{Folding, fold},
-    id::EventId,
+    id::{AccountId, EventId},
 };
 use redb::Durability;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{
+    mpsc::{Receiver, error::TryRecvError},
+    oneshot, watch,
+};
 use tracing::error;
 use uuid::Uuid;
 
 use super::{
-    database::{Handle, fault, is_of_disk},
+    database::{Handle, fault, is_of_all, is_of_disk},
+    erased::ErasedList,
+    job::{Decided, Job, SendError},
     log::{self, Appender},
+    rebuild::Rebuild,
+    renewal::Waker,
     rows::WriteRows,
     vault::KeyVault,
 };
@@ -27,109 +34,17 @@ use super::{
 /// Commands that one commit may hold. With more, the first would wait long for the last.
 const GROUP: usize = 256;
 
-/// Why a command was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// The rules refuse it.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The database did not commit. The command may be sent again.
-    #[error("the database did not commit: {0}")]
-    NotCommitted(Arc<Fault>),
-    /// The command's decision failed by a fault of the daemon.
-    #[error("the command failed by a fault of the daemon")]
-    Panicked,
-    /// The store is closed.
-    #[error("the database is closed")]
-    Closed,
-}
-
-/// A command that was carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Receipt<Done> {
-    /// The result.
-    pub done: Done,
-    /// The sequence of the command's last event, or of the last event before it if it had none. A
-    /// reader that has seen it sees the command's effects.
-    pub sequence: u64,
-}
-
-/// A command that waits for its commit.
-pub(super) trait Job: Send {
-    /// On whose behalf.
-    fn actor(&self) -> &Actor;
-
-    /// Decides the command. It may be called again, if the transaction was aborted. The result for
-    /// the sender is kept until [`Job::committed`].
-    fn decide(&mut self, context: &Context<'_>) -> Decided;
-
-    /// The events, if any, are durable.
-    fn committed(self: Box<Self>, sequence: u64);
-
-    /// Nothing happened.
-    fn failed(self: Box<Self>, error: SendError);
-}
-
-/// The events of a command.
-pub(super) enum Decided {
-    /// None or more events follow.
-    Events(Vec<NewEvent>),
-    /// The rules refuse it, and the job knows why.
-    Refused,
-    /// A table cannot be read.
-    Failed(Fault),
-}
-
-/// The result for the sender of a command.
-type Settled<C> = Result<Receipt<<C as Command>::Done>, SendError>;
-
-/// A command and its sender, who waits.
-pub(super) struct Pending<C: Command> {
-    actor: Actor,
-    command: C,
-    decided: Option<Result<C::Done, Refusal>>,
-    receipt: oneshot::Sender<Settled<C>>,
-}
-
-impl<C: Command> Pending<C> {
-    pub(super) fn new(actor: Actor, command: C) -> (Self, oneshot::Receiver<Settled<C>>) {
-        let (receipt, receiver) = oneshot::channel();
-        (Self { actor, command, decided: None, receipt }, receiver)
-    }
-}
-
-impl<C: Command> Job for Pending<C> {
-    fn actor(&self) -> &Actor {
-        &self.actor
-    }
-
-    fn decide(&mut self, context: &Context<'_>) -> Decided {
-        match command::decide(&self.command, context) {
-            Ok(decision) => {
-                self.decided = Some(Ok(decision.done));
-                Decided::Events(decision.events)
-            }
-            Err(Refusal::Fault(fault)) => Decided::Failed(fault),
-            Err(refusal) => {
-                self.decided = Some(Err(refusal));
-                Decided::Refused
-            }
-        }
-    }
-
-    fn committed(self: Box<Self>, sequence: u64) {
-        let receipt = match self.decided {
-            Some(Ok(done)) => Ok(Receipt { done, sequence }),
-            Some(Err(refusal)) => Err(SendError::Refused(refusal)),
-            None => Err(SendError::Closed),
-        };
-        // A sender that no longer waits does not need it.
-        let _ = self.receipt.send(receipt);
-    }
-
-    fn failed(self: Box<Self>, error: SendError) {
-        let _ = self.receipt.send(Err(error));
-    }
+/// A request that waits for the thread.
+pub(super) enum Message {
+    /// A command or a cursor.
+    Job(Box<dyn Job>),
+    /// Build the tables of features again.
+    Rebuild {
+        /// The features.
+        features: Vec<&'static Feature>,
+        /// Completed when reads of them are refused.
+        begun: oneshot::Sender<()>,
+    },
 }
 
 /// Identifiers of the daemon: UUIDs of version 7, each greater than all before in this process.
@@ -145,9 +60,14 @@ impl Ids for NewIds {
 pub(super) struct Writer {
     pub(super) database: Arc<Handle>,
     pub(super) vault: Arc<KeyVault>,
-    pub(super) features: &'static [&'static Feature],
     /// The sequence of the last durable event.
     pub(super) sequence: watch::Sender<u64>,
+    pub(super) rebuild: Rebuild,
+    pub(super) erased: ErasedList,
+    /// Persons whose keys were deleted, which the next commit records.
+    pub(super) gone: Vec<AccountId>,
+    /// Wakes the thread that writes the keys anew.
+    pub(super) renewal: Waker,
 }
 
 /// The state of each job after a group was tried.
@@ -159,34 +79,79 @@ enum Outcome {
 }
 
 impl Writer {
+    /// Builds tables again for this time at most, before the first command.
+    pub(super) fn rebuild_for(&mut self, time: Duration) {
+        let begun = Instant::now();
+        while self.rebuild.is_running() && begun.elapsed() < time {
+            self.rebuild.slice(&self.database, &self.vault, || begun.elapsed() >= time);
+        }
+    }
+
     /// Carries out commands until no sender is left.
-    pub(super) fn run(self, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
-        while let Some(first) = waiting.blocking_recv() {
-            let mut group = vec![first];
+    pub(super) fn run(mut self, mut waiting: Receiver<Message>) {
+        loop {
+            let first = match self.rebuild.is_running() {
+                false => waiting.blocking_recv(),
+                true => match waiting.try_recv() {
+                    Ok(message) => Some(message),
+                    Err(TryRecvError::Disconnected) => None,
+                    Err(TryRecvError::Empty) => {
+                        self.slice(&waiting);
+                        continue;
+                    }
+                },
+            };
+            let Some(first) = first else { return };
+            let mut group = Vec::new();
+            self.take(first, &mut group);
             while group.len() < GROUP {
                 match waiting.try_recv() {
-                    Ok(job) => group.push(job),
+                    Ok(message) => self.take(message, &mut group),
                     Err(_) => break,
                 }
             }
-            self.carry_out(group);
+            if !group.is_empty() {
+                self.carry_out(group);
+            }
+            // Commands without end must not stop the tables.
+            self.slice(&waiting);
+        }
+    }
+
+    fn slice(&mut self, waiting: &Receiver<Message>) {
+        if self.rebuild.is_running() {
+            let is_urgent = || !waiting.is_empty() || waiting.is_closed();
+            self.rebuild.slice(&self.database, &self.vault, is_urgent);
+        }
+    }
+
+    fn take(&mut self, message: Message, group: &mut Vec<Box<dyn Job>>) {
+        match message {
+            Message::Job(job) => group.push(job),
+            Message::Rebuild { features, begun } => {
+                self.rebuild.add(&features);
+                // A sender that no longer waits does not need it.
+                let _ = begun.send(());
+            }
         }
     }
 
     /// Carries out a group in one commit. If an event cannot be folded, each command is tried
     /// alone, so that one costs only its sender. If the disk fails, all fail.
-    fn carry_out(&self, mut group: Vec<Box<dyn Job>>) {
+    fn carry_out(&mut self, mut group: Vec<Box<dyn Job>>) {
         match self.commit(&mut group) {
             Ok(outcomes) => finish(group, outcomes),
-            Err(fault) if group.len() > 1 && !is_of_disk(&fault) => {
+            Err(fault) if group.len() > 1 && !is_of_all(&fault) => {
                 group.into_iter().for_each(|job| self.carry_out(vec![job]));
             }
             Err(fault) => {
-                error!(%fault, commands = group.len(), "commands were not committed");
-                if is_of_disk(&fault)
-                    && let Err(fault) = self.database.reopen()
-                {
-                    error!(%fault, "the database cannot be opened again yet");
+                // A disk that cannot be written has been logged once, by the handle.
+                if is_of_disk(&fault) || !is_of_all(&fault) {
+                    error!(%fault, commands = group.len(), "commands were not committed");
+                }
+                if is_of_disk(&fault) {
+                    // The handle logs whether it succeeds.
+                    let _ = self.database.reopen();
                 }
                 let fault = Arc::new(fault);
                 for job in group {
@@ -197,26 +162,30 @@ impl Writer {
     }
 
     /// Decides and folds all commands of a group, and commits.
-    fn commit(&self, group: &mut [Box<dyn Job>]) -> Result<Vec<Outcome>, Fault> {
-        self.database.ensure_open()?;
-        let mut transaction = self.database.get()?.begin_write().map_err(fault)?;
+    fn commit(&mut self, group: &mut [Box<dyn Job>]) -> Result<Vec<Outcome>, Fault> {
+        let mut transaction = self.database.writable()?.begin_write().map_err(fault)?;
         transaction.set_durability(Durability::Immediate).map_err(fault)?;
-        let mut rows = WriteRows::new(&transaction);
+        let vault = self.vault.group();
+        let mut rows = WriteRows::new(&transaction, self.rebuild.rebuilding());
         let mut log = Appender::new(&transaction)?;
         let begin = log.last();
-        let mut written = Vec::new();
+        let mut has_moved = false;
         let mut outcomes = Vec::with_capacity(group.len());
         for job in group {
             let now = Time::from(SystemTime::now());
-            let vault = &*self.vault;
-            let context =
-                Context { rows: &rows, now, actor: &job.actor().clone(), ids: &NewIds, vault };
+            let actor = *job.actor();
+            let context = Context { rows: &rows, now, actor: &actor, ids: &NewIds, vault: &vault };
             // A decision only reads, so that a panic leaves nothing half done.
             let decided = catch_unwind(AssertUnwindSafe(|| job.decide(&context)));
             let events = match decided {
                 Ok(Decided::Events(events)) => events,
                 Ok(Decided::Refused) => Vec::new(),
                 Ok(Decided::Failed(fault)) => return Err(fault),
+                Ok(Decided::Cursor { name, sequence }) => {
+                    log::move_cursor(&transaction, &name, sequence)?;
+                    has_moved = true;
+                    Vec::new()
+                }
                 Err(_) => {
                     error!("the decision of a command panicked");
                     outcomes.push(Outcome::Panicked);
@@ -225,34 +194,44 @@ impl Writer {
             };
             for event in events {
                 let id = EventId::new(NewIds.next());
-                let envelope = event.sealed_in(id, now, job.actor().id());
+                let envelope = event.sealed_in(id, now, actor.id());
                 log.append(&envelope)?;
-                let mut folding = Folding { rows: &mut rows, vault };
-                fold(self.features, &mut folding, &envelope)?;
-                written.push(envelope);
+                let mut folding = Folding { rows: &mut rows, vault: &vault };
+                fold(self.rebuild.live(), &mut folding, &envelope)?;
             }
             outcomes.push(Outcome::Decided(log.last()));
         }
         let last = log.last();
-        drop(log);
+        let erased = log.into_erased();
         drop(rows);
-        if last == begin {
+        if last == begin && !has_moved {
             // Nothing was written, so that nothing needs to reach the disk.
             transaction.abort().map_err(fault)?;
             return Ok(outcomes);
         }
+        log::keys_are_gone(&transaction, &self.gone)?;
+        // Before the events that were sealed with them.
+        vault.commit()?;
         transaction.commit().map_err(fault)?;
+        self.gone.clear();
         self.sequence.send_replace(last);
-        self.erase_keys(&written);
+        self.erase_keys(erased);
         Ok(outcomes)
     }
 
-    /// Deletes the keys of accounts that were just erased. What fails here is repeated at the next
-    /// start.
-    fn erase_keys(&self, written: &[Envelope]) {
-        for envelope in written {
-            if let Err(fault) = log::erase(&self.vault, envelope) {
-                error!(%fault, "the key of an erased account remains until the next start");
+    /// Deletes the keys of accounts that are erased. A failure is repeated at the next start.
+    pub(super) fn erase_keys(&mut self, erased: Vec<AccountId>) {
+        if erased.is_empty() {
+            return;
+        }
+        let listed = self.erased.add(&erased).map_err(|error| Fault::Vault(Box::new(error)));
+        match listed.and_then(|()| self.vault.erase_all(&erased)) {
+            Ok(()) => {
+                self.gone.extend(erased);
+                self.renewal.wake();
+            }
+            Err(fault) => {
+                error!(%fault, "keys of erased accounts remain until the next start");
             }
         }
     }

@@ -173,6 +173,9 @@
       return next === states.length;
     },
 
+    /// Whether the height of the pictures fell, and rose again.
+    rose: () => strip?.rose() ?? false,
+
     level: (height) => player.level(height),
 
     /// The height of the picture that is shown.

@@ -117,6 +117,13 @@
       return value;
     }
 
+    // Whether the height of the pictures fell, and rose again.
+    rose() {
+      const heights = this.#sizes.map(({ height }) => height);
+      const fell = heights.findIndex((height, index) => index > 0 && height < heights[index - 1]);
+      return fell > 0 && heights.slice(fell).some((height, index, later) => index > 0 && height > later[index - 1]);
+    }
+
     report() {
       this.#frozen = true;
       const behind = [...this.#behind.values()].flat();
