@@ -13,7 +13,7 @@
 //! - [`maintenance`]: routes of the control socket for the database.
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener.
 //! - [`store`]: the platform's database, with the rules of `control-domain`.
-//! - [`digest`]: digests of random keys.
+//! - [`identity`]: passwords, access and refresh tokens, cookies. [`digest`]: digests of random keys.
 //! - [`viewers`], [`renditions`], [`privacy`], [`elsewhere`]: traits through which other crates
 //!   provide the audience, the state of the ladder, the private channels and the streams of an
 //!   older process.
@@ -39,6 +39,7 @@ pub mod duties;
 pub mod elsewhere;
 pub mod guard;
 pub mod idempotency;
+pub mod identity;
 pub mod maintenance;
 pub mod manners;
 mod metrics;

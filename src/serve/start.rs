@@ -195,7 +195,9 @@ impl Created {
         let certificates = load_certificates(config, &mut registry)?;
         let (ladder, pictures) = prepare_ladder(config, &hub, &mut registry).await?;
         let demo_key = config.demo.enabled.then(demo::Key::random);
-        let platform = PlatformParts::new(config, predecessor.is_some()).await?;
+        let manners = make_manners(config);
+        let platform =
+            PlatformParts::new(config, predecessor.is_some(), Arc::clone(&manners.limiter)).await?;
         let directory = platform.as_ref().map(|parts| parts.directory.clone());
         let playback = make_playback(config, platform.as_ref());
         playback.register(&mut registry);
@@ -204,13 +206,13 @@ impl Created {
         let audience = Audience::default();
         let viewers = AudienceCount { http: audience.clone(), rtmp: rtmp_metrics.clone() };
         let administrator = Administrator::new(config.api.administrator());
-        let manners = make_manners(config);
         let privacy = PrivateChannels(Arc::clone(&playback));
         let mut api =
             make_api(&hub, viewers, ladder.as_ref(), &administrator, privacy, predecessor);
         if let Some(parts) = &platform {
             api = api
                 .with_platform(parts.platform.clone())
+                .with_identity(parts.identity.clone())
                 .with_playback_tokens(parts.playback_key.clone());
         }
         let control = platform.as_ref().map(|parts| {
@@ -227,8 +229,8 @@ impl Created {
             packager.presentations(),
             pages::watch(),
             Box::new(ChannelPosters { hub: hub.clone(), pictures }),
-            // The pages of the API's problems are a part of it.
-            ["/api/", "/problems/"]
+            // The pages of the API's problems, and the keys of its tokens, are a part of it.
+            ["/api/", "/problems/", "/.well-known/"]
                 .map(|prefix| Mount::new(prefix, config.http.api(), api.clone()))
                 .into(),
             audience,

@@ -166,7 +166,7 @@ problems!(
             content_type = "application/json"),
         ListProblems
     ),
-    security((), ("administrator" = []))
+    security((), ("account" = []), ("administrator" = []))
 )]
 async fn list_categories(
     State(platform): State<Platform>,
@@ -196,7 +196,7 @@ async fn list_categories(
             content_type = "application/json"),
         MakeProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn make_category(
     State(platform): State<Platform>,
@@ -221,7 +221,7 @@ async fn make_category(
             content_type = "application/json"),
         ShowProblems
     ),
-    security((), ("administrator" = []))
+    security((), ("account" = []), ("administrator" = []))
 )]
 async fn show_category(
     State(platform): State<Platform>,
@@ -247,7 +247,7 @@ async fn show_category(
             content_type = "application/json"),
         ChangeProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn rename_category(
     State(platform): State<Platform>,
@@ -275,7 +275,7 @@ async fn rename_category(
     ),
     request_body = CategoryPosition,
     responses((status = NO_CONTENT, description = "The category is there"), ChangeProblems),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn move_category(
     State(platform): State<Platform>,
@@ -302,7 +302,7 @@ async fn move_category(
         ("If-Match" = Option<String>, Header, description = "The ETag that was read")
     ),
     responses((status = NO_CONTENT, description = "The category is gone"), RemoveProblems),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn remove_category(
     State(platform): State<Platform>,

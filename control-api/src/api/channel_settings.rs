@@ -143,7 +143,7 @@ problems!(
             content_type = "application/json"),
         ShowProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn show_channel_settings(
     State(platform): State<Platform>,
@@ -175,7 +175,7 @@ async fn show_channel_settings(
             content_type = "application/json"),
         ChangeProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn change_channel_settings(
     State(platform): State<Platform>,

@@ -52,7 +52,7 @@ pub(super) fn routes() -> OpenApiRouter<Platform> {
 /// A channel: where somebody publishes.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Channel)]
-struct Shown {
+pub(super) struct Shown {
     /// The channel.
     #[schema(schema_with = described::<ChannelId>)]
     id: ChannelId,
@@ -84,7 +84,7 @@ struct Shown {
 impl Shown {
     /// # Errors
     /// A fault of the tables.
-    fn of(rows: &dyn Rows, id: ChannelId, channel: Channel) -> Result<Self, Fault> {
+    pub(super) fn of(rows: &dyn Rows, id: ChannelId, channel: Channel) -> Result<Self, Fault> {
         let followers = follows::queries::followers(rows, id)?;
         let Channel { owner, name, title, description, visibility, created, changed } = channel;
         Ok(Self { id, name, title, description, visibility, owner, created, changed, followers })
@@ -190,7 +190,7 @@ problems!(
         ),
         ListProblems
     ),
-    security((), ("administrator" = []))
+    security((), ("account" = []), ("administrator" = []))
 )]
 async fn list_channels(
     State(platform): State<Platform>,
@@ -221,7 +221,7 @@ async fn list_channels(
             content_type = "application/json"),
         CreateProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn create_channel(
     State(platform): State<Platform>,
@@ -259,7 +259,7 @@ async fn create_channel(
             content_type = "application/json"),
         ShowProblems
     ),
-    security((), ("administrator" = []))
+    security((), ("account" = []), ("administrator" = []))
 )]
 async fn show_channel(
     State(platform): State<Platform>,
@@ -288,7 +288,7 @@ async fn show_channel(
             content_type = "application/json"),
         EditProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn edit_channel(
     State(platform): State<Platform>,
@@ -318,7 +318,7 @@ async fn edit_channel(
         ("If-Match" = Option<String>, Header, description = "The ETag that was read")
     ),
     responses((status = NO_CONTENT, description = "The channel is gone"), DeleteProblems),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn delete_channel(
     State(platform): State<Platform>,

@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use control_domain::{
-    Actor, Fault, Refusal, Rows, Time,
+    Actor, Command as _, Fault, Refusal, Rows, Time,
     features::{
         channels as domain,
         follows::{
@@ -17,6 +17,7 @@ use control_domain::{
         },
     },
     id::{AccountId, ChannelId},
+    permission::Permission,
     table::Key as _,
     text::{ChannelName, ChannelTitle},
 };
@@ -103,7 +104,7 @@ struct NewFollow {
 
 problems!(
     /// Problems of [`show_follow`].
-    ShowProblems: Unauthenticated, InvalidToken, NotFound, PreconditionFailed
+    ShowProblems: Unauthenticated, InvalidToken, Forbidden, NotFound, PreconditionFailed
 );
 problems!(
     /// Problems of [`follow_channel`].
@@ -116,7 +117,8 @@ problems!(
 );
 problems!(
     /// Problems of [`list_own_follows`].
-    ListProblems: InvalidRequest, InvalidCursor, Unauthenticated, InvalidToken, PreconditionFailed
+    ListProblems: InvalidRequest, InvalidCursor, Unauthenticated, InvalidToken, Forbidden,
+    PreconditionFailed
 );
 
 /// Show whether the sender follows a channel
@@ -130,14 +132,14 @@ problems!(
         (status = OK, description = "The follow", body = Shown, content_type = "application/json"),
         ShowProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []))
 )]
 async fn show_follow(
     State(platform): State<Platform>,
     Sender(actor): Sender,
     channel: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Shown>, Problem> {
-    let person = person(actor)?;
+    let person = person(actor, &queries::LIST)?;
     let (channel, _) = channels::found(&platform, actor, channel).await?;
     platform.read(|rows| Shown::of(rows, person, channel)).await.map(Json)
 }
@@ -154,7 +156,7 @@ async fn show_follow(
         (status = OK, description = "The follow", body = Shown, content_type = "application/json"),
         FollowProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []))
 )]
 async fn follow_channel(
     State(platform): State<Platform>,
@@ -162,7 +164,7 @@ async fn follow_channel(
     channel: Result<Path<String>, PathRejection>,
     Content(NewFollow { notices }): Content<NewFollow>,
 ) -> Result<Response, Problem> {
-    let person = person(actor)?;
+    let person = person(actor, &Follow::PERMISSION)?;
     let (channel, _) = channels::found(&platform, actor, channel).await?;
     let receipt = platform.send(actor, Follow { channel, notices }).await?;
     let shown = platform.read(|rows| Shown::of(rows, person, channel)).await?;
@@ -180,7 +182,7 @@ async fn follow_channel(
         (status = NO_CONTENT, description = "The sender does not follow it"),
         UnfollowProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []))
 )]
 async fn unfollow_channel(
     State(platform): State<Platform>,
@@ -209,14 +211,14 @@ async fn unfollow_channel(
             content_type = "application/json"),
         ListProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []))
 )]
 async fn list_own_follows(
     State(platform): State<Platform>,
     Sender(actor): Sender,
     page: Paging<NoFilter>,
 ) -> Result<Json<Follows>, Problem> {
-    let person = person(actor)?;
+    let person = person(actor, &queries::LIST)?;
     let after = page.after(LIST)?.map(|key| position(&key)).transpose()?;
     let query = |rows: &dyn Rows| -> Result<_, Fault> {
         let found = queries::of_person(rows, &actor, person, after, page.limit)?;
@@ -235,9 +237,14 @@ async fn list_own_follows(
     Page::new(LIST, entries, next.as_ref().map(<[u8; 16]>::as_slice)).map(Json)
 }
 
-/// The account of the sender.
-pub(super) fn person(actor: Actor) -> Result<AccountId, Problem> {
-    actor.account().ok_or_else(|| Refusal::SignIn.into())
+/// The account of a sender that has a permission.
+///
+/// # Errors
+/// 401 without an account, 403 for an API key that does not reach so far.
+pub(super) fn person(actor: Actor, permission: &Permission) -> Result<AccountId, Problem> {
+    let person = actor.account().ok_or(Refusal::SignIn)?;
+    permission.check(&actor, None, true)?;
+    Ok(person)
 }
 
 /// The channel after which a page begins.

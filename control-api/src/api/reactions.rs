@@ -49,7 +49,7 @@ struct Own {
 
 problems!(
     /// Problems of [`show_reaction`].
-    ShowProblems: Unauthenticated, InvalidToken, NotFound, PreconditionFailed
+    ShowProblems: Unauthenticated, InvalidToken, Forbidden, NotFound, PreconditionFailed
 );
 problems!(
     /// Problems of [`react`].
@@ -72,14 +72,14 @@ problems!(
         (status = OK, description = "The reaction", body = Own, content_type = "application/json"),
         ShowProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []))
 )]
 async fn show_reaction(
     State(platform): State<Platform>,
     Sender(actor): Sender,
     video: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Own>, Problem> {
-    let person = person(actor)?;
+    let person = person(actor, &queries::SHOW)?;
     let video = videos::id(video)?;
     let query = |rows: &dyn Rows| -> Result<Reaction, Refusal> {
         domain::queries::visible(rows, &actor, video)?;
@@ -102,7 +102,7 @@ async fn show_reaction(
         (status = OK, description = "The reaction", body = Own, content_type = "application/json"),
         ReactProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []))
 )]
 async fn react(
     State(platform): State<Platform>,
@@ -125,7 +125,7 @@ async fn react(
         (status = NO_CONTENT, description = "The sender has no reaction to it"),
         WithdrawProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []))
 )]
 async fn withdraw_reaction(
     State(platform): State<Platform>,

@@ -121,7 +121,7 @@ problems!(
             content_type = "application/json"),
         CompleteProblems
     ),
-    security((), ("administrator" = []))
+    security((), ("account" = []), ("administrator" = []))
 )]
 async fn complete_tag(
     State(platform): State<Platform>,
@@ -157,7 +157,7 @@ async fn complete_tag(
             content_type = "application/json"),
         ShowProblems
     ),
-    security((), ("administrator" = []))
+    security((), ("account" = []), ("administrator" = []))
 )]
 async fn show_tag_meaning(
     State(platform): State<Platform>,
@@ -178,7 +178,7 @@ async fn show_tag_meaning(
     params(("tag" = String, Path, description = "The tag")),
     request_body = TagMeaning,
     responses((status = NO_CONTENT, description = "The tag means the other one"), MergeProblems),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn merge_tag(
     State(platform): State<Platform>,
@@ -199,7 +199,7 @@ async fn merge_tag(
     path = "/api/v1/tags/{tag}/meaning",
     params(("tag" = String, Path, description = "The tag")),
     responses((status = NO_CONTENT, description = "The tag means itself"), SeparateProblems),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn separate_tag(
     State(platform): State<Platform>,

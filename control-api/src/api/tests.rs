@@ -23,14 +23,18 @@ use crate::{
     problem::Kind, renditions::Doing, request_id, viewers::Count,
 };
 
+mod access;
+mod accounts;
 mod administration;
 mod categories;
 mod channel_settings;
 mod channels;
+mod credentials;
 mod description;
 mod events;
 mod follows;
 mod manners;
+mod members;
 mod older_process;
 mod playback_tokens;
 mod reactions;

@@ -6,10 +6,12 @@ mod publication;
 mod shown;
 
 use axum::{
+    Extension,
     extract::{Path, State, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
 use control_domain::{
+    Command as _, Rows,
     features::videos::{
         commands::{Announce, Delete, Edit},
         details::{Chapters, Details, Edits, Tags, Visibility},
@@ -17,6 +19,7 @@ use control_domain::{
     },
     id::{CategoryId, VideoId},
     language::Language,
+    password::PasswordHash,
     patch,
     text::{Description, VideoTitle},
 };
@@ -27,29 +30,51 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(super) use self::shown::{Shown, id};
 use self::shown::{respond, respond_changed, tag};
-use super::channels;
+use super::{channels, sessions::chosen};
 use crate::{
     Platform,
     authentication::Sender,
     content::{Content, created},
     described::described,
+    identity::password::Hasher,
     platform::Matching,
     precondition::IfMatch,
     problem::{Kind, Problem, problems},
     sequence::SEQUENCE,
 };
 
-/// The routes.
-pub(super) fn routes() -> OpenApiRouter<Platform> {
+/// The routes. Without a hasher no video can have a password.
+pub(super) fn routes(hasher: Option<Hasher>) -> OpenApiRouter<Platform> {
     OpenApiRouter::new()
         .routes(routes!(lists::list_channel_videos, announce_video))
         .routes(routes!(lists::list_videos))
         .routes(routes!(show_video, edit_video, delete_video))
         .merge(publication::routes())
+        .layer(Extension(Passwords(hasher)))
 }
 
-/// A video to announce.
-#[derive(Debug, Deserialize, ToSchema)]
+/// Hashes passwords of videos, if the platform has passwords.
+#[derive(Debug, Clone)]
+struct Passwords(Option<Hasher>);
+
+impl Passwords {
+    /// The hash of a new password. The sender must be permitted to set it, because a hash is costly.
+    ///
+    /// # Errors
+    /// 422 for one that cannot be chosen, 503 if too many wait.
+    async fn hash(&self, password: Option<String>) -> Result<Option<PasswordHash>, Problem> {
+        let Some(password) = password else { return Ok(None) };
+        let password = chosen(&password, "/password")?;
+        let Some(hasher) = &self.0 else {
+            let words = "this server keeps no passwords";
+            return Err(Problem::new(Kind::InvalidContent, words));
+        };
+        hasher.hash(password).await.map(Some)
+    }
+}
+
+/// A video to announce. There is no `Debug`, because it has a password.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewVideo {
     /// Its title.
@@ -79,22 +104,31 @@ struct NewVideo {
     #[serde(default)]
     #[schema(schema_with = described::<Chapters>, required = false)]
     chapters: Chapters,
+    /// The password, which the visibility `password` needs.
+    #[serde(default)]
+    #[schema(value_type = String, required = false, min_length = 8, max_length = 128,
+        format = Password)]
+    password: Option<String>,
 }
 
 impl NewVideo {
-    fn details(self) -> Result<Details, Problem> {
-        let Self { title, description, tags, category, language, visibility, chapters } = self;
+    /// The properties, and the password.
+    fn details(self) -> Result<(Details, Option<String>), Problem> {
+        let Self { title, description, tags, category, language, visibility, chapters, password } =
+            self;
         let description = match description {
             Some(description) => description,
             None => "".parse().map_err(|_| Problem::new(Kind::Internal, "description"))?,
         };
-        Ok(Details { title, description, tags, category, language, visibility, chapters })
+        let details =
+            Details { title, description, tags, category, language, visibility, chapters };
+        Ok((details, password))
     }
 }
 
 /// Changes of a video, as a merge patch: members that are absent keep their value, null removes
-/// one.
-#[derive(Debug, Deserialize, ToSchema)]
+/// one. There is no `Debug`, because it has a password.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct VideoPatch {
     /// Its title.
@@ -125,13 +159,20 @@ struct VideoPatch {
     #[serde(default)]
     #[schema(schema_with = described::<Chapters>, required = false)]
     chapters: Option<Chapters>,
+    /// Another password. It is in force while the visibility is `password`.
+    #[serde(default)]
+    #[schema(value_type = String, required = false, min_length = 8, max_length = 128,
+        format = Password)]
+    password: Option<String>,
 }
 
-impl From<VideoPatch> for Edits {
-    fn from(patch: VideoPatch) -> Self {
-        let VideoPatch { title, description, tags, category, language, visibility, chapters } =
-            patch;
-        Self { title, description, tags, category, language, visibility, chapters }
+impl VideoPatch {
+    /// The changes, and the password.
+    fn edits(self) -> (Edits, Option<String>) {
+        let Self { title, description, tags, category, language, visibility, chapters, password } =
+            self;
+        let edits = Edits { title, description, tags, category, language, visibility, chapters };
+        (edits, password)
     }
 }
 
@@ -171,16 +212,19 @@ problems!(
             content_type = "application/json"),
         AnnounceProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn announce_video(
     State(platform): State<Platform>,
     Sender(actor): Sender,
+    Extension(passwords): Extension<Passwords>,
     channel: Result<Path<String>, PathRejection>,
     Content(new): Content<NewVideo>,
 ) -> Result<Response, Problem> {
-    let (channel, _) = channels::found(&platform, actor, channel).await?;
-    let command = Announce { channel, details: new.details()?, password: None };
+    let (channel, row) = channels::found(&platform, actor, channel).await?;
+    Announce::PERMISSION.check(&actor, Some(row.owner), true)?;
+    let (details, password) = new.details()?;
+    let command = Announce { channel, details, password: passwords.hash(password).await? };
     let receipt = platform.send(actor, command).await?;
     let id = receipt.done;
     let shown = platform
@@ -202,7 +246,7 @@ async fn announce_video(
             content_type = "application/json"),
         ShowProblems
     ),
-    security((), ("administrator" = []))
+    security((), ("account" = []), ("administrator" = []))
 )]
 async fn show_video(
     State(platform): State<Platform>,
@@ -230,17 +274,25 @@ async fn show_video(
             content_type = "application/json"),
         EditProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn edit_video(
     State(platform): State<Platform>,
     Sender(actor): Sender,
+    Extension(passwords): Extension<Passwords>,
     video: Result<Path<String>, PathRejection>,
     if_match: IfMatch,
     Content(patch): Content<VideoPatch>,
 ) -> Result<Response, Problem> {
     let id = id(video)?;
-    let edit = Edit { video: id, edits: patch.into(), password: None, expected: None };
+    let may_edit = |rows: &dyn Rows| {
+        let entry = queries::video(rows, id)?;
+        Edit::PERMISSION.check(&actor, Some(entry.channel.owner), entry.is_visible(&actor))
+    };
+    platform.read(may_edit).await?;
+    let (edits, password) = patch.edits();
+    let password = passwords.hash(password).await?;
+    let edit = Edit { video: id, edits, password, expected: None };
     let receipt = platform.send(actor, matching(edit, if_match, id)).await?;
     let response = platform.read(|rows| respond_changed(rows, id)).await?;
     Ok(([(SEQUENCE, receipt.sequence.to_string())], response).into_response())
@@ -257,7 +309,7 @@ async fn edit_video(
         ("If-Match" = Option<String>, Header, description = "The ETag that was read")
     ),
     responses((status = NO_CONTENT, description = "The video is gone"), DeleteProblems),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn delete_video(
     State(platform): State<Platform>,

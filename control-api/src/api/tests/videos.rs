@@ -1,9 +1,10 @@
 //! Videos through the routes.
 
-use control_domain::{Actor, Role};
+use control_domain::{Actor, Role, features::videos, password::PasswordHash};
 use serde_json::json;
 
-use super::{description::assert_fits, site::Site, *};
+use super::{description::assert_fits, members::Members, site::Site, *};
+use crate::identity::password::{Comparison, Password};
 
 #[tokio::test]
 async fn a_video_is_announced_edited_published_withdrawn_and_deleted() {
@@ -147,6 +148,50 @@ async fn values_out_of_their_range_are_refused_with_the_rule() {
     }
     let path = "/api/v1/channels/ada/videos?all=true";
     assert_eq!(site.list(ada, path, "videos", "title").await, [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn the_password_of_a_video_is_kept_as_a_hash_and_shown_to_nobody() {
+    let members = Members::new("video-password").await;
+    let ada = members.account("ada", Role::Creator).await;
+    let eve = members.account("eve", Role::Creator).await;
+    let token = async |account| members.session(account, Role::Creator).await.access.0;
+    let (ada, eve) = (token(ada).await, token(eve).await);
+    let (ada, eve) = (ada.as_str(), eve.as_str());
+    let (status, _) = members.post(ada, "/api/v1/channels", json!({ "name": "ada" })).await;
+    assert_eq!(status, 201);
+    let list = "/api/v1/channels/ada/videos";
+    let new = |password: &str| json!({ "title": "Locked", "visibility": "password", "password": password });
+    assert_eq!(members.post(ada, list, new("short")).await.0, 422);
+    assert_eq!(members.post(eve, list, new("a long secret")).await.0, 403);
+    let (status, made) = members.post(ada, list, new("a long secret")).await;
+    assert_eq!((status, &made["visibility"]), (201, &json!("password")), "{made}");
+    assert!(!made.to_string().contains("secret") && !made.to_string().contains("argon2"));
+    let id = made["id"].as_str().expect("an id").parse().expect("an id");
+    let compare = async |text: &str| {
+        let store = members.platform.store().await.expect("it is open");
+        let entry = store.read(|rows| videos::queries::video(rows, id));
+        let video = entry.expect("the tables can be read").expect("it exists").video;
+        let hash = videos::queries::password(store.vault(), &video).expect("its key is there");
+        let hash = hash.map(|PasswordHash(hash)| hash);
+        let presented = Password::presented(text).expect("it is short");
+        members.identity.hasher().compare(presented, hash).await.expect("room")
+    };
+    assert_eq!(compare("a long secret").await, Comparison::Same);
+    let path = format!("/api/v1/videos/{id}");
+    let patch =
+        async |token: &str, patch: Value| members.send(token, "PATCH", &path, patch, &[]).await.0;
+    let other = json!({ "password": "another secret" });
+    assert_eq!(patch(eve, other.clone()).await, 404);
+    assert_eq!(patch(ada, other).await, 200);
+    assert_eq!(compare("a long secret").await, Comparison::Different);
+    assert_eq!(compare("another secret").await, Comparison::Same);
+    assert_eq!(
+        patch(ada, json!({ "visibility": "public", "password": "third secret" })).await,
+        409
+    );
+    assert_eq!(patch(ada, json!({ "visibility": "public" })).await, 200);
+    assert_eq!(compare("another secret").await, Comparison::Different, "it is forgotten");
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ problems!(
             content_type = "application/json"),
         ListProblems
     ),
-    security((), ("administrator" = []))
+    security((), ("account" = []), ("administrator" = []))
 )]
 pub(super) async fn list_videos(
     State(platform): State<Platform>,
@@ -115,7 +115,7 @@ pub(super) async fn list_videos(
             content_type = "application/json"),
         ListProblems
     ),
-    security((), ("administrator" = []))
+    security((), ("account" = []), ("administrator" = []))
 )]
 pub(super) async fn list_channel_videos(
     State(platform): State<Platform>,

@@ -67,7 +67,7 @@ problems!(
             content_type = "application/json"),
         PublishProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn publish_video(
     State(platform): State<Platform>,
@@ -98,7 +98,7 @@ async fn publish_video(
         (status = NO_CONTENT, description = "The video is not published, nor scheduled"),
         UnpublishProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn unpublish_video(
     State(platform): State<Platform>,
