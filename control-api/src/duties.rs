@@ -42,8 +42,8 @@ enum PassError {
     Command(#[from] SendError),
 }
 
-/// Work that is known after a pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// When there is work again, the soonest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Next {
     /// There is more at once.
     Now,
@@ -115,37 +115,50 @@ fn until(time: Time, now: Time) -> Duration {
     Duration::from_millis(time.as_millis().saturating_sub(now.as_millis())).min(LONGEST)
 }
 
-/// Does the work that there is, or a part of it. `is_new`: whether the platform may have no
-/// categories yet.
+/// Does the work that there is, or a part of it. A duty that fails does not keep the others from
+/// being done. `is_new`: whether the platform may have no categories yet.
 async fn pass(store: &Store, is_new: &mut bool) -> Result<Next, PassError> {
-    if *is_new {
-        if store.read(categories::queries::is_new)?? {
-            send(store, categories::commands::MakeStartSet).await?;
-            info!("the platform has the categories with which it begins");
-        }
-        *is_new = false;
+    let begun = begin(store, is_new).await;
+    let orphans = delete_orphans(store).await;
+    let due = publish_due(store).await;
+    begun?;
+    Ok(orphans?.min(due?))
+}
+
+/// Makes the categories with which a platform begins.
+async fn begin(store: &Store, is_new: &mut bool) -> Result<(), PassError> {
+    if *is_new && store.read(categories::queries::is_new)?? {
+        send(store, categories::commands::MakeStartSet).await?;
+        info!("the platform has the categories with which it begins");
     }
-    // Channels first, because their videos follow.
+    *is_new = false;
+    Ok(())
+}
+
+/// Deletes channels of erased accounts, then videos of deleted channels.
+async fn delete_orphans(store: &Store) -> Result<Next, PassError> {
+    // Channels first, because their videos are orphans only then.
     if !store.read(|rows| channels::queries::orphans(rows, 1))??.is_empty() {
         send(store, channels::commands::DeleteOrphans).await?;
         return Ok(Next::Now);
     }
-    // Orphans and due videos alternate, so that neither waits for the end of the other.
-    let has_orphans = !store.read(|rows| videos::queries::orphans(rows, 1))??.is_empty();
-    if has_orphans {
+    if !store.read(|rows| videos::queries::orphans(rows, 1))??.is_empty() {
         send(store, videos::commands::DeleteOrphans).await?;
+        return Ok(Next::Now);
     }
-    let due = |store: &Store| store.read(videos::queries::next_due)?;
-    let is_due = |time: Time| time <= SystemTime::now().into();
-    if due(store)?.is_some_and(is_due) {
-        send(store, videos::commands::PublishDue).await?;
+    Ok(Next::Commit)
+}
+
+/// Publishes the videos that are due.
+async fn publish_due(store: &Store) -> Result<Next, PassError> {
+    match store.read(videos::queries::next_due)?? {
+        Some(time) if time <= SystemTime::now().into() => {
+            send(store, videos::commands::PublishDue).await?;
+            Ok(Next::Now)
+        }
+        Some(time) => Ok(Next::At(time)),
+        None => Ok(Next::Commit),
     }
-    Ok(match due(store)? {
-        _ if has_orphans => Next::Now,
-        Some(time) if is_due(time) => Next::Now,
-        Some(time) => Next::At(time),
-        None => Next::Commit,
-    })
 }
 
 async fn send<C>(store: &Store, command: C) -> Result<Receipt<C::Done>, SendError>

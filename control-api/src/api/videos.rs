@@ -58,7 +58,8 @@ pub(super) fn routes(hasher: Option<Hasher>) -> OpenApiRouter<Platform> {
 struct Passwords(Option<Hasher>);
 
 impl Passwords {
-    /// The hash of a new password. The sender must be permitted to set it, because a hash is costly.
+    /// The hash of a new password. The sender must be permitted to set it, because a hash is
+    /// costly.
     ///
     /// # Errors
     /// 422 for one that cannot be chosen, 503 if too many wait.

@@ -285,6 +285,9 @@ async fn the_task_waits_for_a_commit_for_the_next_time_or_not_at_all() {
         sender.send_replace(1);
     });
     assert_eq!(waited, Duration::from_secs(2));
+    let times = [Next::Commit, Next::At(Time::from_millis(2)), Next::At(Time::from_millis(1))];
+    assert_eq!(times.into_iter().min(), Some(times[2]), "the soonest counts");
+    assert_eq!(Next::Now.min(times[2]), Next::Now);
     assert_eq!(until(Time::from_millis(5), Time::from_millis(9)), Duration::ZERO);
 }
 

@@ -1,9 +1,12 @@
 //! Follows through the routes.
 
-use control_domain::{Actor, Role};
+use control_domain::{Actor, Role, Scope, id::ApiKeyId};
 use serde_json::json;
 
-use super::{site::Site, *};
+use super::{
+    site::{Site, id},
+    *,
+};
 
 const OWN: &str = "/api/v1/accounts/me/follows";
 
@@ -93,4 +96,35 @@ async fn only_persons_follow_channels_that_they_may_know() {
     assert_eq!(site.get(Actor::Anonymous, open).await.0, StatusCode::UNAUTHORIZED);
     let (status, ..) = site.send(Actor::Anonymous, Method::DELETE, open, Value::Null, &[]).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn an_api_key_needs_the_scope_to_read_and_to_change_follows_and_settings() {
+    let site = Site::new("follows-keys").await;
+    let ada = site.account("ada", Role::Creator).await;
+    site.channel(ada, "ada").await;
+    let key = |scopes: &[Scope]| {
+        let (key, id) = (ApiKeyId::new(uuid::Uuid::nil()), id(ada));
+        Actor::Key { key, id, role: Role::Creator, scopes: scopes.iter().copied().collect() }
+    };
+    let (read, channels) = (key(&[Scope::Read]), key(&[Scope::Channels]));
+    let all = key(&Scope::ALL);
+    let (follow, settings) = ("/api/v1/channels/ada/follow", "/api/v1/channels/ada/settings");
+    let (notices, recording) = (json!({ "notices": "all" }), json!({ "recording": true }));
+    for (method, path, body, expected) in [
+        (Method::PUT, follow, &notices, [403, 403, 200]),
+        (Method::GET, follow, &json!(null), [200, 403, 200]),
+        (Method::GET, OWN, &json!(null), [200, 403, 200]),
+        (Method::GET, settings, &json!(null), [200, 403, 200]),
+        (Method::PATCH, settings, &recording, [403, 200, 200]),
+        (Method::DELETE, follow, &json!(null), [403, 403, 204]),
+    ] {
+        // The key with all scopes is first, so that there is a follow to read.
+        for (actor, expected) in [(all, expected[2]), (read, expected[0]), (channels, expected[1])]
+        {
+            let (status, _, problem) =
+                site.send(actor, method.clone(), path, body.clone(), &[]).await;
+            assert_eq!(status.as_u16(), expected, "{actor:?} {method} {path} {problem}");
+        }
+    }
 }

@@ -161,7 +161,10 @@ async fn the_password_of_a_video_is_kept_as_a_hash_and_shown_to_nobody() {
     let (status, _) = members.post(ada, "/api/v1/channels", json!({ "name": "ada" })).await;
     assert_eq!(status, 201);
     let list = "/api/v1/channels/ada/videos";
-    let new = |password: &str| json!({ "title": "Locked", "visibility": "password", "password": password });
+    let new = |password: &str| {
+        let visibility = "password";
+        json!({ "title": "Locked", "visibility": visibility, "password": password })
+    };
     assert_eq!(members.post(ada, list, new("short")).await.0, 422);
     assert_eq!(members.post(eve, list, new("a long secret")).await.0, 403);
     let (status, made) = members.post(ada, list, new("a long secret")).await;
