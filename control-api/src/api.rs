@@ -3,13 +3,19 @@
 
 mod accounts;
 mod api_keys;
+mod categories;
+mod channel_settings;
 mod channels;
 mod events;
+mod follows;
 mod playback_tokens;
+mod reactions;
 mod sessions;
 mod stream_keys;
 mod streams;
+mod tags;
 mod tokens;
+mod videos;
 
 use std::sync::Arc;
 
@@ -225,7 +231,13 @@ fn platform_routes(
     let idempotency = Idempotency::new(Arc::new(Memory::default()));
     let mut routes = OpenApiRouter::new()
         .merge(channels::routes())
+        .merge(channel_settings::routes())
         .merge(stream_keys::routes())
+        .merge(videos::routes(identity.map(|identity| identity.hasher().clone())))
+        .merge(categories::routes())
+        .merge(tags::routes())
+        .merge(follows::routes())
+        .merge(reactions::routes())
         .merge(events::routes(platform.clone()))
         .merge(tokens.unwrap_or_default())
         .with_state(platform.clone());

@@ -8,7 +8,8 @@
 //!   [`idempotency`]: Idempotency-Key. [`caller`]: the sender of a request.
 //! - `documentation`: `/api/docs`, a viewer of the API's description.
 //! - [`platform`]: the accounts, channels and other things of the platform, if it is enabled.
-//!   [`authentication`]: the credentials of a request. [`secret`]: random keys.
+//!   [`authentication`]: the credentials of a request. [`secret`]: random keys. [`duties`]: the
+//!   work that no request asks for.
 //! - [`maintenance`]: routes of the control socket for the database.
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener.
 //! - [`store`]: the platform's database, with the rules of `control-domain`.
@@ -34,6 +35,7 @@ pub mod deadline;
 mod described;
 pub mod digest;
 mod documentation;
+pub mod duties;
 pub mod elsewhere;
 pub mod guard;
 pub mod idempotency;

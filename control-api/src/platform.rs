@@ -106,6 +106,14 @@ impl Platform {
         Ok(())
     }
 
+    /// A platform with an open database.
+    #[cfg(test)]
+    pub(crate) fn of(store: Store) -> Self {
+        let platform = Self::default();
+        platform.0.stage.send_replace(Stage::Open(store));
+        platform
+    }
+
     /// Ends responses that do not end by themselves, because the process stops or hands over.
     pub fn end_streams(&self) {
         self.0.ending.cancel();

@@ -32,7 +32,7 @@ mod renewal;
 mod restore;
 mod rows;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod traffic;
 mod vault;
 mod verify;

@@ -1,9 +1,10 @@
-//! The platform as a part of the daemon: opens the database, and follows its events.
+//! The platform as a part of the daemon: opens the database, follows its events, and does its
+//! duties.
 
 use std::{io::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
 use control_api::{
-    Platform,
+    Platform, duties,
     identity::{self, Identity},
     rate::Limiter,
     store::OpenError,
@@ -66,15 +67,17 @@ impl PlatformParts {
         Ok(Some(Self { platform, identity, directory, playback_key, folder }))
     }
 
-    /// Opens the database if it is not open yet, then follows its events until `stop`. `older` is
-    /// the process that drains, which has rights of stored keys, too.
+    /// Opens the database if it is not open yet, then follows its events and does its duties until
+    /// `stop`. `older` is the process that drains, which has rights of stored keys, too.
     pub(super) async fn follow(self, older: Option<Arc<Predecessor>>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             () = self.open() => {}
         }
         let (withdrawn, subjects) = mpsc::channel(WITHDRAWN);
-        tokio::join!(self.directory.follow(stop, withdrawn), pass_on(subjects, older));
+        let duties = duties::run(self.platform.clone(), stop.clone());
+        let follow = self.directory.follow(stop, withdrawn);
+        tokio::join!(follow, pass_on(subjects, older), duties);
     }
 
     /// Opens the database. Media are served meanwhile, so a fault does not end the daemon.

@@ -91,7 +91,7 @@ problems!(
         ),
         EventsProblems
     ),
-    security((), ("administrator" = []))
+    security((), ("account" = []), ("administrator" = []))
 )]
 async fn follow_events(
     State(readers): State<Readers>,

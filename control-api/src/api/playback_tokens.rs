@@ -119,7 +119,7 @@ problems!(
             content_type = "application/json"),
         IssueProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn issue_playback_token(
     State(issuer): State<Issuer>,
@@ -162,7 +162,7 @@ async fn issue_playback_token(
             content_type = "application/json"),
         KeyProblems
     ),
-    security((), ("administrator" = []))
+    security((), ("account" = []), ("administrator" = []))
 )]
 async fn show_playback_key(State(issuer): State<Issuer>) -> Response {
     let (id, public_key) = issuer.tokens.key();

@@ -26,16 +26,22 @@ use crate::{
 mod access;
 mod accounts;
 mod administration;
+mod categories;
+mod channel_settings;
 mod channels;
 mod credentials;
 mod description;
 mod events;
+mod follows;
 mod manners;
 mod members;
 mod older_process;
 mod playback_tokens;
+mod reactions;
 mod site;
 mod streams;
+mod tags;
+mod videos;
 
 const TOKEN: &str = "a-random-token";
 

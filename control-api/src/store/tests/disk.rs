@@ -55,19 +55,19 @@ impl redb::StorageBackend for FailingDisk {
 }
 
 /// `ENOSPC` of Linux.
-const FULL: i32 = 28;
+pub(crate) const FULL: i32 = 28;
 /// `EROFS` of Linux.
 const READ_ONLY: i32 = 30;
 /// `EIO` of Linux.
 const BROKEN: i32 = 5;
 
 /// Opens the database of a folder on a disk whose writes fail with an error, unless it is 0.
-fn open_on(
+pub(crate) fn open_on(
     errno: &Arc<AtomicI32>,
-    folder: &Folder,
+    folder: &Path,
     features: &'static [&'static Feature],
 ) -> Store {
-    let (path, errno) = (folder.0.join(DATABASE), Arc::clone(errno));
+    let (path, errno) = (folder.join(DATABASE), Arc::clone(errno));
     let reads = path.clone();
     let open = move || {
         let mut options = fs::OpenOptions::new();
@@ -81,8 +81,8 @@ fn open_on(
         redb::Database::builder().create_with_backend(file)
     };
     let handle = Handle::new(open().expect("the disk works"), open, open_for_reads);
-    let vault = KeyVault::open(&folder.0).expect("keys");
-    let store = Store::with(handle, vault, features, &folder.0, None, Duration::ZERO);
+    let vault = KeyVault::open(folder).expect("keys");
+    let store = Store::with(handle, vault, features, folder, None, Duration::ZERO);
     store.expect("a sound database")
 }
 
@@ -90,7 +90,7 @@ async fn fails_as_long_as_the_disk_does(errno: i32, words: &str) {
     let folder = Folder::new(&format!("disk-{errno}"));
     drop(folder.open());
     let fails = Arc::new(AtomicI32::new(0));
-    let store = open_on(&fails, &folder, features::ALL);
+    let store = open_on(&fails, &folder.0, features::ALL);
     let ada = store.send(Actor::Anonymous, register("Ada")).await.expect("free").done;
     let is_there = || {
         let found = store.read(|rows| accounts::queries::account(rows, ada));
@@ -169,7 +169,7 @@ async fn tables_that_are_built_again_on_a_disk_that_fails_meanwhile_are_complete
         _ => *feature,
     });
     let fails = Arc::new(AtomicI32::new(0));
-    let store = open_on(&fails, &folder, features);
+    let store = open_on(&fails, &folder.0, features);
     // A command ends the first slice early, so that it is committed when the disk fails.
     let channel = ChannelId::new(uuid::Uuid::from_u128(1));
     let delete = channels::commands::Delete { channel };
