@@ -3,6 +3,7 @@
 
 mod channels;
 mod events;
+mod operations;
 mod playback_tokens;
 mod stream_keys;
 mod streams;
@@ -24,7 +25,7 @@ use utoipa::{
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    Administrator, Elsewhere, Manners, Platform, PlaybackTokens, Renditions, Viewers,
+    Administrator, Elsewhere, Manners, Operations, Platform, PlaybackTokens, Renditions, Viewers,
     authentication::{Authentication, Credentials, authenticate, bearer},
     documentation,
     elsewhere::Nowhere,
@@ -55,6 +56,8 @@ pub struct Api {
     platform: Option<Platform>,
     /// Issues playback tokens for the platform's channels.
     playback_tokens: Option<Arc<dyn PlaybackTokens>>,
+    /// The running daemon, for its operator.
+    operations: Option<Arc<dyn Operations>>,
     /// Rate limits, CORS and other properties that all routes share.
     manners: Manners,
 }
@@ -78,6 +81,7 @@ impl Api {
             elsewhere,
             platform: None,
             playback_tokens: None,
+            operations: None,
             manners,
         }
     }
@@ -86,6 +90,12 @@ impl Api {
     #[must_use]
     pub fn with_platform(self, platform: Platform) -> Self {
         Self { platform: Some(platform), ..self }
+    }
+
+    /// Adds the routes that show and change the running daemon.
+    #[must_use]
+    pub fn with_operations(self, operations: Arc<dyn Operations>) -> Self {
+        Self { operations: Some(operations), ..self }
     }
 
     /// Replaces the default manners.
@@ -217,11 +227,19 @@ fn platform_routes(
 /// The routes together with their description, from one list, so that none is served undescribed.
 fn documented(api: &Api) -> (Router<Api>, utoipa::openapi::OpenApi) {
     let mut router = OpenApiRouter::with_openapi(Document::openapi()).merge(streams::routes());
+    let operations = api.operations.as_ref().map(|it| operations::routes(Arc::clone(it)));
+    let operations = operations.unwrap_or_default();
     if let Some(platform) = &api.platform {
         let authentication = Authentication::new(api.administrator.clone());
         let credentials = from_fn_with_state(authentication, authenticate);
-        router = router
-            .merge(platform_routes(platform, api.playback_tokens.as_ref()).layer(credentials));
+        router = router.merge(
+            platform_routes(platform, api.playback_tokens.as_ref())
+                .merge(operations)
+                .layer(credentials),
+        );
+    } else {
+        // These routes check the administrator's token themselves.
+        router = router.merge(operations);
     }
     let (router, mut document) = router.split_for_parts();
     manners::describe(&mut document);

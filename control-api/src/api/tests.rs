@@ -29,6 +29,7 @@ mod description;
 mod events;
 mod manners;
 mod older_process;
+mod operations;
 mod playback_tokens;
 mod site;
 mod streams;
