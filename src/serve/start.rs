@@ -4,8 +4,8 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
 use control_api::{
-    Administrator, Api, Manners, Renditions, admin, cors::Cors, rate::Limiter,
-    renditions::NoRenditions,
+    Administrator, Api, Health, Manners, Renditions, admin, cors::Cors, rate::Limiter,
+    renditions::NoRenditions, requests,
 };
 use http_server::Mount;
 use media_core::Hub;
@@ -21,6 +21,8 @@ use super::{
     Call, Daemon,
     adapters::{ApiService, AudienceCount, ChannelPosters, LadderStatus, PrivateChannels, strict},
     error::Error,
+    health::{Checked, Checks},
+    operations::RunningDaemon,
     parts::{Part, Parts},
     platform::PlatformParts,
     reload::Reloadable,
@@ -29,7 +31,7 @@ use super::{
 };
 use crate::{
     certificates::Certificates,
-    config::Config,
+    config::{Config, source::Loaded},
     control_socket::ControlSocket,
     demo,
     directory::Directory,
@@ -73,6 +75,10 @@ struct Created {
     router: Arc<origin_http::Router>,
     /// Also the source of the number of publishers and RTMP players.
     rtmp_metrics: ingest_rtmp::Metrics,
+    /// Shows and changes the running daemon.
+    operations: RunningDaemon,
+    /// The health checks.
+    health: Checks,
     /// All metrics, for the admin listener.
     registry: Registry,
 }
@@ -100,7 +106,7 @@ impl Daemon {
         let predecessor = predecessor.map(Arc::new);
         let config = &loaded.config;
         limits::raise_and_log(config);
-        let created = Created::new(config, predecessor.as_deref()).await?;
+        let created = Created::new(&loaded, predecessor.as_deref()).await?;
         let mut sockets = Sockets::open(&config.listeners(), inherited)?;
         let servers = Servers::new(config, &created, &mut sockets)?;
         let control = match created.control {
@@ -114,7 +120,10 @@ impl Daemon {
         let (mut parts, pulse, retire) =
             (Parts::default(), Pulse::default(), CancellationToken::new());
         let readiness = admin::Readiness::default();
-        let tools = admin::router(created.registry, readiness.clone());
+        let health = Health::new(readiness.clone(), created.health.checks);
+        let mut registry = created.registry;
+        health.register(&mut registry);
+        let tools = admin::router(registry, health);
         let tools = strict(tools, usize::try_from(config.http.max_headers).unwrap_or(usize::MAX));
         let (clock, ticking) = (hub.clone(), pulse.clone());
         // The clock first: it ends broadcasts whose publishers are away, and its beats keep the
@@ -135,6 +144,7 @@ impl Daemon {
         if let Some((socket, api)) = control {
             parts.start(Part::Control, |stop| socket.serve(api, stop));
         }
+        parts.start(Part::Health, |stop| created.health.watch.run(stop));
         parts.start(Part::Admin, |stop| servers.admin.serve(tools, stop));
         parts.start(Part::Http, |stop| servers.http.serve(retire.clone(), stop));
         parts.start(Part::Rtmp, |stop| servers.rtmp.serve(retire.clone(), stop));
@@ -172,6 +182,7 @@ impl Daemon {
                 playback: created.playback,
                 certificates: created.certificates,
                 access_log: created.access_log,
+                operations: created.operations,
             },
             predecessor,
         })
@@ -180,7 +191,8 @@ impl Daemon {
 
 impl Created {
     /// Creates the parts. Encoders are tested, which takes some seconds.
-    async fn new(config: &Config, predecessor: Option<&Predecessor>) -> Result<Self, Error> {
+    async fn new(loaded: &Loaded, predecessor: Option<&Predecessor>) -> Result<Self, Error> {
+        let config = &loaded.config;
         let (hub, packager) = make_packager(config, predecessor)?;
         let rtmp_metrics = ingest_rtmp::Metrics::default();
         let http_metrics = origin_http::Metrics::default();
@@ -204,7 +216,15 @@ impl Created {
         let audience = Audience::default();
         let viewers = AudienceCount { http: audience.clone(), rtmp: rtmp_metrics.clone() };
         let administrator = Administrator::new(config.api.administrator());
-        let manners = make_manners(config);
+        let manners = make_manners(config, platform.as_ref(), &mut registry);
+        let checked = Checked {
+            config,
+            ladder: ladder.as_ref(),
+            certificates: certificates.as_ref(),
+            platform: platform.as_ref().map(|parts| (&parts.platform, &parts.directory)),
+        };
+        let health = Checks::new(&checked, &mut registry);
+        let operations = RunningDaemon::new(loaded, ladder.as_ref().map(Ladder::workers));
         let privacy = PrivateChannels(Arc::clone(&playback));
         let mut api =
             make_api(&hub, viewers, ladder.as_ref(), &administrator, privacy, predecessor);
@@ -213,6 +233,7 @@ impl Created {
                 .with_platform(parts.platform.clone())
                 .with_playback_tokens(parts.playback_key.clone());
         }
+        let api = api.with_operations(Arc::new(operations.clone()));
         let api = api.with_manners(manners.clone()).router();
         let control = platform.as_ref().map(|_| api.clone());
         let api = ApiService::new(api);
@@ -250,6 +271,8 @@ impl Created {
             edge,
             router: Arc::new(router),
             rtmp_metrics,
+            operations,
+            health,
             registry,
         })
     }
@@ -338,9 +361,21 @@ fn make_playback(config: &Config, platform: Option<&PlatformParts>) -> Arc<Playb
     Arc::new(playback)
 }
 
-/// The limits and origins of the API.
-fn make_manners(config: &Config) -> Manners {
+/// The limits and origins of the API, and with the platform the metrics of its requests.
+fn make_manners(
+    config: &Config,
+    platform: Option<&PlatformParts>,
+    registry: &mut Registry,
+) -> Manners {
+    let metrics = platform.map(|parts| {
+        let metrics = requests::Metrics::default();
+        metrics.register(registry);
+        parts.platform.register(registry);
+        parts.directory.register(registry);
+        metrics
+    });
     Manners {
+        metrics,
         limiter: Arc::new(Limiter::new(config.api.limits())),
         cors: Cors::new(config.api.origins()),
         ..Manners::default()
