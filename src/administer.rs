@@ -1,12 +1,14 @@
 //! The commands that administer a running daemon through its control socket: each is one or a few
 //! requests to the API, and prints the response as a table or as JSON.
 
+mod database;
 mod output;
 mod requests;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use control_api::store::{ArchiveError, OpenError};
 
 use crate::{
     config,
@@ -82,6 +84,74 @@ pub(crate) enum Key {
     },
 }
 
+/// Commands about accounts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum User {
+    /// Makes an account, and prints a password for it this once. It must be changed at the first
+    /// sign-in.
+    Add {
+        /// The name to show.
+        name: String,
+        /// The e-mail address.
+        email: String,
+        /// viewer, creator, moderator or administrator.
+        #[arg(long, default_value = "viewer")]
+        role: String,
+    },
+    /// Lists all accounts, the oldest first.
+    List,
+    /// Shows an account.
+    Show {
+        /// Its id, name or e-mail address.
+        account: String,
+    },
+    /// Gives an account another role.
+    Role {
+        /// Its id, name or e-mail address.
+        account: String,
+        /// viewer, creator, moderator or administrator.
+        role: String,
+    },
+    /// Gives an account another password, and prints it this once. Its sessions end.
+    Password {
+        /// Its id, name or e-mail address.
+        account: String,
+    },
+    /// Deletes an account and its personal data for ever.
+    Delete {
+        /// Its id, name or e-mail address.
+        account: String,
+    },
+}
+
+/// Commands about the database. Those that need no daemon open it themselves if none runs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Database {
+    /// Compares the tables with the log of events.
+    Verify,
+    /// Builds the tables of some features, or of all, from the log.
+    Rebuild {
+        /// The features.
+        features: Vec<String>,
+    },
+    /// Writes a consistent copy of the log and the keys into a new folder.
+    Backup {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Makes a database of a backup. The daemon must not run, and the folder "platform" in data_dir
+    /// must hold master.key and no database.
+    Restore {
+        /// The backup's folder.
+        backup: PathBuf,
+        /// A list of erased persons (erased.txt) that is newer than the backup: they stay erased.
+        #[arg(long, value_name = "FILE")]
+        erased: Vec<PathBuf>,
+    },
+    /// Writes all events to standard output, as lines of JSON. Personal data are sealed.
+    Export,
+}
+
 /// Commands about live broadcasts.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Stream {
@@ -114,6 +184,8 @@ pub(crate) struct Daemon {
 /// A command of one of these groups.
 #[derive(Debug)]
 pub(crate) enum Task {
+    User(User),
+    Database(Database),
     Channel(Channel),
     Key(Key),
     Stream(Stream),
@@ -131,6 +203,32 @@ pub(crate) enum Error {
     /// The command's threads cannot be started.
     #[error("no threads to run on: {0}")]
     Runtime(#[source] std::io::Error),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database cannot be copied or restored.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The database cannot be read or changed.
+    #[error("{0}")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The tables differ from the log.
+    #[error("the database is not sound: run `streamforge db rebuild`, then verify again")]
+    NotSound,
+    /// The command needs a daemon that does not run.
+    #[error("a daemon runs with this data_dir: stop it first")]
+    DaemonRuns,
+    /// The system has no random numbers.
+    #[error("the system returned no random numbers")]
+    Random,
+    /// A folder has no absolute path.
+    #[error("{}: {source}", path.display())]
+    Path {
+        /// The folder.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// No thing has this name.
     #[error("{place} has no {thing} {name}")]
     Unknown {
@@ -153,7 +251,21 @@ pub(crate) fn run(task: Task, daemon: &Daemon, config: &config::Config) -> Resul
         .enable_all()
         .build()
         .map_err(Error::Runtime)?;
-    let result = runtime.block_on(requests::carry_out(&client, task))?;
+    let work = async {
+        match task {
+            Task::User(command) => requests::user(&client, command).await,
+            Task::Channel(command) => requests::channel(&client, command).await,
+            Task::Key(command) => requests::key(&client, command).await,
+            Task::Stream(command) => requests::stream(&client, command).await,
+            Task::Database(command) => {
+                database::carry_out(&client, command, &config.platform_folder()).await
+            }
+        }
+    };
+    let result = runtime.block_on(work)?;
     output::print(&result, daemon.json);
-    Ok(())
+    match result["faults"].as_array() {
+        Some(faults) if !faults.is_empty() => Err(Error::NotSound),
+        _ => Ok(()),
+    }
 }

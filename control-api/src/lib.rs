@@ -9,10 +9,11 @@
 //! - `documentation`: `/api/docs`, a viewer of the API's description.
 //! - [`platform`]: the accounts, channels and other things of the platform, if it is enabled.
 //!   [`authentication`]: the credentials of a request. [`secret`]: random keys.
+//! - [`maintenance`]: routes of the control socket for the database.
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener. [`health`]: the checks
 //!   behind `/readyz`. [`requests`]: metrics of the API's requests.
 //! - [`store`]: the platform's database, with the rules of `control-domain`.
-//! - [`digest`]: digests of random keys.
+//! - [`identity`]: passwords, access and refresh tokens, cookies. [`digest`]: digests of random keys.
 //! - [`viewers`], [`renditions`], [`privacy`], [`elsewhere`], [`operations`]: traits through which
 //!   other crates provide the audience, the state of the ladder, the private channels, the streams
 //!   of an older process, and the running daemon.
@@ -38,6 +39,8 @@ pub mod elsewhere;
 pub mod guard;
 pub mod health;
 pub mod idempotency;
+pub mod identity;
+pub mod maintenance;
 pub mod manners;
 mod metrics;
 pub mod operations;

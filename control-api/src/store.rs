@@ -1,5 +1,6 @@
 //! The platform's database: a log of events and the tables folded from it, in one redb file, and
-//! the keys of personal data in another. Nothing else names redb.
+//! the keys of personal data in another. What happens too often for events is in a third. Nothing
+//! else names redb.
 //!
 //! One thread writes. It takes the commands that wait, decides them one after the other within one
 //! transaction, folds their events, and commits them together: the slower the disk, the larger the
@@ -34,6 +35,7 @@ mod restore;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod vault;
 mod verify;
 mod writer;
@@ -45,6 +47,7 @@ pub use job::{Receipt, SendError};
 pub use metrics::Metrics;
 pub use open_error::OpenError;
 pub use restore::Restored;
+pub use traffic::{IDLE, Presented, Rotation, Traffic};
 pub use vault::KeyVault;
 pub use verify::Verified;
 
@@ -58,7 +61,7 @@ use rows::{ReadRows, Rebuilding};
 use writer::{Message, Writer};
 
 /// The files of the database.
-const FILES: [&str; 2] = [DATABASE, vault::KEYS_FILE];
+const FILES: [&str; 3] = [DATABASE, vault::KEYS_FILE, traffic::TRAFFIC];
 /// Commands that may wait for the writer. A sender waits for room.
 const WAITING: usize = 1024;
 /// Time that [`Store::open`] takes to build tables again. Small databases are ready then; in larger
@@ -76,6 +79,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     database: Arc<Handle>,
     vault: Arc<KeyVault>,
+    traffic: Traffic,
     features: &'static [&'static Feature],
     folder: Box<Path>,
     jobs: Option<mpsc::Sender<Message>>,
@@ -147,6 +151,7 @@ impl Store {
         time: Duration,
     ) -> Result<Self, OpenError> {
         let file = |error| OpenError::of_file(folder, error);
+        let traffic = Traffic::open(folder)?;
         let outdated = rebuild::prepare(&*handle.get()?, features)?;
         let erasures = log::erasures(&*handle.get()?)?;
         let last = log::last(&*handle.get()?)?;
@@ -176,6 +181,7 @@ impl Store {
         Ok(Self(Arc::new(Inner {
             database,
             vault,
+            traffic,
             features,
             folder: folder.into(),
             jobs: Some(jobs),
@@ -263,6 +269,11 @@ impl Store {
     /// The keys of personal data.
     pub fn vault(&self) -> &KeyVault {
         &self.0.vault
+    }
+
+    /// The present refresh tokens of sessions.
+    pub fn traffic(&self) -> &Traffic {
+        &self.0.traffic
     }
 
     /// The names of the features whose tables are being built again.

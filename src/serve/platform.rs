@@ -2,7 +2,12 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use control_api::{Platform, store::OpenError};
+use control_api::{
+    Platform,
+    identity::{self, Identity},
+    rate::Limiter,
+    store::OpenError,
+};
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -26,6 +31,7 @@ const PATIENCE: u32 = 250;
 /// The database, and what ingest and playback know of it.
 pub(super) struct PlatformParts {
     pub(super) platform: Platform,
+    pub(super) identity: Identity,
     pub(super) directory: Directory,
     /// Signs playback tokens.
     pub(super) playback_key: Arc<PlaybackKey>,
@@ -38,7 +44,11 @@ impl PlatformParts {
     ///
     /// # Errors
     /// [`Error::Platform`].
-    pub(super) async fn new(config: &Config, takes_over: bool) -> Result<Option<Self>, Error> {
+    pub(super) async fn new(
+        config: &Config,
+        takes_over: bool,
+        limiter: Arc<Limiter>,
+    ) -> Result<Option<Self>, Error> {
         if !config.platform.enabled {
             return Ok(None);
         }
@@ -46,10 +56,14 @@ impl PlatformParts {
         if !takes_over {
             platform.open(&folder).await?;
         }
+        let identity = Identity::open(platform.clone(), &folder, identity::ISSUER, limiter)?;
+        if !takes_over {
+            greet(&identity).await;
+        }
         let directory = Directory::new(platform.clone());
         let keys = folder.clone();
         let playback_key = Arc::new(blocking::run(move || PlaybackKey::open(&keys)).await?);
-        Ok(Some(Self { platform, directory, playback_key, folder }))
+        Ok(Some(Self { platform, identity, directory, playback_key, folder }))
     }
 
     /// Opens the database if it is not open yet, then follows its events until `stop`. `older` is
@@ -69,6 +83,7 @@ impl PlatformParts {
         while self.platform.ready().is_none() {
             let Err(err) = self.platform.open(&self.folder).await else {
                 info!("the database of the platform is open");
+                greet(&self.identity).await;
                 return;
             };
             attempts += 1;
@@ -78,6 +93,24 @@ impl PlatformParts {
             }
             sleep(if is_held { HELD } else { FAULT }).await;
         }
+    }
+}
+
+/// Makes the first administrator of a new platform, and prints the password once. It is not logged.
+async fn greet(identity: &Identity) {
+    match identity.first_administrator().await {
+        Ok(Some(first)) => {
+            println!(
+                "The platform has a first administrator: {}\n\
+                 with the one-time password: {}\n\
+                 It must be replaced at the first sign-in, and is not shown again.",
+                first.name,
+                first.password.expose()
+            );
+        }
+        Ok(None) => {}
+        // The operator's token can make one.
+        Err(problem) => error!(detail = problem.detail(), "no first administrator"),
     }
 }
 

@@ -207,7 +207,9 @@ impl Created {
         let certificates = load_certificates(config, &mut registry)?;
         let (ladder, pictures) = prepare_ladder(config, &hub, &mut registry).await?;
         let demo_key = config.demo.enabled.then(demo::Key::random);
-        let platform = PlatformParts::new(config, predecessor.is_some()).await?;
+        let mut manners = make_manners(config);
+        let platform =
+            PlatformParts::new(config, predecessor.is_some(), Arc::clone(&manners.limiter)).await?;
         let directory = platform.as_ref().map(|parts| parts.directory.clone());
         let playback = make_playback(config, platform.as_ref());
         playback.register(&mut registry);
@@ -216,7 +218,7 @@ impl Created {
         let audience = Audience::default();
         let viewers = AudienceCount { http: audience.clone(), rtmp: rtmp_metrics.clone() };
         let administrator = Administrator::new(config.api.administrator());
-        let manners = make_manners(config, platform.as_ref(), &mut registry);
+        manners.metrics = register_platform(platform.as_ref(), &mut registry);
         let checked = Checked {
             config,
             ladder: ladder.as_ref(),
@@ -231,11 +233,18 @@ impl Created {
         if let Some(parts) = &platform {
             api = api
                 .with_platform(parts.platform.clone())
+                .with_identity(parts.identity.clone())
                 .with_playback_tokens(parts.playback_key.clone());
         }
-        let api = api.with_operations(Arc::new(operations.clone()));
+        api = api.with_operations(Arc::new(operations.clone()));
+        let control = platform.as_ref().map(|parts| {
+            let platform = parts.platform.clone();
+            // Its operator is not limited, but counted.
+            let manners = Manners { metrics: manners.metrics.clone(), ..Manners::default() };
+            let api = api.clone().with_manners(manners).router();
+            api.merge(control_api::maintenance::routes(platform))
+        });
         let api = api.with_manners(manners.clone()).router();
-        let control = platform.as_ref().map(|_| api.clone());
         let api = ApiService::new(api);
         let access_log = AccessLog::open(&config.http, &http_metrics)
             .map_err(|source| Error::AccessLog { file: config.http.access_log.clone(), source })?;
@@ -245,8 +254,8 @@ impl Created {
             packager.presentations(),
             pages::watch(),
             Box::new(ChannelPosters { hub: hub.clone(), pictures }),
-            // The pages of the API's problems are a part of it.
-            ["/api/", "/problems/"]
+            // The pages of the API's problems, and the keys of its tokens, are a part of it.
+            ["/api/", "/problems/", "/.well-known/"]
                 .map(|prefix| Mount::new(prefix, config.http.api(), api.clone()))
                 .into(),
             audience,
@@ -361,25 +370,26 @@ fn make_playback(config: &Config, platform: Option<&PlatformParts>) -> Arc<Playb
     Arc::new(playback)
 }
 
-/// The limits and origins of the API, and with the platform the metrics of its requests.
-fn make_manners(
-    config: &Config,
-    platform: Option<&PlatformParts>,
-    registry: &mut Registry,
-) -> Manners {
-    let metrics = platform.map(|parts| {
-        let metrics = requests::Metrics::default();
-        metrics.register(registry);
-        parts.platform.register(registry);
-        parts.directory.register(registry);
-        metrics
-    });
+/// The limits and origins of the API.
+fn make_manners(config: &Config) -> Manners {
     Manners {
-        metrics,
         limiter: Arc::new(Limiter::new(config.api.limits())),
         cors: Cors::new(config.api.origins()),
         ..Manners::default()
     }
+}
+
+/// Adds the metrics of the platform. Returns those of the API, which are counted with it alone.
+fn register_platform(
+    platform: Option<&PlatformParts>,
+    registry: &mut Registry,
+) -> Option<requests::Metrics> {
+    let parts = platform?;
+    let metrics = requests::Metrics::default();
+    metrics.register(registry);
+    parts.platform.register(registry);
+    parts.directory.register(registry);
+    Some(metrics)
 }
 
 /// The API, which includes the broadcasts of the old process.

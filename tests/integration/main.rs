@@ -19,6 +19,7 @@ mod metrics;
 mod nothing_lost;
 mod packaging;
 mod page;
+mod platform;
 mod playback;
 mod playback_tokens;
 mod playlists;

@@ -79,12 +79,12 @@ struct Workers {
 problems!(
     /// Problems of the routes that only read.
     ReadProblems: Unauthenticated, InvalidToken, Forbidden, AdministrationDisabled,
-    PreconditionFailed
+    InsufficientScope, PreconditionFailed
 );
 problems!(
     /// Problems of [`set_log_level`].
     SetProblems: InvalidRequest, Unauthenticated, InvalidToken, Forbidden, AdministrationDisabled,
-    InvalidContent
+    InsufficientScope, InvalidContent
 );
 
 /// Show the configuration in force
@@ -96,7 +96,7 @@ problems!(
             content_type = "application/json"),
         ReadProblems
     ),
-    security(("administrator" = []))
+    security(("administrator" = []), ("account" = []))
 )]
 async fn show_configuration(
     State(api): State<Api>,
@@ -117,7 +117,7 @@ async fn show_configuration(
             content_type = "application/json"),
         ReadProblems
     ),
-    security(("administrator" = []))
+    security(("administrator" = []), ("account" = []))
 )]
 async fn show_log_level(
     State(api): State<Api>,
@@ -142,7 +142,7 @@ async fn show_log_level(
             content_type = "application/json"),
         SetProblems
     ),
-    security(("administrator" = []))
+    security(("administrator" = []), ("account" = []))
 )]
 async fn set_log_level(
     State(api): State<Api>,
@@ -177,7 +177,7 @@ async fn set_log_level(
             content_type = "application/json"),
         ReadProblems
     ),
-    security(("administrator" = []))
+    security(("administrator" = []), ("account" = []))
 )]
 async fn list_workers(
     State(api): State<Api>,

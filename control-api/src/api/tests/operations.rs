@@ -99,6 +99,17 @@ async fn the_daemon_is_shown_and_changed_with_the_administrators_token_alone() {
 }
 
 #[tokio::test]
+async fn the_routes_of_the_daemon_are_described() {
+    let daemon = Arc::new(SomeDaemon(Mutex::new(String::new())));
+    let (_, document) =
+        send(router(&daemon), "GET", "/api/v1/openapi.json", None, Value::Null).await;
+    description::assert_valid(&document);
+    for path in ["/api/v1/configuration", "/api/v1/log-level", "/api/v1/workers"] {
+        assert!(document["paths"].get(path).is_some(), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn persons_below_the_administrator_may_not_operate_the_daemon() {
     use control_domain::{Actor, Role, id::AccountId};
 

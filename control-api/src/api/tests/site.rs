@@ -44,8 +44,13 @@ impl Site {
 
     /// The routes for an actor, without the check of credentials.
     pub(super) fn router(&self, actor: Actor) -> Router {
-        let (router, _) =
-            super::super::platform_routes(&self.platform, Some(&self.tokens())).split_for_parts();
+        let (router, _) = super::super::platform_routes(
+            &self.platform,
+            None,
+            &crate::Manners::default().limiter,
+            Some(&self.tokens()),
+        )
+        .split_for_parts();
         let api = Api::new(
             hub(),
             Arc::new(SomeViewers),

@@ -6,13 +6,14 @@ use std::{collections::BTreeSet, time::Duration};
 use proptest::prelude::*;
 
 use super::super::{
-    ALL, accounts, categories, channels, follows, permissions, reactions, stream_keys, tags, videos,
+    ALL, accounts, api_keys, categories, channels, follows, permissions, reactions, sessions,
+    stream_keys, tags, videos,
 };
 use crate::{
     actor::{Actor, Role},
     command::{Command, Refusal},
     feature::{Feature, Folding, fold},
-    id::{CategoryId, ChannelId, StreamKeyId, VideoId},
+    id::{ApiKeyId, CategoryId, ChannelId, SessionId, StreamKeyId, VideoId},
     password::PasswordHash,
     rows::{MemoryRows, RowsMut as _},
     scenario::Scenario,
@@ -22,6 +23,8 @@ use crate::{
 /// The features whose commands are all sent here.
 const COVERED: &[&Feature] = &[
     &accounts::FEATURE,
+    &sessions::FEATURE,
+    &api_keys::FEATURE,
     &channels::FEATURE,
     &stream_keys::FEATURE,
     &categories::FEATURE,
@@ -35,7 +38,7 @@ const COVERED: &[&Feature] = &[
 type Step = (u8, u8, u8, u8);
 
 /// The number of kinds.
-const KINDS: u8 = 40;
+const KINDS: u8 = 48;
 
 /// A platform on which steps are taken. It remembers all things that ever existed, so that commands
 /// are sent about deleted ones, too.
@@ -47,6 +50,8 @@ struct Platform {
     people: Vec<Actor>,
     channels: Vec<(ChannelId, Actor)>,
     keys: Vec<(StreamKeyId, Actor)>,
+    sessions: Vec<(SessionId, Actor)>,
+    api_keys: Vec<(ApiKeyId, Actor)>,
     videos: Vec<(VideoId, Actor)>,
     categories: Vec<CategoryId>,
 }
@@ -89,8 +94,66 @@ impl Platform {
             0..=9 => self.about_people(kind % KINDS, a, b, c),
             10..=19 => self.about_channels(kind % KINDS, a, b, c),
             20..=31 => self.about_videos(kind % KINDS, a, b, c),
+            40..=47 => self.about_sessions(kind % KINDS, a, b, c),
             kind => self.about_lists(kind, a, b, c),
         }
+    }
+
+    fn about_sessions(&mut self, kind: u8, a: u8, b: u8, c: u8) -> Option<()> {
+        use accounts::commands::{Bootstrap, ExpirePassword};
+        use sessions::{commands::*, events::Reason};
+        if kind == 47 {
+            let bootstrap = Bootstrap {
+                name: format!("n{}", a % 8).parse().expect("a name"),
+                email: format!("{}@example.org", b % 8).parse().expect("an address"),
+                password: PasswordHash(format!("$argon2id${c}")),
+            };
+            let id = self.send(Actor::System, &bootstrap)??;
+            self.people.push(Actor::Person { id, role: Role::Administrator });
+            return Some(());
+        }
+        let actor = pick(&self.people, a)?;
+        let account = actor.account()?;
+        let except = pick(&self.sessions, c).map(|(session, _)| session);
+        match kind {
+            40 => {
+                let device = format!("device {b}").parse().expect("a name");
+                let session =
+                    self.send(Actor::System, &Start { account, device, password: None })?;
+                self.sessions.push((session, actor));
+            }
+            41 => {
+                let (session, owner) = pick(&self.sessions, b)?;
+                self.send(owner, &End { session, reason: Reason::SignedOut })?;
+            }
+            42 => {
+                self.send(actor, &EndOthers { account, except, reason: Reason::Revoked })?;
+            }
+            43 => {
+                let password = PasswordHash(format!("$argon2id${b}"));
+                self.send(actor, &ChangePassword { account, password, except })?;
+            }
+            44 => {
+                let add = api_keys::commands::AddKey {
+                    account,
+                    name: format!("key {}", b % 8).parse().expect("a name"),
+                    digest: stream_keys::events::KeyDigest([c; 32]),
+                    scopes: crate::scope::Scope::ALL
+                        .into_iter()
+                        .take(1 + usize::from(c) % 5)
+                        .collect(),
+                    expires: c.is_multiple_of(2).then(|| Time::from_millis(4_000_000_000_000)),
+                };
+                let key = self.send(actor, &add)?;
+                self.api_keys.push((key, actor));
+            }
+            45 => {
+                let (key, owner) = pick(&self.api_keys, b)?;
+                self.send(owner, &api_keys::commands::RevokeKey { key })?;
+            }
+            _ => self.send(Actor::System, &ExpirePassword { account })?,
+        }
+        Some(())
     }
 
     fn about_people(&mut self, kind: u8, a: u8, b: u8, c: u8) -> Option<()> {
@@ -357,7 +420,14 @@ fn all_commands_of_these_features_are_sent_and_carried_out() {
     let all = all.map(|permission| permission.command).collect::<BTreeSet<_>>();
     let known = permissions().map(|permission| permission.command).collect::<BTreeSet<_>>();
     assert!(all.is_subset(&known));
-    let queries = BTreeSet::from(["stream_key.list", "channel.admit_viewers"]);
+    let queries = BTreeSet::from([
+        "account.list",
+        "account.show",
+        "session.list",
+        "api_key.list",
+        "stream_key.list",
+        "channel.admit_viewers",
+    ]);
     let missing = all.difference(&platform.carried_out).copied().collect::<BTreeSet<_>>();
     assert!(missing.is_subset(&queries), "never carried out: {missing:?}");
     assert_eq!(platform.scenario.rebuilt(), platform.scenario.rows);
