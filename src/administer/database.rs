@@ -14,7 +14,7 @@ use http::Method;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Database, Error};
+use super::{commands::Database, error::Error};
 use crate::control_socket::{Client, ClientError};
 
 /// Carries out a command. Returns the JSON to print. `folder` is the platform's.

@@ -5,7 +5,10 @@ use serde_json::{Map, Value, json};
 
 use control_api::secret::Secret;
 
-use super::{Channel, Error, Key, Stream, User};
+use super::{
+    commands::{Channel, Key, Stream, User},
+    error::Error,
+};
 use crate::control_socket::{Client, ClientError};
 
 /// The accounts.

@@ -1,6 +1,6 @@
 //! The platform as a part of the daemon: opens the database, and follows its events.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{io::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
 use control_api::{
     Platform,
@@ -10,7 +10,7 @@ use control_api::{
 };
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::error::Error;
@@ -100,13 +100,18 @@ impl PlatformParts {
 async fn greet(identity: &Identity) {
     match identity.first_administrator().await {
         Ok(Some(first)) => {
-            println!(
+            let written = writeln!(
+                std::io::stdout(),
                 "The platform has a first administrator: {}\n\
                  with the one-time password: {}\n\
                  It must be replaced at the first sign-in, and is not shown again.",
                 first.name,
                 first.password.expose()
             );
+            if let Err(err) = written {
+                warn!(%err, "the password of the first administrator cannot be printed: \
+                             `streamforge user password` sets another");
+            }
         }
         Ok(None) => {}
         // The operator's token can make one.

@@ -1,7 +1,13 @@
 //! The start: everything is created, then all sockets are opened, then all parts begin. So a fault
 //! is found before anything has begun.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
 
 use control_api::{
     Administrator, Api, Health, Manners, Renditions, admin, cors::Cors, rate::Limiter,
@@ -465,7 +471,9 @@ fn start_demo(
     parts.start(Part::Demo, |stop| worker.supervise(stop));
     if let Some(http) = http {
         // On stdout, independent of the log's format.
-        println!("Watch http://{}/watch/{}", demo::reachable(http), demo::CHANNEL);
+        let (address, channel) = (demo::reachable(http), demo::CHANNEL);
+        // Nobody may read it.
+        let _ = writeln!(io::stdout(), "Watch http://{address}/watch/{channel}");
     }
     Ok(())
 }

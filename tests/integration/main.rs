@@ -5,6 +5,7 @@
 mod support;
 
 mod absence;
+mod api;
 mod certificates;
 mod crowds;
 mod daemon;
