@@ -8,6 +8,7 @@ mod ladder;
 mod platform;
 mod publish;
 mod secret;
+mod shown;
 pub(crate) mod source;
 mod within;
 

@@ -3,6 +3,8 @@
 
 mod adapters;
 mod error;
+mod health;
+mod operations;
 mod parts;
 mod platform;
 mod reload;
@@ -258,6 +260,7 @@ impl Daemon {
             Part::Clock,
             Part::Notify,
             Part::Control,
+            Part::Health,
             Part::Admin,
         ] {
             self.parts.stop(part).await;

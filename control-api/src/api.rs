@@ -8,6 +8,7 @@ mod channel_settings;
 mod channels;
 mod events;
 mod follows;
+mod operations;
 mod playback_tokens;
 mod reactions;
 mod sessions;
@@ -34,7 +35,7 @@ use utoipa::{
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    Administrator, Elsewhere, Manners, Platform, PlaybackTokens, Renditions, Viewers,
+    Administrator, Elsewhere, Manners, Operations, Platform, PlaybackTokens, Renditions, Viewers,
     authentication::{Authentication, Credentials, authenticate, bearer},
     documentation,
     elsewhere::Nowhere,
@@ -69,6 +70,8 @@ pub struct Api {
     identity: Option<Identity>,
     /// Issues playback tokens for the platform's channels.
     playback_tokens: Option<Arc<dyn PlaybackTokens>>,
+    /// The running daemon, for its operator.
+    operations: Option<Arc<dyn Operations>>,
     /// Rate limits, CORS and other properties that all routes share.
     manners: Manners,
 }
@@ -93,6 +96,7 @@ impl Api {
             platform: None,
             identity: None,
             playback_tokens: None,
+            operations: None,
             manners,
         }
     }
@@ -101,6 +105,12 @@ impl Api {
     #[must_use]
     pub fn with_platform(self, platform: Platform) -> Self {
         Self { platform: Some(platform), ..self }
+    }
+
+    /// Adds the routes that show and change the running daemon.
+    #[must_use]
+    pub fn with_operations(self, operations: Arc<dyn Operations>) -> Self {
+        Self { operations: Some(operations), ..self }
     }
 
     /// Adds the routes of accounts and sessions to those of the platform.
@@ -260,13 +270,18 @@ fn platform_routes(
 /// The routes together with their description, from one list, so that none is served undescribed.
 fn documented(api: &Api) -> (Router<Api>, utoipa::openapi::OpenApi) {
     let mut router = OpenApiRouter::with_openapi(Document::openapi()).merge(streams::routes());
+    let operations = api.operations.as_ref().map(|it| operations::routes(Arc::clone(it)));
+    let operations = operations.unwrap_or_default();
     if let Some(platform) = &api.platform {
         let authentication =
             Authentication::new(api.administrator.clone()).with_identity(api.identity.clone());
         let credentials = from_fn_with_state(authentication, authenticate);
         let (identity, tokens) = (api.identity.as_ref(), api.playback_tokens.as_ref());
         let routes = platform_routes(platform, identity, &api.manners.limiter, tokens);
-        router = router.merge(routes.layer(credentials));
+        router = router.merge(routes.merge(operations).layer(credentials));
+    } else {
+        // These routes check the administrator's token themselves.
+        router = router.merge(operations);
     }
     let (router, mut document) = router.split_for_parts();
     manners::describe(&mut document);

@@ -11,12 +11,13 @@
 //!   [`authentication`]: the credentials of a request. [`secret`]: random keys. [`duties`]: the
 //!   work that no request asks for.
 //! - [`maintenance`]: routes of the control socket for the database.
-//! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener.
+//! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener. [`health`]: the checks
+//!   behind `/readyz`. [`requests`]: metrics of the API's requests.
 //! - [`store`]: the platform's database, with the rules of `control-domain`.
 //! - [`identity`]: passwords, access and refresh tokens, cookies. [`digest`]: digests of random keys.
-//! - [`viewers`], [`renditions`], [`privacy`], [`elsewhere`]: traits through which other crates
-//!   provide the audience, the state of the ladder, the private channels and the streams of an
-//!   older process.
+//! - [`viewers`], [`renditions`], [`privacy`], [`elsewhere`], [`operations`]: traits through which
+//!   other crates provide the audience, the state of the ladder, the private channels, the streams
+//!   of an older process, and the running daemon.
 //!
 //! No media pass through this crate, and it does not know their origin: it lists the broadcasts of
 //! the hub.
@@ -38,11 +39,13 @@ mod documentation;
 pub mod duties;
 pub mod elsewhere;
 pub mod guard;
+pub mod health;
 pub mod idempotency;
 pub mod identity;
 pub mod maintenance;
 pub mod manners;
 mod metrics;
+pub mod operations;
 pub mod page;
 pub mod platform;
 pub mod playback;
@@ -52,6 +55,7 @@ pub mod problem;
 pub mod rate;
 pub mod renditions;
 pub mod request_id;
+pub mod requests;
 pub mod secret;
 mod sequence;
 pub mod store;
@@ -63,7 +67,9 @@ pub use api::Api;
 pub use caller::Caller;
 pub use digest::KeyDigest;
 pub use elsewhere::{Elsewhere, NoResponse, PendingResponse};
+pub use health::Health;
 pub use manners::Manners;
+pub use operations::Operations;
 pub use platform::Platform;
 pub use playback::PlaybackTokens;
 pub use privacy::Privacy;

@@ -10,8 +10,8 @@ use std::{
 };
 
 use control_api::{
-    Administrator, Api, Manners, Renditions, admin, cors::Cors, rate::Limiter,
-    renditions::NoRenditions,
+    Administrator, Api, Health, Manners, Renditions, admin, cors::Cors, rate::Limiter,
+    renditions::NoRenditions, requests,
 };
 use http_server::Mount;
 use media_core::Hub;
@@ -27,6 +27,8 @@ use super::{
     Call, Daemon,
     adapters::{ApiService, AudienceCount, ChannelPosters, LadderStatus, PrivateChannels, strict},
     error::Error,
+    health::{Checked, Checks},
+    operations::RunningDaemon,
     parts::{Part, Parts},
     platform::PlatformParts,
     reload::Reloadable,
@@ -35,7 +37,7 @@ use super::{
 };
 use crate::{
     certificates::Certificates,
-    config::Config,
+    config::{Config, source::Loaded},
     control_socket::ControlSocket,
     demo,
     directory::Directory,
@@ -79,6 +81,10 @@ struct Created {
     router: Arc<origin_http::Router>,
     /// Also the source of the number of publishers and RTMP players.
     rtmp_metrics: ingest_rtmp::Metrics,
+    /// Shows and changes the running daemon.
+    operations: RunningDaemon,
+    /// The health checks.
+    health: Checks,
     /// All metrics, for the admin listener.
     registry: Registry,
 }
@@ -106,7 +112,7 @@ impl Daemon {
         let predecessor = predecessor.map(Arc::new);
         let config = &loaded.config;
         limits::raise_and_log(config);
-        let created = Created::new(config, predecessor.as_deref()).await?;
+        let created = Created::new(&loaded, predecessor.as_deref()).await?;
         let mut sockets = Sockets::open(&config.listeners(), inherited)?;
         let servers = Servers::new(config, &created, &mut sockets)?;
         let control = match created.control {
@@ -120,7 +126,10 @@ impl Daemon {
         let (mut parts, pulse, retire) =
             (Parts::default(), Pulse::default(), CancellationToken::new());
         let readiness = admin::Readiness::default();
-        let tools = admin::router(created.registry, readiness.clone());
+        let health = Health::new(readiness.clone(), created.health.checks);
+        let mut registry = created.registry;
+        health.register(&mut registry);
+        let tools = admin::router(registry, health);
         let tools = strict(tools, usize::try_from(config.http.max_headers).unwrap_or(usize::MAX));
         let (clock, ticking) = (hub.clone(), pulse.clone());
         // The clock first: it ends broadcasts whose publishers are away, and its beats keep the
@@ -141,6 +150,7 @@ impl Daemon {
         if let Some((socket, api)) = control {
             parts.start(Part::Control, |stop| socket.serve(api, stop));
         }
+        parts.start(Part::Health, |stop| created.health.watch.run(stop));
         parts.start(Part::Admin, |stop| servers.admin.serve(tools, stop));
         parts.start(Part::Http, |stop| servers.http.serve(retire.clone(), stop));
         parts.start(Part::Rtmp, |stop| servers.rtmp.serve(retire.clone(), stop));
@@ -178,6 +188,7 @@ impl Daemon {
                 playback: created.playback,
                 certificates: created.certificates,
                 access_log: created.access_log,
+                operations: created.operations,
             },
             predecessor,
         })
@@ -186,7 +197,8 @@ impl Daemon {
 
 impl Created {
     /// Creates the parts. Encoders are tested, which takes some seconds.
-    async fn new(config: &Config, predecessor: Option<&Predecessor>) -> Result<Self, Error> {
+    async fn new(loaded: &Loaded, predecessor: Option<&Predecessor>) -> Result<Self, Error> {
+        let config = &loaded.config;
         let (hub, packager) = make_packager(config, predecessor)?;
         let rtmp_metrics = ingest_rtmp::Metrics::default();
         let http_metrics = origin_http::Metrics::default();
@@ -201,7 +213,7 @@ impl Created {
         let certificates = load_certificates(config, &mut registry)?;
         let (ladder, pictures) = prepare_ladder(config, &hub, &mut registry).await?;
         let demo_key = config.demo.enabled.then(demo::Key::random);
-        let manners = make_manners(config);
+        let mut manners = make_manners(config);
         let platform =
             PlatformParts::new(config, predecessor.is_some(), Arc::clone(&manners.limiter)).await?;
         let directory = platform.as_ref().map(|parts| parts.directory.clone());
@@ -212,6 +224,15 @@ impl Created {
         let audience = Audience::default();
         let viewers = AudienceCount { http: audience.clone(), rtmp: rtmp_metrics.clone() };
         let administrator = Administrator::new(config.api.administrator());
+        manners.metrics = register_platform(platform.as_ref(), &mut registry);
+        let checked = Checked {
+            config,
+            ladder: ladder.as_ref(),
+            certificates: certificates.as_ref(),
+            platform: platform.as_ref().map(|parts| (&parts.platform, &parts.directory)),
+        };
+        let health = Checks::new(&checked, &mut registry);
+        let operations = RunningDaemon::new(loaded, ladder.as_ref().map(Ladder::workers));
         let privacy = PrivateChannels(Arc::clone(&playback));
         let mut api =
             make_api(&hub, viewers, ladder.as_ref(), &administrator, privacy, predecessor);
@@ -221,9 +242,13 @@ impl Created {
                 .with_identity(parts.identity.clone())
                 .with_playback_tokens(parts.playback_key.clone());
         }
+        api = api.with_operations(Arc::new(operations.clone()));
         let control = platform.as_ref().map(|parts| {
             let platform = parts.platform.clone();
-            api.clone().router().merge(control_api::maintenance::routes(platform))
+            // Its operator is not limited, but counted.
+            let manners = Manners { metrics: manners.metrics.clone(), ..Manners::default() };
+            let api = api.clone().with_manners(manners).router();
+            api.merge(control_api::maintenance::routes(platform))
         });
         let api = api.with_manners(manners.clone()).router();
         let api = ApiService::new(api);
@@ -261,6 +286,8 @@ impl Created {
             edge,
             router: Arc::new(router),
             rtmp_metrics,
+            operations,
+            health,
             registry,
         })
     }
@@ -356,6 +383,19 @@ fn make_manners(config: &Config) -> Manners {
         cors: Cors::new(config.api.origins()),
         ..Manners::default()
     }
+}
+
+/// Adds the metrics of the platform. Returns those of the API, which are counted with it alone.
+fn register_platform(
+    platform: Option<&PlatformParts>,
+    registry: &mut Registry,
+) -> Option<requests::Metrics> {
+    let parts = platform?;
+    let metrics = requests::Metrics::default();
+    metrics.register(registry);
+    parts.platform.register(registry);
+    parts.directory.register(registry);
+    Some(metrics)
 }
 
 /// The API, which includes the broadcasts of the old process.

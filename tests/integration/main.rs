@@ -16,6 +16,7 @@ mod hostile;
 mod https;
 mod ladder;
 mod manifests;
+mod metrics;
 mod nothing_lost;
 mod packaging;
 mod page;

@@ -36,6 +36,7 @@ mod follows;
 mod manners;
 mod members;
 mod older_process;
+mod operations;
 mod playback_tokens;
 mod reactions;
 mod site;

@@ -10,7 +10,8 @@ use std::{
 
 use control_domain::{Envelope, Folding, id::ChannelId};
 
-use super::{overlay::Overlay, *};
+use super::{metrics::CommandResult, overlay::Overlay, *};
+use crate::{Health, Platform, admin::Readiness, health::Status, platform::DatabaseHealth};
 
 /// A file whose disk fails on demand: no write reaches it.
 #[derive(Debug, Clone)]
@@ -103,6 +104,10 @@ async fn fails_as_long_as_the_disk_does(errno: i32, words: &str) {
             let refused = store.send(Actor::Anonymous, register("Bob")).await;
             let refused = refused.expect_err("the disk fails");
             assert!(matches!(refused, SendError::NotCommitted(_)), "{refused}");
+            let Condition::NotWritable { cause } = store.condition() else {
+                panic!("{:?}", store.condition());
+            };
+            assert!(cause.contains(words), "{cause}");
             assert!(refused.to_string().contains(words), "{refused}");
             assert!(is_there(), "reads go on in round {round}");
             assert_eq!(store.events(0, 10).expect("the log can be read").len(), 1);
@@ -124,10 +129,52 @@ async fn fails_as_long_as_the_disk_does(errno: i32, words: &str) {
         assert!(is_there());
     }
     store.send(Actor::Anonymous, register("Bob")).await.expect("the disk works again");
+    assert_eq!(store.condition(), Condition::Sound);
     assert_eq!(store.sequence(), 2);
+    assert_eq!(
+        store.metrics().with(CommandResult::NotCommitted),
+        store.metrics().commit_failures.get()
+    );
+    assert!(store.metrics().commit_failures.get() >= 9);
+    assert_eq!(store.metrics().with(CommandResult::Done), 2);
     assert_sound(&store);
     drop(store);
     assert_sound(&folder.open());
+}
+
+#[tokio::test]
+async fn a_disk_that_has_room_again_is_found_without_a_command() {
+    let folder = Folder::new("disk-probe");
+    drop(folder.open());
+    let fails = Arc::new(AtomicI32::new(0));
+    let store = open_on(&fails, &folder, features::ALL);
+    let readiness = Readiness::default();
+    readiness.set(true);
+    let database = DatabaseHealth(Platform::of(store.clone()));
+    let health = Health::new(readiness, vec![Box::new(database)]);
+    let status = || health.report().status;
+    assert_eq!(status(), Status::Ok);
+    fails.store(FULL, Ordering::Relaxed);
+    store.send(Actor::Anonymous, register("Ada")).await.expect_err("the disk is full");
+    let begun = Instant::now();
+    let mut probed = Duration::ZERO;
+    while probed < Duration::from_secs(2) {
+        store.probe();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        // Media are served, so that the daemon is ready.
+        assert_eq!(status(), Status::Degraded, "it is still full");
+        let text = health.report().text();
+        assert!(text.starts_with("ready\n") && text.contains("No space left"), "{text}");
+        probed = begun.elapsed();
+    }
+    fails.store(0, Ordering::Relaxed);
+    while store.condition() != Condition::Sound {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", store.condition());
+        store.probe();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!((status(), store.sequence()), (Status::Ok, 0), "a probe adds nothing");
+    store.send(Actor::Anonymous, register("Ada")).await.expect("the disk works again");
 }
 
 #[tokio::test]
