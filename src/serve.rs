@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use control_api::{Platform, admin};
+use control_api::{Platform, Readiness};
 use media_core::Hub;
 use origin_http::Edge;
 use packager::{Live, Presentations};
@@ -145,7 +145,7 @@ struct Daemon {
     /// The platform's database, if it is enabled.
     platform: Option<Platform>,
     /// The response of `/readyz`: true from the complete start to the stop.
-    readiness: admin::Readiness,
+    readiness: Readiness,
     /// The running tasks.
     parts: Parts,
     /// The sockets of the listeners, for a hand-over.

@@ -2,14 +2,7 @@
 //! separate HTTP/1.1 server, so that it responds under any load of the viewers' listener. The
 //! control socket has the same server.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -48,23 +41,6 @@ const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// Maximum life of a connection, because a peer that does not read its response must not keep it
 /// open.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(300);
-
-/// Whether the daemon accepts work: from the moment that all its listeners are bound until it
-/// drains. Clones share the state.
-#[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<AtomicBool>);
-
-impl Readiness {
-    /// Sets the state.
-    pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Relaxed);
-    }
-
-    /// The state.
-    pub fn is_ready(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// Adds to `registry` the metrics that are read on demand: the process, and the broadcasts of
 /// `hub`.

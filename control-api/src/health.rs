@@ -14,7 +14,7 @@ use prometheus_client::{
 };
 use serde::Serialize;
 
-use crate::admin::Readiness;
+use crate::Readiness;
 
 /// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]

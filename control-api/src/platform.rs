@@ -4,7 +4,6 @@
 //! During an upgrade the old process closes the database after the new one has taken over, because
 //! a database has one writer. Requests of the new process wait meanwhile.
 
-mod health;
 mod matching;
 mod metrics;
 mod problem;
@@ -25,7 +24,6 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-pub use self::health::{DatabaseHealth, FollowersHealth};
 pub(crate) use self::matching::Matching;
 use crate::{
     problem::{Kind, Problem},
@@ -139,14 +137,6 @@ impl Platform {
         Ok(())
     }
 
-    /// A platform with an open database.
-    #[cfg(test)]
-    pub(crate) fn of(store: Store) -> Self {
-        let platform = Self::default();
-        platform.0.stage.send_replace(Stage::Open(store));
-        platform
-    }
-
     /// Ends responses that do not end by themselves, because the process stops or hands over.
     pub fn end_streams(&self) {
         self.0.ending.cancel();
@@ -199,6 +189,19 @@ impl Platform {
     pub(crate) fn count_event_stream(&self) -> OpenStream {
         self.0.event_streams.inc();
         OpenStream(self.0.event_streams.clone())
+    }
+
+    /// How long this process has waited for its database. `None` if the database is closed for good.
+    pub(crate) fn opening(&self) -> Option<Duration> {
+        let is_closed = matches!(*self.0.stage.borrow(), Stage::Closed);
+        (!is_closed).then(|| self.0.since.elapsed())
+    }
+
+    /// Lets the database try whether the disk can be written again, if the last commit failed.
+    pub fn probe(&self) {
+        if let Some(store) = self.ready() {
+            store.probe();
+        }
     }
 
     /// Completes when the database is closed.

@@ -266,6 +266,31 @@ impl Store {
         self.0.rebuilding.borrow().failed.is_some()
     }
 
+    /// The state of the database.
+    pub fn condition(&self) -> Condition {
+        if self.0.database.get().is_err() {
+            return Condition::Closed;
+        }
+        let cause = self.0.database.not_writable().or_else(|| self.0.metrics.last_commit_error());
+        match cause {
+            Some(cause) => Condition::NotWritable { cause },
+            None => Condition::Sound,
+        }
+    }
+
+    /// Lets the thread that writes try whether the disk can be written again, if the last commit
+    /// failed. Otherwise [`Store::condition`] would show the error until the next command. Does not
+    /// wait for the result.
+    pub fn probe(&self) {
+        if self.condition() == Condition::Sound {
+            return;
+        }
+        if let Some(jobs) = &self.0.jobs {
+            // A full queue has commands that show the same.
+            let _ = jobs.try_send(Message::Probe);
+        }
+    }
+
     /// The keys of personal data.
     pub fn vault(&self) -> &KeyVault {
         &self.0.vault

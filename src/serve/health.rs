@@ -11,7 +11,7 @@ use std::{
 use control_api::{
     Platform,
     health::{Check, Finding},
-    platform::{DatabaseHealth, FollowersHealth},
+    platform_health::{DatabaseHealth, FollowersHealth},
 };
 use prometheus_client::registry::Registry;
 use tokio::time::{MissedTickBehavior, interval};

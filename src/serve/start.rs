@@ -10,7 +10,7 @@ use std::{
 };
 
 use control_api::{
-    Administrator, Api, Health, Manners, Renditions, admin, cors::Cors, rate::Limiter,
+    Administrator, Api, Health, Manners, Readiness, Renditions, admin, cors::Cors, rate::Limiter,
     renditions::NoRenditions, requests,
 };
 use http_server::Mount;
@@ -125,7 +125,7 @@ impl Daemon {
 
         let (mut parts, pulse, retire) =
             (Parts::default(), Pulse::default(), CancellationToken::new());
-        let readiness = admin::Readiness::default();
+        let readiness = Readiness::default();
         let health = Health::new(readiness.clone(), created.health.checks);
         let mut registry = created.registry;
         health.register(&mut registry);

@@ -5,9 +5,8 @@ use redb::Durability;
 use tracing::info;
 
 use super::{
-    Store,
     database::{fault, is_of_disk},
-    writer::{Message, Writer},
+    writer::Writer,
 };
 
 /// The state of the database.
@@ -22,33 +21,6 @@ pub enum Condition {
     },
     /// It is not open, because the disk fails.
     Closed,
-}
-
-impl Store {
-    /// The state of the database.
-    pub fn condition(&self) -> Condition {
-        if self.0.database.get().is_err() {
-            return Condition::Closed;
-        }
-        let cause = self.0.database.not_writable().or_else(|| self.0.metrics.last_commit_error());
-        match cause {
-            Some(cause) => Condition::NotWritable { cause },
-            None => Condition::Sound,
-        }
-    }
-
-    /// Lets the thread that writes try whether the disk can be written again, if the last commit
-    /// failed. Otherwise [`Store::condition`] would show the error until the next command. Does not
-    /// wait for the result.
-    pub fn probe(&self) {
-        if self.condition() == Condition::Sound {
-            return;
-        }
-        if let Some(jobs) = &self.0.jobs {
-            // A full queue has commands that show the same.
-            let _ = jobs.try_send(Message::Probe);
-        }
-    }
 }
 
 impl Writer {

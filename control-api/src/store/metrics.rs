@@ -101,7 +101,7 @@ impl From<&Refusal> for CommandResult {
     fn from(refusal: &Refusal) -> Self {
         match refusal {
             Refusal::SignIn => Self::SignIn,
-            Refusal::Forbidden { .. } => Self::Forbidden,
+            Refusal::Forbidden { .. } | Refusal::Scope { .. } => Self::Forbidden,
             Refusal::NotFound { .. } => Self::NotFound,
             Refusal::Conflict { .. } => Self::Conflict,
             Refusal::Changed { .. } => Self::Changed,

@@ -11,7 +11,7 @@ use std::{
 use control_domain::{Envelope, Folding, id::ChannelId};
 
 use super::{metrics::CommandResult, overlay::Overlay, *};
-use crate::{Health, Platform, admin::Readiness, health::Status, platform::DatabaseHealth};
+use crate::{Health, Platform, Readiness, health::Status, platform_health::DatabaseHealth};
 
 /// A file whose disk fails on demand: no write reaches it.
 #[derive(Debug, Clone)]
@@ -147,7 +147,7 @@ async fn a_disk_that_has_room_again_is_found_without_a_command() {
     let folder = Folder::new("disk-probe");
     drop(folder.open());
     let fails = Arc::new(AtomicI32::new(0));
-    let store = open_on(&fails, &folder, features::ALL);
+    let store = open_on(&fails, &folder.0, features::ALL);
     let readiness = Readiness::default();
     readiness.set(true);
     let database = DatabaseHealth(Platform::of(store.clone()));

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Platform, Stage};
 use crate::{
+    Platform,
     health::{Check, Finding},
     store::Condition,
 };
@@ -14,15 +14,6 @@ const OPENING: Duration = Duration::from_secs(60);
 const LATE: u64 = 10_000;
 /// Failures of one effect after which its follower is shown. A first failure may be a moment's.
 const FAILURES: u64 = 3;
-
-impl Platform {
-    /// Lets the database try whether the disk can be written again, if the last commit failed.
-    pub fn probe(&self) {
-        if let Some(store) = self.ready() {
-            store.probe();
-        }
-    }
-}
 
 /// Whether the database is open and can be written. Without it publishers with stored keys are
 /// refused and the API does not work, so that a database that cannot be read is a failure. One that
@@ -37,12 +28,12 @@ impl Check for DatabaseHealth {
 
     fn check(&self) -> Finding {
         let Some(store) = self.0.ready() else {
-            return match *self.0.0.stage.borrow() {
-                Stage::Closed => Finding::Failed("the database is closed".into()),
-                _ if self.0.0.since.elapsed() > OPENING => {
+            return match self.0.opening() {
+                None => Finding::Failed("the database is closed".into()),
+                Some(since) if since > OPENING => {
                     Finding::Failed("the database cannot be opened: see the log".into())
                 }
-                _ => Finding::Degraded("the database is being opened".into()),
+                Some(_) => Finding::Degraded("the database is being opened".into()),
             };
         };
         match store.condition() {
