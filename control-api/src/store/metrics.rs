@@ -44,6 +44,8 @@ pub(crate) enum CommandResult {
     SignIn,
     /// The actor may not do it.
     Forbidden,
+    /// It is beyond the scopes of the API key.
+    Scope,
     /// The thing does not exist for the actor.
     NotFound,
     /// A rule over what exists forbids it.
@@ -64,10 +66,11 @@ pub(crate) enum CommandResult {
 
 impl CommandResult {
     /// All results.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Done,
         Self::SignIn,
         Self::Forbidden,
+        Self::Scope,
         Self::NotFound,
         Self::Conflict,
         Self::Changed,
@@ -84,6 +87,7 @@ impl CommandResult {
             Self::Done => "done",
             Self::SignIn => "sign_in",
             Self::Forbidden => "forbidden",
+            Self::Scope => "scope",
             Self::NotFound => "not_found",
             Self::Conflict => "conflict",
             Self::Changed => "changed",
@@ -101,7 +105,8 @@ impl From<&Refusal> for CommandResult {
     fn from(refusal: &Refusal) -> Self {
         match refusal {
             Refusal::SignIn => Self::SignIn,
-            Refusal::Forbidden { .. } | Refusal::Scope { .. } => Self::Forbidden,
+            Refusal::Forbidden { .. } => Self::Forbidden,
+            Refusal::Scope { .. } => Self::Scope,
             Refusal::NotFound { .. } => Self::NotFound,
             Refusal::Conflict { .. } => Self::Conflict,
             Refusal::Changed { .. } => Self::Changed,
