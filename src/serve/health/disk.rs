@@ -48,9 +48,12 @@ struct Sample {
 #[derive(Clone)]
 pub(super) struct Disk(Arc<Shared>);
 
+/// Reads the space of a folder's disk.
+type Read = dyn Fn(&Path) -> io::Result<Space> + Send + Sync;
+
 struct Shared {
     path: PathBuf,
-    read: Box<dyn Fn(&Path) -> io::Result<Space> + Send + Sync>,
+    read: Box<Read>,
     created: Instant,
     newest: ArcSwapOption<Sample>,
     /// Whether a thread reads the space now: there is one at a time, also if the disk hangs.

@@ -125,7 +125,7 @@ async fn persons_below_the_administrator_may_not_operate_the_daemon() {
         let id = AccountId::new(uuid::Uuid::from_u128(7));
         let sender = axum::Extension(Sender(Actor::Person { id, role }));
         for path in ["/api/v1/configuration", "/api/v1/log-level", "/api/v1/workers"] {
-            let router = router(&daemon).layer(sender.clone());
+            let router = router(&daemon).layer(sender);
             let (status, _) = send(router, "GET", path, None, Value::Null).await;
             assert_eq!(status, expected, "{role:?} {path}");
         }
