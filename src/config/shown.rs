@@ -38,6 +38,8 @@ fn value_of(path: &str, value: Value) -> Json {
         // An empty text is none, which is no secret.
         Value::String(text) if text.is_empty() => text.into(),
         _ if is_secret(path) => MASK.into(),
+        // Its path is the prefix of a proxy, which everybody sees.
+        Value::String(text) if path == "http.public_url" => text.into(),
         Value::String(text) => masked_address(&text).into(),
         Value::Integer(number) => number.into(),
         Value::Float(number) => number.into(),
@@ -53,7 +55,8 @@ fn is_secret(path: &str) -> bool {
     !is_public && SECRETS.contains(&key.rsplit('_').next().unwrap_or(key))
 }
 
-/// An address without its password and query, which may be secrets. Other texts are unchanged.
+/// An address with its host alone: a password, a path or a query may be a secret, as in the address
+/// of a back end. Other texts are unchanged.
 fn masked_address(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -62,9 +65,9 @@ fn masked_address(text: &str) -> String {
         Some((_, host)) => format!("{MASK}@{host}"),
         None => authority.to_owned(),
     };
-    let rest = match rest.split_once('?') {
-        Some((path, _)) => format!("{path}?{MASK}"),
-        None => rest.to_owned(),
+    let rest = match rest {
+        "" | "/" => rest,
+        _ => "/***",
     };
     format!("{scheme}://{host}{rest}")
 }
@@ -115,7 +118,7 @@ mod tests {
             secret = "SECRET-0123456789abcdef0123456789abcdef"
             public_key = "/etc/tokens.pem"
             [publish.webhook]
-            url = "https://hooks.example:8443/publish?token=SECRET"
+            url = "https://hooks.example:8443/SECRET?token=SECRET"
             [[playback.keys]]
             id = "2026-12"
             secret = "SECRET-0123456789abcdef0123456789abcdef"
@@ -132,7 +135,12 @@ mod tests {
         assert_eq!(shown["publish"]["keys"][0], json!({ "channel": "studio", "key": "***" }));
         assert_eq!(shown["publish"]["jwt"]["public_key"], "/etc/tokens.pem");
         let url = &shown["publish"]["webhook"]["url"];
-        assert_eq!(url, "https://hooks.example:8443/publish?***");
+        assert_eq!(url, "https://hooks.example:8443/***");
+        assert_eq!(
+            masked_address("nats://me:SECRET@bus.example:4222"),
+            "nats://***@bus.example:4222"
+        );
+        assert_eq!(masked_address("https://bus.example/"), "https://bus.example/");
         assert_eq!(shown["playback"]["keys"][0], json!({ "id": "2026-12", "secret": "***" }));
     }
 }

@@ -19,7 +19,8 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 const TOKEN: &str = "a-token-0123456789";
@@ -183,20 +184,25 @@ fn every_metric_of_the_dashboard_and_the_alerts_exists_and_prometheus_answers_ea
     let queries = queries();
     assert!(queries.len() > 40, "{}", queries.len());
     queries.iter().for_each(|(_, expression)| wanted.extend(named(expression)));
-    let mut missing = wanted.clone();
-    wait_for("all metrics", LIMIT, || {
+    let missing = || {
         let found = names(&metrics(&daemon));
-        missing = wanted.difference(&found).cloned().collect();
-        eprintln!("missing: {missing:?}");
-        missing.is_empty().then_some(())
-    });
+        wanted.difference(&found).cloned().collect::<Vec<_>>()
+    };
+    let begun = Instant::now();
+    while !missing().is_empty() {
+        assert!(begun.elapsed() < LIMIT, "these metrics do not exist: {:?}", missing());
+        thread::sleep(Duration::from_millis(200));
+    }
 
-    // Several samples of each series, for rates.
-    wait_for("scrapes", LIMIT, || {
-        let seen = prometheus.query("min(count_over_time({job=\"streamforge\"}[1m]))");
-        let count = seen["data"]["result"][0]["value"][1].as_str()?.parse::<u32>().ok()?;
-        (count >= 3).then_some(())
-    });
+    // Several samples of the series that appear last, for rates.
+    for last in ["rendition_latency_seconds_count", "api_requests_total", "edge_origin_up"] {
+        wait_for(last, LIMIT, || {
+            let count = format!("min(count_over_time(streamforge_{last}[1m]))");
+            let seen = prometheus.query(&count);
+            let count = seen["data"]["result"][0]["value"][1].as_str()?.parse::<u32>().ok()?;
+            (count >= 3).then_some(())
+        });
+    }
     for (title, expression) in &queries {
         let expression = expression.replace("$__rate_interval", "1m").replace("$instance", ".*");
         let answer = prometheus.query(&expression);

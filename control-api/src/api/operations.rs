@@ -54,7 +54,7 @@ fn check(api: &Api, actor: Actor, credentials: &Credentials) -> Result<(), Probl
 #[derive(Debug, Serialize, ToSchema)]
 struct Configuration {
     /// The sections and keys of the configuration file, with their values; built-in values
-    /// included. Secrets, and the passwords and queries of addresses, are `***`.
+    /// included. Secrets, and the passwords, paths and queries of addresses, are `***`.
     #[schema(value_type = Object)]
     configuration: Value,
 }

@@ -48,7 +48,7 @@ struct Sample {
 #[derive(Clone)]
 pub(super) struct Disk(Arc<Shared>);
 
-/// Reads the space of the file system that holds a path.
+/// Reads the space of a folder's disk.
 type Read = dyn Fn(&Path) -> io::Result<Space> + Send + Sync;
 
 struct Shared {
