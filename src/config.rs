@@ -5,6 +5,7 @@
 mod api;
 mod error;
 mod ladder;
+mod overlay;
 mod platform;
 mod publish;
 mod secret;

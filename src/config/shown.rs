@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
-use super::source::lay_over;
+use super::overlay::lay_over;
 
 /// The shipped file, which has each key with its built-in value.
 const BUILT_IN: &str = include_str!("../../conf/streamforge.toml");
