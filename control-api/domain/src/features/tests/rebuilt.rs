@@ -6,13 +6,14 @@ use std::{collections::BTreeSet, time::Duration};
 use proptest::prelude::*;
 
 use super::super::{
-    ALL, accounts, categories, channels, follows, permissions, reactions, stream_keys, tags, videos,
+    ALL, accounts, categories, channels, follows, permissions, reactions, stream_keys, tags,
+    videos, webhooks,
 };
 use crate::{
     actor::{Actor, Role},
     command::{Command, Refusal},
     feature::{Feature, Folding, fold},
-    id::{CategoryId, ChannelId, StreamKeyId, VideoId},
+    id::{CategoryId, ChannelId, StreamKeyId, VideoId, WebhookId},
     password::PasswordHash,
     rows::{MemoryRows, RowsMut as _},
     scenario::Scenario,
@@ -29,13 +30,14 @@ const COVERED: &[&Feature] = &[
     &videos::FEATURE,
     &follows::FEATURE,
     &reactions::FEATURE,
+    &webhooks::FEATURE,
 ];
 
 /// A step: its kind, and three numbers that choose its things and its values.
 type Step = (u8, u8, u8, u8);
 
 /// The number of kinds.
-const KINDS: u8 = 40;
+const KINDS: u8 = 44;
 
 /// A platform on which steps are taken. It remembers all things that ever existed, so that commands
 /// are sent about deleted ones, too.
@@ -49,6 +51,7 @@ struct Platform {
     keys: Vec<(StreamKeyId, Actor)>,
     videos: Vec<(VideoId, Actor)>,
     categories: Vec<CategoryId>,
+    webhooks: Vec<(WebhookId, Actor)>,
 }
 
 fn pick<T: Copy>(things: &[T], number: u8) -> Option<T> {
@@ -89,7 +92,8 @@ impl Platform {
             0..=9 => self.about_people(kind % KINDS, a, b, c),
             10..=19 => self.about_channels(kind % KINDS, a, b, c),
             20..=31 => self.about_videos(kind % KINDS, a, b, c),
-            kind => self.about_lists(kind, a, b, c),
+            kind @ 32..=39 => self.about_lists(kind, a, b, c),
+            kind => self.about_webhooks(kind, a, b, c),
         }
     }
 
@@ -294,6 +298,33 @@ impl Platform {
         }
     }
 
+    fn about_webhooks(&mut self, kind: u8, a: u8, b: u8, c: u8) -> Option<()> {
+        use webhooks::{commands::*, events::Cause};
+        let url = format!("https://h{b}.example.org/in").parse().expect("an address");
+        let secret = format!("whsec_{}", "QUJD".repeat(8)).parse().expect("a secret");
+        if kind <= 41 {
+            let actor = if c % 4 == 0 { Actor::System } else { pick(&self.people, a)? };
+            let types = webhooks::filter::TypeFilter::default();
+            let create = Create { owner: actor.account(), url, types, secret };
+            let webhook = self.send(actor, &create)?;
+            self.webhooks.push((webhook, actor));
+            return Some(());
+        }
+        let (webhook, owner) = pick(&self.webhooks, a)?;
+        match (kind, c % 6) {
+            (42, 0..=2) => {
+                let types = vec!["streamforge.video.*".to_owned()].try_into().expect("a type");
+                let edits = Edits { url: Some(url), types: Some(types) };
+                self.send(owner, &Edit { webhook, edits })
+            }
+            (42, _) => self.send(owner, &RotateSecret { webhook, secret }),
+            (_, 0) => self.send(owner, &Disable { webhook }),
+            (_, 1) => self.send(Actor::System, &GiveUp { webhook, cause: Cause::Failing }),
+            (_, 2) => self.send(owner, &Delete { webhook }),
+            _ => self.send(owner, &Enable { webhook }),
+        }
+    }
+
     /// The live tables after the tables of one feature were dropped and folded again.
     fn rebuilt_alone(&self, feature: &'static Feature) -> MemoryRows {
         let mut rows = MemoryRows::default();
@@ -357,7 +388,12 @@ fn all_commands_of_these_features_are_sent_and_carried_out() {
     let all = all.map(|permission| permission.command).collect::<BTreeSet<_>>();
     let known = permissions().map(|permission| permission.command).collect::<BTreeSet<_>>();
     assert!(all.is_subset(&known));
-    let queries = BTreeSet::from(["stream_key.list", "channel.admit_viewers"]);
+    let queries = BTreeSet::from([
+        "stream_key.list",
+        "channel.admit_viewers",
+        "webhook.list",
+        "webhook.deliver",
+    ]);
     let missing = all.difference(&platform.carried_out).copied().collect::<BTreeSet<_>>();
     assert!(missing.is_subset(&queries), "never carried out: {missing:?}");
     assert_eq!(platform.scenario.rebuilt(), platform.scenario.rows);
