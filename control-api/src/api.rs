@@ -6,6 +6,7 @@ mod events;
 mod playback_tokens;
 mod stream_keys;
 mod streams;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use utoipa::{
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    Administrator, Elsewhere, Manners, Platform, PlaybackTokens, Renditions, Viewers,
+    Administrator, Elsewhere, Manners, Platform, PlaybackTokens, Renditions, Viewers, Webhooks,
     authentication::{Authentication, Credentials, authenticate, bearer},
     documentation,
     elsewhere::Nowhere,
@@ -55,6 +56,8 @@ pub struct Api {
     platform: Option<Platform>,
     /// Issues playback tokens for the platform's channels.
     playback_tokens: Option<Arc<dyn PlaybackTokens>>,
+    /// Delivers the platform's events.
+    webhooks: Option<Webhooks>,
     /// Rate limits, CORS and other properties that all routes share.
     manners: Manners,
 }
@@ -78,6 +81,7 @@ impl Api {
             elsewhere,
             platform: None,
             playback_tokens: None,
+            webhooks: None,
             manners,
         }
     }
@@ -110,6 +114,12 @@ impl Api {
     #[must_use]
     pub fn with_playback_tokens(self, tokens: Arc<dyn PlaybackTokens>) -> Self {
         Self { playback_tokens: Some(tokens), ..self }
+    }
+
+    /// Adds the routes of webhooks. The platform has their events.
+    #[must_use]
+    pub fn with_webhooks(self, webhooks: Webhooks) -> Self {
+        Self { webhooks: Some(webhooks), ..self }
     }
 
     /// The routes, with their full paths.
@@ -200,7 +210,9 @@ impl Modify for Security {
 fn platform_routes(
     platform: &Platform,
     tokens: Option<&Arc<dyn PlaybackTokens>>,
+    webhooks: Option<&Webhooks>,
 ) -> OpenApiRouter<Api> {
+    let webhooks = webhooks.map(|webhooks| webhooks::routes(platform.clone(), webhooks.clone()));
     let tokens = tokens.map(|tokens| playback_tokens::routes(platform.clone(), Arc::clone(tokens)));
     let idempotency = Idempotency::new(Arc::new(Memory::default()));
     OpenApiRouter::new()
@@ -208,6 +220,7 @@ fn platform_routes(
         .merge(stream_keys::routes())
         .merge(events::routes(platform.clone()))
         .merge(tokens.unwrap_or_default())
+        .merge(webhooks.unwrap_or_default())
         .with_state(platform.clone())
         // The first layer is the innermost: the key belongs to the actor.
         .layer(from_fn_with_state(idempotency, idempotency::once))
@@ -220,8 +233,8 @@ fn documented(api: &Api) -> (Router<Api>, utoipa::openapi::OpenApi) {
     if let Some(platform) = &api.platform {
         let authentication = Authentication::new(api.administrator.clone());
         let credentials = from_fn_with_state(authentication, authenticate);
-        router = router
-            .merge(platform_routes(platform, api.playback_tokens.as_ref()).layer(credentials));
+        let (tokens, webhooks) = (api.playback_tokens.as_ref(), api.webhooks.as_ref());
+        router = router.merge(platform_routes(platform, tokens, webhooks).layer(credentials));
     }
     let (router, mut document) = router.split_for_parts();
     manners::describe(&mut document);

@@ -9,6 +9,7 @@
 //! - `documentation`: `/api/docs`, a viewer of the API's description.
 //! - [`platform`]: the accounts, channels and other things of the platform, if it is enabled.
 //!   [`authentication`]: the credentials of a request. [`secret`]: random keys.
+//! - [`webhooks`]: delivers events to webhooks.
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener.
 //! - [`store`]: the platform's database, with the rules of `control-domain`.
 //! - [`digest`]: digests of random keys.
@@ -52,6 +53,7 @@ mod sequence;
 pub mod store;
 mod streams;
 pub mod viewers;
+pub mod webhooks;
 
 pub use administrator::Administrator;
 pub use api::Api;
@@ -65,3 +67,4 @@ pub use privacy::Privacy;
 pub use renditions::Renditions;
 pub use store::Store;
 pub use viewers::Viewers;
+pub use webhooks::Webhooks;

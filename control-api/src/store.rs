@@ -1,5 +1,6 @@
 //! The platform's database: a log of events and the tables folded from it, in one redb file, and
-//! the keys of personal data in another. Nothing else names redb.
+//! the keys of personal data in another. Deliveries of webhooks, which are no facts, have a file of
+//! their own. Nothing else names redb.
 //!
 //! One thread writes. It takes the commands that wait, decides them one after the other within one
 //! transaction, folds their events, and commits them together: the slower the disk, the larger the
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 mod archive;
 mod buffer;
 mod database;
+mod deliveries;
 mod erased;
 mod follow;
 mod job;
@@ -37,6 +39,9 @@ mod verify;
 mod writer;
 
 pub use archive::ArchiveError;
+pub use deliveries::{
+    Deliveries, Delivery, DeliveryState, KEPT as KEPT_DELIVERIES, Progress, Rows as DeliveryRows,
+};
 pub use follow::{Begin, FollowError, FollowFault, Followed, Follower};
 pub use job::{Receipt, SendError};
 pub use open_error::OpenError;

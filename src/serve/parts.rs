@@ -30,6 +30,8 @@ pub(crate) enum Part {
     Control,
     /// Follows the platform's events.
     Platform,
+    /// Delivers the platform's events.
+    Webhooks,
     /// Reloads the certificate.
     Certificates,
     /// Notifies the service manager.
@@ -49,6 +51,7 @@ impl fmt::Display for Part {
             Self::Local => "the listener for the next process",
             Self::Control => "the control socket",
             Self::Platform => "the platform's directory",
+            Self::Webhooks => "the platform's webhooks",
             Self::Certificates => "the certificate's watch",
             Self::Notify => "the service manager's messenger",
         })

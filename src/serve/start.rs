@@ -22,7 +22,7 @@ use super::{
     adapters::{ApiService, AudienceCount, ChannelPosters, LadderStatus, PrivateChannels, strict},
     error::Error,
     parts::{Part, Parts},
-    platform::PlatformParts,
+    platform::{PlatformParts, deliver},
     reload::Reloadable,
     retirement::Retirement,
     tick,
@@ -127,6 +127,8 @@ impl Daemon {
         let platform = created.platform.as_ref().map(|parts| parts.platform.clone());
         if let Some(platform) = created.platform {
             let older = predecessor.clone();
+            let (webhooks, folder) = (platform.webhooks.clone(), platform.folder().to_owned());
+            parts.start(Part::Webhooks, |stop| deliver(webhooks, folder, stop));
             parts.start(Part::Platform, |stop| platform.follow(older, stop));
         }
         if let Some(certificates) = created.certificates.clone() {
@@ -211,7 +213,8 @@ impl Created {
         if let Some(parts) = &platform {
             api = api
                 .with_platform(parts.platform.clone())
-                .with_playback_tokens(parts.playback_key.clone());
+                .with_playback_tokens(parts.playback_key.clone())
+                .with_webhooks(parts.webhooks.clone());
         }
         let api = api.with_manners(manners.clone()).router();
         let control = platform.as_ref().map(|_| api.clone());

@@ -27,3 +27,4 @@ mod publishers;
 mod reload;
 mod switching;
 mod tracks;
+mod webhooks;

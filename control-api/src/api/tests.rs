@@ -32,6 +32,7 @@ mod older_process;
 mod playback_tokens;
 mod site;
 mod streams;
+mod webhooks;
 
 const TOKEN: &str = "a-random-token";
 

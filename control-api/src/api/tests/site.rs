@@ -9,12 +9,18 @@ use control_domain::{
 };
 
 use super::*;
-use crate::{Platform, PlaybackTokens, authentication::Sender, playback::Admission};
+use crate::{
+    Platform, PlaybackTokens, Webhooks,
+    authentication::Sender,
+    playback::Admission,
+    webhooks::{Settings, SystemClock},
+};
 
 /// The API with a database, and an account of each role.
 pub(super) struct Site {
     pub(super) platform: Platform,
-    folder: PathBuf,
+    pub(super) webhooks: Webhooks,
+    pub(super) folder: PathBuf,
 }
 
 impl Site {
@@ -24,7 +30,9 @@ impl Site {
         let _ = fs::remove_dir_all(&folder);
         let platform = Platform::default();
         platform.open(&folder).await.expect("the folder can be written");
-        Self { platform, folder }
+        let settings = Settings { allow_internal: false, roots: rustls::RootCertStore::empty() };
+        let webhooks = Webhooks::new(platform.clone(), settings, Arc::new(SystemClock));
+        Self { platform, webhooks: webhooks.expect("TLS is supported"), folder }
     }
 
     pub(super) async fn account(&self, name: &str, role: Role) -> Actor {
@@ -44,8 +52,9 @@ impl Site {
 
     /// The routes for an actor, without the check of credentials.
     pub(super) fn router(&self, actor: Actor) -> Router {
-        let (router, _) =
-            super::super::platform_routes(&self.platform, Some(&self.tokens())).split_for_parts();
+        let (tokens, webhooks) = (self.tokens(), &self.webhooks);
+        let routes = super::super::platform_routes(&self.platform, Some(&tokens), Some(webhooks));
+        let (router, _) = routes.split_for_parts();
         let api = Api::new(
             hub(),
             Arc::new(SomeViewers),
