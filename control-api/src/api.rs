@@ -1,11 +1,15 @@
 //! `/api/v1`: lists and ends live broadcasts. A router for any HTTP server. Its description, at
 //! `/api/v1/openapi.json`, is generated from the handlers and their response types.
 
+mod accounts;
+mod api_keys;
 mod channels;
 mod events;
 mod playback_tokens;
+mod sessions;
 mod stream_keys;
 mod streams;
+mod tokens;
 mod webhooks;
 
 use std::sync::Arc;
@@ -30,9 +34,11 @@ use crate::{
     documentation,
     elsewhere::Nowhere,
     idempotency::{self, Idempotency, Memory},
+    identity::Identity,
     manners,
     privacy::{Privacy, Public},
     problem::{self, Kind, Problem},
+    rate::{self, Class},
     sequence,
     streams::{Listed, Stream},
 };
@@ -54,6 +60,8 @@ pub struct Api {
     elsewhere: Arc<dyn Elsewhere>,
     /// Accounts, channels and the rest of the platform, if it is enabled.
     platform: Option<Platform>,
+    /// Signing in, if there is a platform.
+    identity: Option<Identity>,
     /// Issues playback tokens for the platform's channels.
     playback_tokens: Option<Arc<dyn PlaybackTokens>>,
     /// Delivers the platform's events.
@@ -80,6 +88,7 @@ impl Api {
             privacy,
             elsewhere,
             platform: None,
+            identity: None,
             playback_tokens: None,
             webhooks: None,
             manners,
@@ -90,6 +99,12 @@ impl Api {
     #[must_use]
     pub fn with_platform(self, platform: Platform) -> Self {
         Self { platform: Some(platform), ..self }
+    }
+
+    /// Adds the routes of accounts and sessions to those of the platform.
+    #[must_use]
+    pub fn with_identity(self, identity: Identity) -> Self {
+        Self { identity: Some(identity), ..self }
     }
 
     /// Replaces the default manners.
@@ -191,50 +206,69 @@ impl Api {
 )]
 struct Document;
 
-/// Declares the scheme `administrator` of the routes that need a token: HTTP bearer (RFC 6750).
+/// Declares the schemes of the routes that need credentials: HTTP bearer (RFC 6750) and a cookie.
 struct Security;
 
 impl Modify for Security {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let bearer = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .description(Some("The administrator's token."));
-        document
-            .components
-            .get_or_insert_default()
-            .add_security_scheme("administrator", SecurityScheme::Http(bearer.build()));
+        let bearer = |words: &str| {
+            let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
+            SecurityScheme::Http(bearer.description(Some(words)).build())
+        };
+        let components = document.components.get_or_insert_default();
+        let operator = bearer("The administrator's token of the configuration.");
+        components.add_security_scheme("administrator", operator);
+        let account = "An access token of a session, or an API key. A browser may have the access \
+                       token in a cookie instead.";
+        components.add_security_scheme("account", bearer(account));
     }
 }
 
 /// The routes of the platform. A POST may have an Idempotency-Key. Credentials are checked before.
 fn platform_routes(
     platform: &Platform,
+    identity: Option<&Identity>,
+    limiter: &Arc<rate::Limiter>,
     tokens: Option<&Arc<dyn PlaybackTokens>>,
     webhooks: Option<&Webhooks>,
 ) -> OpenApiRouter<Api> {
     let webhooks = webhooks.map(|webhooks| webhooks::routes(platform.clone(), webhooks.clone()));
     let tokens = tokens.map(|tokens| playback_tokens::routes(platform.clone(), Arc::clone(tokens)));
     let idempotency = Idempotency::new(Arc::new(Memory::default()));
-    OpenApiRouter::new()
+    let mut routes = OpenApiRouter::new()
         .merge(channels::routes())
         .merge(stream_keys::routes())
         .merge(events::routes(platform.clone()))
         .merge(tokens.unwrap_or_default())
         .merge(webhooks.unwrap_or_default())
-        .with_state(platform.clone())
+        .with_state(platform.clone());
+    if let Some(identity) = identity {
+        let accounts = OpenApiRouter::new()
+            .merge(accounts::routes(limiter))
+            .merge(sessions::routes(limiter))
+            .merge(api_keys::routes())
+            .merge(tokens::routes())
+            .with_state(identity.clone());
+        routes = routes.merge(accounts);
+    }
+    routes
         // The first layer is the innermost: the key belongs to the actor.
         .layer(from_fn_with_state(idempotency, idempotency::once))
         .layer(from_fn_with_state(platform.clone(), sequence::wait))
+        .layer(from_fn_with_state(limiter.by_account(Class::Api), rate::limit))
 }
 
 /// The routes together with their description, from one list, so that none is served undescribed.
 fn documented(api: &Api) -> (Router<Api>, utoipa::openapi::OpenApi) {
     let mut router = OpenApiRouter::with_openapi(Document::openapi()).merge(streams::routes());
     if let Some(platform) = &api.platform {
-        let authentication = Authentication::new(api.administrator.clone());
+        let authentication =
+            Authentication::new(api.administrator.clone()).with_identity(api.identity.clone());
         let credentials = from_fn_with_state(authentication, authenticate);
-        let (tokens, webhooks) = (api.playback_tokens.as_ref(), api.webhooks.as_ref());
-        router = router.merge(platform_routes(platform, tokens, webhooks).layer(credentials));
+        let (identity, tokens) = (api.identity.as_ref(), api.playback_tokens.as_ref());
+        let (limiter, webhooks) = (&api.manners.limiter, api.webhooks.as_ref());
+        let routes = platform_routes(platform, identity, limiter, tokens, webhooks);
+        router = router.merge(routes.layer(credentials));
     }
     let (router, mut document) = router.split_for_parts();
     manners::describe(&mut document);

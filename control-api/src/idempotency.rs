@@ -61,8 +61,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Seconds after which a client may ask for the response of the first request.
 const RETRY_AFTER_S: u64 = 1;
 /// The headers that are recorded. Others belong to one response only.
-const KEPT: [HeaderName; 5] = [
+const KEPT: [HeaderName; 6] = [
     header::CONTENT_TYPE,
+    header::SET_COOKIE,
     header::LOCATION,
     header::ETAG,
     header::WWW_AUTHENTICATE,

@@ -10,9 +10,10 @@
 //! - [`platform`]: the accounts, channels and other things of the platform, if it is enabled.
 //!   [`authentication`]: the credentials of a request. [`secret`]: random keys.
 //! - [`webhooks`]: delivers events to webhooks.
+//! - [`maintenance`]: routes of the control socket for the database.
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener.
 //! - [`store`]: the platform's database, with the rules of `control-domain`.
-//! - [`digest`]: digests of random keys.
+//! - [`identity`]: passwords, access and refresh tokens, cookies. [`digest`]: digests of random keys.
 //! - [`viewers`], [`renditions`], [`privacy`], [`elsewhere`]: traits through which other crates
 //!   provide the audience, the state of the ladder, the private channels and the streams of an
 //!   older process.
@@ -37,6 +38,8 @@ mod documentation;
 pub mod elsewhere;
 pub mod guard;
 pub mod idempotency;
+pub mod identity;
+pub mod maintenance;
 pub mod manners;
 mod metrics;
 pub mod page;

@@ -86,8 +86,11 @@ impl Problem {
         // A 401 must have a challenge (RFC 9110 15.5.2). The error code is only for a request with
         // credentials (RFC 6750 3.1).
         let challenge = match kind {
-            Kind::Unauthenticated => Some("Bearer realm=\"streamforge\""),
+            Kind::Unauthenticated | Kind::WrongCredentials => Some("Bearer realm=\"streamforge\""),
             Kind::InvalidToken => Some("Bearer realm=\"streamforge\", error=\"invalid_token\""),
+            Kind::InsufficientScope => {
+                Some("Bearer realm=\"streamforge\", error=\"insufficient_scope\"")
+            }
             _ => None,
         };
         let (detail, errors) = (detail.into(), Vec::new());
@@ -112,6 +115,11 @@ impl Problem {
     #[must_use]
     pub fn retry_after(self, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// The cause, and the remedy.
+    pub fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// The kind.

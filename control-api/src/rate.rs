@@ -158,6 +158,21 @@ impl Limiter {
         Counted { limiter: Arc::clone(self), class, by: By::Account }
     }
 
+    /// Takes one request of a class from the share of an account, for a handler that learns from the
+    /// body whose account it is. Somebody who has none may have a share, too, under any identifier.
+    ///
+    /// # Errors
+    /// 429 beyond the limit.
+    pub fn take(&self, class: Class, account: Account) -> Result<(), Problem> {
+        let Some(shares) = self.shares(class) else { return Ok(()) };
+        let owner = Owner::Account(account);
+        let rest = shares.take(owner);
+        match rest.permitted {
+            true => Ok(()),
+            false => Err(refusal(shares.limit, owner, rest)),
+        }
+    }
+
     /// The shares of a class, if it is limited.
     fn shares(&self, class: Class) -> Option<Arc<Shares>> {
         let shares = self.shares.read().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
 //! The platform's database: a log of events and the tables folded from it, in one redb file, and
-//! the keys of personal data in another. Deliveries of webhooks, which are no facts, have a file of
-//! their own. Nothing else names redb.
+//! the keys of personal data in another. What happens too often for events is in a third, and the
+//! deliveries of webhooks in a fourth. Nothing else names redb.
 //!
 //! One thread writes. It takes the commands that wait, decides them one after the other within one
 //! transaction, folds their events, and commits them together: the slower the disk, the larger the
@@ -34,6 +34,7 @@ mod restore;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod vault;
 mod verify;
 mod writer;
@@ -46,6 +47,7 @@ pub use follow::{Begin, FollowError, FollowFault, Followed, Follower};
 pub use job::{Receipt, SendError};
 pub use open_error::OpenError;
 pub use restore::Restored;
+pub use traffic::{IDLE, Presented, Rotation, Traffic};
 pub use vault::KeyVault;
 pub use verify::Verified;
 
@@ -75,6 +77,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     database: Arc<Handle>,
     vault: Arc<KeyVault>,
+    traffic: Traffic,
     features: &'static [&'static Feature],
     folder: Box<Path>,
     jobs: Option<mpsc::Sender<Message>>,
@@ -145,6 +148,7 @@ impl Store {
         time: Duration,
     ) -> Result<Self, OpenError> {
         let file = |error| OpenError::of_file(folder, error);
+        let traffic = Traffic::open(folder)?;
         let outdated = rebuild::prepare(&*handle.get()?, features)?;
         let erasures = log::erasures(&*handle.get()?)?;
         let last = log::last(&*handle.get()?)?;
@@ -172,6 +176,7 @@ impl Store {
         Ok(Self(Arc::new(Inner {
             database,
             vault,
+            traffic,
             features,
             folder: folder.into(),
             jobs: Some(jobs),
@@ -237,6 +242,11 @@ impl Store {
     /// The keys of personal data.
     pub fn vault(&self) -> &KeyVault {
         &self.0.vault
+    }
+
+    /// The present refresh tokens of sessions.
+    pub fn traffic(&self) -> &Traffic {
+        &self.0.traffic
     }
 
     /// The names of the features whose tables are being built again.

@@ -3,7 +3,9 @@
 
 use std::{convert::Infallible, pin::Pin, sync::Arc};
 
-use control_api::{Caller, Privacy, Renditions, Viewers, renditions::Doing, viewers::Count};
+use control_api::{
+    Caller, Privacy, Renditions, Viewers, identity::cookie::Tls, renditions::Doing, viewers::Count,
+};
 use http::Request;
 use http_server::{
     Body, Client, MountedService, Refusal,
@@ -33,6 +35,7 @@ impl MountedService for ApiService {
     fn call(&self, mut request: Request<RequestBody>, client: Client) -> BoxedResponse<'_> {
         let caller = Caller { address: client.peer.ip(), ours: client.ours };
         request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(Tls(client.secure));
         // A router is always ready, and cloning it is cheap.
         let answer = self.0.clone().call(request.map(axum::body::Body::new));
         Box::pin(async move {

@@ -32,6 +32,9 @@ pub(crate) enum Error {
     /// The platform's database cannot be opened.
     #[error("platform: {0}")]
     Platform(#[from] control_api::store::OpenError),
+    /// Signing in is not possible.
+    #[error("platform: {0}")]
+    Identity(#[from] control_api::identity::Error),
     /// The key of playback tokens cannot be used.
     #[error("platform: {0}")]
     PlaybackKey(#[from] playback_key::Error),

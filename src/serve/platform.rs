@@ -1,6 +1,7 @@
 //! The platform as a part of the daemon: opens the database, and follows its events.
 
 use std::{
+    io::Write as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -8,6 +9,8 @@ use std::{
 
 use control_api::{
     Platform, Webhooks,
+    identity::{self, Identity},
+    rate::Limiter,
     store::OpenError,
     webhooks::{Settings, SystemClock},
 };
@@ -35,6 +38,7 @@ const PATIENCE: u32 = 250;
 /// The database, and what ingest and playback know of it.
 pub(super) struct PlatformParts {
     pub(super) platform: Platform,
+    pub(super) identity: Identity,
     pub(super) directory: Directory,
     /// Signs playback tokens.
     pub(super) playback_key: Arc<PlaybackKey>,
@@ -49,7 +53,11 @@ impl PlatformParts {
     ///
     /// # Errors
     /// [`Error::Platform`], or the fault of a file of keys or authorities.
-    pub(super) async fn new(config: &Config, takes_over: bool) -> Result<Option<Self>, Error> {
+    pub(super) async fn new(
+        config: &Config,
+        takes_over: bool,
+        limiter: Arc<Limiter>,
+    ) -> Result<Option<Self>, Error> {
         if !config.platform.enabled {
             return Ok(None);
         }
@@ -57,11 +65,15 @@ impl PlatformParts {
         if !takes_over {
             platform.open(&folder).await?;
         }
+        let identity = Identity::open(platform.clone(), &folder, identity::ISSUER, limiter)?;
+        if !takes_over {
+            greet(&identity).await;
+        }
         let directory = Directory::new(platform.clone());
         let keys = folder.clone();
         let playback_key = Arc::new(blocking::run(move || PlaybackKey::open(&keys)).await?);
         let webhooks = make_webhooks(config, &platform).await?;
-        Ok(Some(Self { platform, directory, playback_key, webhooks, folder }))
+        Ok(Some(Self { platform, identity, directory, playback_key, webhooks, folder }))
     }
 
     /// The folder of the database.
@@ -86,6 +98,7 @@ impl PlatformParts {
         while self.platform.ready().is_none() {
             let Err(err) = self.platform.open(&self.folder).await else {
                 info!("the database of the platform is open");
+                greet(&self.identity).await;
                 return;
             };
             attempts += 1;
@@ -118,6 +131,29 @@ pub(super) async fn deliver(webhooks: Webhooks, folder: PathBuf, stop: Cancellat
     webhooks.serve(folder, stop.clone()).await;
     // It ends earlier in a process that has handed over the database.
     stop.cancelled().await;
+}
+
+/// Makes the first administrator of a new platform, and prints the password once. It is not logged.
+async fn greet(identity: &Identity) {
+    match identity.first_administrator().await {
+        Ok(Some(first)) => {
+            let written = writeln!(
+                std::io::stdout(),
+                "The platform has a first administrator: {}\n\
+                 with the one-time password: {}\n\
+                 It must be replaced at the first sign-in, and is not shown again.",
+                first.name,
+                first.password.expose()
+            );
+            if let Err(err) = written {
+                warn!(%err, "the password of the first administrator cannot be printed: \
+                             `streamforge user password` sets another");
+            }
+        }
+        Ok(None) => {}
+        // The operator's token can make one.
+        Err(problem) => error!(detail = problem.detail(), "no first administrator"),
+    }
 }
 
 /// Passes on each subject to the old process, until the sender is gone.

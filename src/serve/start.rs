@@ -1,7 +1,13 @@
 //! The start: everything is created, then all sockets are opened, then all parts begin. So a fault
 //! is found before anything has begun.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
 
 use control_api::{
     Administrator, Api, Manners, Renditions, admin, cors::Cors, rate::Limiter,
@@ -197,7 +203,9 @@ impl Created {
         let certificates = load_certificates(config, &mut registry)?;
         let (ladder, pictures) = prepare_ladder(config, &hub, &mut registry).await?;
         let demo_key = config.demo.enabled.then(demo::Key::random);
-        let platform = PlatformParts::new(config, predecessor.is_some()).await?;
+        let manners = make_manners(config);
+        let platform =
+            PlatformParts::new(config, predecessor.is_some(), Arc::clone(&manners.limiter)).await?;
         let directory = platform.as_ref().map(|parts| parts.directory.clone());
         let playback = make_playback(config, platform.as_ref());
         playback.register(&mut registry);
@@ -206,18 +214,21 @@ impl Created {
         let audience = Audience::default();
         let viewers = AudienceCount { http: audience.clone(), rtmp: rtmp_metrics.clone() };
         let administrator = Administrator::new(config.api.administrator());
-        let manners = make_manners(config);
         let privacy = PrivateChannels(Arc::clone(&playback));
         let mut api =
             make_api(&hub, viewers, ladder.as_ref(), &administrator, privacy, predecessor);
         if let Some(parts) = &platform {
             api = api
                 .with_platform(parts.platform.clone())
+                .with_identity(parts.identity.clone())
                 .with_playback_tokens(parts.playback_key.clone())
                 .with_webhooks(parts.webhooks.clone());
         }
+        let control = platform.as_ref().map(|parts| {
+            let platform = parts.platform.clone();
+            api.clone().router().merge(control_api::maintenance::routes(platform))
+        });
         let api = api.with_manners(manners.clone()).router();
-        let control = platform.as_ref().map(|_| api.clone());
         let api = ApiService::new(api);
         let access_log = AccessLog::open(&config.http, &http_metrics)
             .map_err(|source| Error::AccessLog { file: config.http.access_log.clone(), source })?;
@@ -227,8 +238,8 @@ impl Created {
             packager.presentations(),
             pages::watch(),
             Box::new(ChannelPosters { hub: hub.clone(), pictures }),
-            // The pages of the API's problems are a part of it.
-            ["/api/", "/problems/"]
+            // The pages of the API's problems, and the keys of its tokens, are a part of it.
+            ["/api/", "/problems/", "/.well-known/"]
                 .map(|prefix| Mount::new(prefix, config.http.api(), api.clone()))
                 .into(),
             audience,
@@ -423,7 +434,9 @@ fn start_demo(
     parts.start(Part::Demo, |stop| worker.supervise(stop));
     if let Some(http) = http {
         // On stdout, independent of the log's format.
-        println!("Watch http://{}/watch/{}", demo::reachable(http), demo::CHANNEL);
+        let (address, channel) = (demo::reachable(http), demo::CHANNEL);
+        // Nobody may read it.
+        let _ = writeln!(io::stdout(), "Watch http://{address}/watch/{channel}");
     }
     Ok(())
 }

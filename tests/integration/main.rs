@@ -5,6 +5,7 @@
 mod support;
 
 mod absence;
+mod api;
 mod certificates;
 mod crowds;
 mod daemon;
@@ -18,6 +19,7 @@ mod manifests;
 mod nothing_lost;
 mod packaging;
 mod page;
+mod platform;
 mod playback;
 mod playback_tokens;
 mod playlists;

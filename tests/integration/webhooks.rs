@@ -3,8 +3,7 @@
 
 use crate::support::{
     daemon::{Daemon, Settings},
-    http::{self, Response},
-    wait_for,
+    http, wait_for,
 };
 use serde_json::{Value, json};
 use std::{
@@ -110,16 +109,14 @@ impl Receiver {
 #[track_caller]
 fn send(daemon: &Daemon, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
     let body = body.map(|body| body.to_string()).unwrap_or_default();
-    let mut socket = TcpStream::connect(daemon.http).expect("the listener accepts");
-    let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
-         Authorization: Bearer {TOKEN}\r\n{kind}Content-Length: {}\r\n\r\n{body}",
-        daemon.http,
-        body.len()
-    );
-    socket.write_all(request.as_bytes()).expect("the request is taken");
-    let Response { status, body, .. } = http::response(socket, path);
+    let (authorization, length) = (format!("Bearer {TOKEN}"), body.len().to_string());
+    let mut headers =
+        vec![("Authorization", authorization.as_str()), ("Content-Length", length.as_str())];
+    if !body.is_empty() {
+        headers.push(("Content-Type", "application/json"));
+    }
+    let exchange = http::Exchange::send(daemon.http, method, path, &headers, body.as_bytes());
+    let http::Response { status, body, .. } = exchange.finish();
     let value =
         if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).expect("JSON") };
     (status, value)

@@ -5,7 +5,10 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::id::AccountId;
+use crate::{
+    id::{AccountId, ApiKeyId},
+    scope::{Scope, Scopes},
+};
 
 /// The role of an account. Each includes those before it.
 #[derive(
@@ -40,6 +43,17 @@ pub enum Actor {
         /// Its role when the request was authenticated.
         role: Role,
     },
+    /// A program with an API key of an account.
+    Key {
+        /// The key.
+        key: ApiKeyId,
+        /// The account that the key belongs to.
+        id: AccountId,
+        /// The account's role when the request was authenticated.
+        role: Role,
+        /// The part of the account's rights that the key has.
+        scopes: Scopes,
+    },
     /// The daemon itself, and the operator at its machine: may do everything.
     System,
 }
@@ -48,17 +62,29 @@ impl Actor {
     /// The account, if there is one.
     pub fn account(&self) -> Option<AccountId> {
         match *self {
-            Self::Person { id, .. } => Some(id),
+            Self::Person { id, .. } | Self::Key { id, .. } => Some(id),
             Self::Anonymous | Self::System => None,
         }
     }
 
-    /// Whether the actor has this role or a greater one.
+    /// Whether the actor has this role or a greater one. A key without the scope `admin` has no
+    /// greater one than a creator, whatever its account has.
     pub fn has(&self, role: Role) -> bool {
         match *self {
             Self::Person { role: own, .. } => own >= role,
+            Self::Key { role: own, scopes, .. } if scopes.contains(Scope::Admin) => own >= role,
+            Self::Key { role: own, .. } => own.min(Role::Creator) >= role,
             Self::Anonymous => false,
             Self::System => true,
+        }
+    }
+
+    /// Whether the actor's credentials reach this far: only API keys are limited to their scopes.
+    /// `None` is beyond every key.
+    pub fn reaches(&self, scope: Option<Scope>) -> bool {
+        match *self {
+            Self::Key { scopes, .. } => scope.is_some_and(|scope| scopes.contains(scope)),
+            Self::Anonymous | Self::Person { .. } | Self::System => true,
         }
     }
 
@@ -66,7 +92,7 @@ impl Actor {
     pub fn id(&self) -> ActorId {
         match *self {
             Self::Anonymous => ActorId::Anonymous,
-            Self::Person { id, .. } => ActorId::Account(id),
+            Self::Person { id, .. } | Self::Key { id, .. } => ActorId::Account(id),
             Self::System => ActorId::System,
         }
     }

@@ -137,7 +137,7 @@ pub fn decide<C: Command>(
     context: &Context<'_>,
 ) -> Result<Decision<C::Done>, Refusal> {
     let owner = command.owner(context.rows)?;
-    if !C::WHO.includes(context.actor, owner) {
+    if !C::PERMISSION.permits(context.actor, owner) {
         let is_visible = command.is_visible(context.rows, context.actor)?;
         C::PERMISSION.check(context.actor, owner, is_visible)?;
     }

@@ -3,10 +3,12 @@
 use crate::{feature::Feature, permission::Permission};
 
 pub mod accounts;
+pub mod api_keys;
 pub mod categories;
 pub mod channels;
 pub mod follows;
 pub mod reactions;
+pub mod sessions;
 pub mod stream_keys;
 pub mod tags;
 pub mod videos;
@@ -15,6 +17,8 @@ pub mod webhooks;
 /// All features, in the order in which they fold an event that several of them fold.
 pub const ALL: &[&Feature] = &[
     &accounts::FEATURE,
+    &sessions::FEATURE,
+    &api_keys::FEATURE,
     &channels::FEATURE,
     &stream_keys::FEATURE,
     &categories::FEATURE,

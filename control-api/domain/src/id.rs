@@ -76,6 +76,10 @@ ids! {
     ChannelId,
     /// A stream key: the right to publish on one channel.
     StreamKeyId,
+    /// A session of an account: a device on which somebody is signed in.
+    SessionId,
+    /// An API key: a part of an account's rights, for a program.
+    ApiKeyId,
     /// A video, from its announcement to its deletion.
     VideoId,
     /// A category of videos and live broadcasts.

@@ -26,6 +26,7 @@ pub mod refusal;
 pub mod rows;
 #[cfg(any(test, feature = "testing"))]
 pub mod scenario;
+pub mod scope;
 pub mod table;
 pub mod text;
 pub mod time;
@@ -39,6 +40,7 @@ pub use feature::{Feature, Folding};
 pub use permission::Who;
 pub use refusal::Refusal;
 pub use rows::{Fault, Rows, RowsMut};
+pub use scope::{Scope, Scopes};
 pub use table::Table;
 pub use time::Time;
 pub use vault::{Sealed, Vault};

@@ -122,6 +122,8 @@ texts! {
     ChannelTitle: line 1..=120,
     /// A description of a channel or video.
     Description: lines 0..=10_000,
+    /// The name of a device on which somebody is signed in.
+    DeviceName: line 1..=100,
     /// The name that its owner gives a key.
     KeyName: line 1..=64,
     /// A video's title.

@@ -49,7 +49,7 @@ pub(super) fn routes() -> OpenApiRouter<Platform> {
 /// A channel: where somebody publishes.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Channel)]
-struct Shown {
+pub(super) struct Shown {
     /// The channel.
     #[schema(schema_with = described::<ChannelId>)]
     id: ChannelId,
@@ -77,7 +77,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn of(id: ChannelId, channel: Channel) -> Self {
+    pub(super) fn of(id: ChannelId, channel: Channel) -> Self {
         let Channel { owner, name, title, description, visibility, created, changed } = channel;
         Self { id, name, title, description, visibility, owner, created, changed }
     }

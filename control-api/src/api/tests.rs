@@ -23,11 +23,15 @@ use crate::{
     problem::Kind, renditions::Doing, request_id, viewers::Count,
 };
 
+mod access;
+mod accounts;
 mod administration;
 mod channels;
+mod credentials;
 mod description;
 mod events;
 mod manners;
+mod members;
 mod older_process;
 mod playback_tokens;
 mod site;

@@ -19,6 +19,7 @@ impl From<Refusal> for Problem {
             Refusal::Fault(fault) => return fault.into(),
             Refusal::SignIn => Kind::Unauthenticated,
             Refusal::Forbidden { .. } => Kind::Forbidden,
+            Refusal::Scope { .. } => Kind::InsufficientScope,
             Refusal::NotFound { .. } => Kind::NotFound,
             Refusal::Changed { .. } => Kind::PreconditionFailed,
             Refusal::Conflict { .. } | Refusal::Limit { .. } => Kind::Conflict,

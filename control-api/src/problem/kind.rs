@@ -16,8 +16,14 @@ pub enum Kind {
     Unauthenticated,
     /// The credentials are not valid.
     InvalidToken,
+    /// No account has this name and this password.
+    WrongCredentials,
     /// The credentials do not permit this.
     Forbidden,
+    /// The API key lacks a scope.
+    InsufficientScope,
+    /// The password must be replaced before anything else.
+    PasswordChangeRequired,
     /// No administrator's token is configured.
     AdministrationDisabled,
     /// Nothing has this address.
@@ -75,13 +81,16 @@ pub struct Row {
 
 impl Kind {
     /// All kinds, in the order of their status.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::InvalidRequest,
         Self::InvalidCursor,
         Self::InvalidIdempotencyKey,
         Self::Unauthenticated,
         Self::InvalidToken,
+        Self::WrongCredentials,
         Self::Forbidden,
+        Self::InsufficientScope,
+        Self::PasswordChangeRequired,
         Self::AdministrationDisabled,
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -152,10 +161,25 @@ impl Kind {
                 "The token is unknown, revoked, expired or not for this route.",
                 "Get a new token and repeat the request.",
             ),
+            Self::WrongCredentials => (
+                "wrong-credentials", StatusCode::UNAUTHORIZED, "Wrong name or password",
+                "No account has this name or address and this password.",
+                "Check both; the response does not tell which of them is wrong.",
+            ),
             Self::Forbidden => (
                 "forbidden", StatusCode::FORBIDDEN, "Forbidden",
                 "The credentials are valid, but do not permit this operation.",
                 "Use credentials with the permission that the member detail names.",
+            ),
+            Self::InsufficientScope => (
+                "insufficient-scope", StatusCode::FORBIDDEN, "Insufficient scope",
+                "The account may do this, but the API key does not have the scope for it.",
+                "Use a key with the scope that the member detail names, or sign in.",
+            ),
+            Self::PasswordChangeRequired => (
+                "password-change-required", StatusCode::FORBIDDEN, "The password must be changed",
+                "The password is right, but somebody else knows it, so it must be replaced first.",
+                "Repeat the request with the member new_password.",
             ),
             Self::AdministrationDisabled => (
                 "administration-disabled", StatusCode::FORBIDDEN, "Administration is disabled",

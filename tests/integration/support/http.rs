@@ -69,13 +69,6 @@ pub(crate) fn request(
     Exchange::open(addr, method, target, headers).finish()
 }
 
-/// Reads the response to a request that was written, and is no HEAD.
-#[track_caller]
-pub(crate) fn response(socket: TcpStream, target: &str) -> Response {
-    socket.set_read_timeout(Some(READ_LIMIT)).expect("a socket takes a limit");
-    Exchange::begin(socket, "GET", target).finish()
-}
-
 /// Writes `bytes` as they are and returns all received bytes until the peer closes or nothing
 /// arrives for `limit`.
 pub(crate) fn raw(addr: SocketAddr, bytes: &[u8], limit: Duration) -> Vec<u8> {
@@ -95,6 +88,18 @@ impl Exchange {
         target: &str,
         headers: &[(&str, &str)],
     ) -> Self {
+        Self::send(addr, method, target, headers, &[])
+    }
+
+    /// The same with a body, whose length is one of the headers.
+    #[track_caller]
+    pub(crate) fn send(
+        addr: SocketAddr,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Self {
         let mut socket = TcpStream::connect(addr).expect("the listener accepts");
         socket.set_read_timeout(Some(READ_LIMIT)).expect("a socket takes a limit");
         let mut head =
@@ -103,13 +108,9 @@ impl Exchange {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
-        socket.write_all(head.as_bytes()).expect("the request is taken");
-        Self::begin(socket, method, target)
-    }
+        let request = [head.as_bytes(), body].concat();
+        socket.write_all(&request).expect("the request is taken");
 
-    /// Reads the head of the response to a request that was written.
-    #[track_caller]
-    fn begin(socket: TcpStream, method: &str, target: &str) -> Self {
         let mut socket = BufReader::new(socket);
         let status_line = line(&mut socket, target);
         let status = status_line

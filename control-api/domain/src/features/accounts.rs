@@ -15,15 +15,24 @@ mod tests;
 /// The declaration.
 pub const FEATURE: Feature = Feature {
     name: "accounts",
-    version: 1,
+    version: 2,
     events: events::Event::TYPES,
     foreign_events: &[],
-    tables: &[tables::ACCOUNTS.name(), tables::BY_EMAIL.name(), tables::BY_NAME.name()],
+    tables: &[
+        tables::ACCOUNTS.name(),
+        tables::BY_EMAIL.name(),
+        tables::BY_NAME.name(),
+        tables::ADMINISTRATORS.name(),
+    ],
     permissions: &[
+        queries::LIST,
+        queries::SHOW,
         commands::Register::PERMISSION,
         commands::Add::PERMISSION,
+        commands::Bootstrap::PERMISSION,
         commands::EditProfile::PERMISSION,
         commands::SetPassword::PERMISSION,
+        commands::ExpirePassword::PERMISSION,
         commands::VerifyEmail::PERMISSION,
         commands::ChangeEmail::PERMISSION,
         commands::ChangeRole::PERMISSION,

@@ -1,6 +1,7 @@
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use super::*;
+use crate::scope::Scope;
 
 mod rebuilt;
 
@@ -12,6 +13,17 @@ fn the_table_of_permissions_is_this() {
         writeln!(table, "{line}").expect("text can be written");
     }
     assert_eq!(table, include_str!("permissions.txt"), "the table is now:\n{table}");
+}
+
+/// An API key needs this scope for each command; without one, no key may send it.
+#[test]
+fn the_table_of_scopes_is_this() {
+    let mut table = String::new();
+    for permission in permissions() {
+        let scope = Scope::of(permission.command).map_or("none", Scope::name);
+        writeln!(table, "{:<28} {scope}", permission.command).expect("text can be written");
+    }
+    assert_eq!(table, include_str!("scopes.txt"), "the table is now:\n{table}");
 }
 
 #[test]

@@ -52,9 +52,14 @@ impl Site {
 
     /// The routes for an actor, without the check of credentials.
     pub(super) fn router(&self, actor: Actor) -> Router {
-        let (tokens, webhooks) = (self.tokens(), &self.webhooks);
-        let routes = super::super::platform_routes(&self.platform, Some(&tokens), Some(webhooks));
-        let (router, _) = routes.split_for_parts();
+        let (router, _) = super::super::platform_routes(
+            &self.platform,
+            None,
+            &crate::Manners::default().limiter,
+            Some(&self.tokens()),
+            Some(&self.webhooks),
+        )
+        .split_for_parts();
         let api = Api::new(
             hub(),
             Arc::new(SomeViewers),

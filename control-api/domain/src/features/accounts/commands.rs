@@ -2,12 +2,13 @@
 
 use super::{
     events::{
-        EmailChanged, EmailVerified, Erased, PasswordSet, ProfileEdited, Registered, RoleChanged,
+        EmailChanged, EmailVerified, Erased, PasswordExpired, PasswordSet, ProfileEdited,
+        Registered, RoleChanged,
     },
     queries,
 };
 use crate::{
-    actor::Role,
+    actor::{Actor, Role},
     command::{Command, Context, Decision, Refusal},
     id::AccountId,
     permission::Who,
@@ -63,6 +64,35 @@ impl Command for Add {
     }
 }
 
+/// Makes the first administrator, with a password that must be replaced at the first sign-in.
+/// Nothing happens if there is an administrator.
+#[derive(Debug)]
+pub struct Bootstrap {
+    /// The name to show.
+    pub name: DisplayName,
+    /// The address.
+    pub email: Email,
+    /// The password.
+    pub password: PasswordHash,
+}
+
+impl Command for Bootstrap {
+    const NAME: &'static str = "account.bootstrap";
+    const WHO: Who = Who::System;
+
+    type Done = Option<AccountId>;
+
+    fn decide(&self, context: &Context<'_>) -> Result<Decision<Option<AccountId>>, Refusal> {
+        if !queries::administrators(context.rows, 1)?.is_empty() {
+            return Ok(Decision::nothing(None));
+        }
+        let Self { name, email, password } = self;
+        let Decision { events, done } =
+            register(context, name, email, password, Role::Administrator, true)?;
+        Decision { events, done: Some(done) }.and(PasswordExpired { account: done })
+    }
+}
+
 fn register(
     context: &Context<'_>,
     name: &DisplayName,
@@ -102,7 +132,7 @@ fn free_name(
     name: &DisplayName,
     own: Option<AccountId>,
 ) -> Result<(), Refusal> {
-    match queries::by_name(context.rows, name)? {
+    match queries::by_name(context.rows, context.vault, name)? {
         Some(other) if Some(other) != own => Err(Refusal::Conflict {
             rule: "name_taken",
             reason: "another account has this name, or one that looks alike",
@@ -134,7 +164,8 @@ impl Command for EditProfile {
 
     fn decide(&self, context: &Context<'_>) -> Result<Decision<()>, Refusal> {
         let account = queries::present(context.rows, self.account)?;
-        let (name, about) = match &account.person {
+        let present = account.open(context.vault)?;
+        let (name, about) = match &present {
             Some(person) => (person.name.as_str(), person.about.as_str()),
             None => ("", ""),
         };
@@ -183,6 +214,27 @@ impl Command for SetPassword {
     }
 }
 
+/// Makes the password of an account one that must be replaced at the next sign-in.
+#[derive(Debug)]
+pub struct ExpirePassword {
+    /// The account.
+    pub account: AccountId,
+}
+
+impl Command for ExpirePassword {
+    const NAME: &'static str = "account.expire_password";
+    const WHO: Who = Who::Role(Role::Administrator);
+
+    type Done = ();
+
+    fn decide(&self, context: &Context<'_>) -> Result<Decision<()>, Refusal> {
+        match queries::present(context.rows, self.account)?.must_change_password {
+            true => Ok(Decision::nothing(())),
+            false => Decision::event(PasswordExpired { account: self.account }, ()),
+        }
+    }
+}
+
 /// Records that mail to an account's address arrives, because a mailed token was returned.
 #[derive(Debug)]
 pub struct VerifyEmail {
@@ -225,7 +277,7 @@ impl Command for ChangeEmail {
 
     fn decide(&self, context: &Context<'_>) -> Result<Decision<()>, Refusal> {
         let account = queries::present(context.rows, self.account)?;
-        if account.person.is_some_and(|person| person.email == self.email.as_str()) {
+        if account.open(context.vault)?.is_some_and(|person| person.email == self.email.as_str()) {
             return Ok(Decision::nothing(()));
         }
         free_email(context, &self.email, Some(self.account))?;
@@ -287,9 +339,21 @@ impl Command for Erase {
         match queries::account(context.rows, self.account)? {
             None => Err(Refusal::NotFound { thing: "account" }),
             Some(account) if account.person.is_none() => Ok(Decision::nothing(())),
+            // The operator can: the next start makes an administrator.
+            Some(_) if *context.actor != Actor::System && is_last_administrator(context, self)? => {
+                Err(Refusal::Conflict {
+                    rule: "last_administrator",
+                    reason: "this is the only administrator; make another one first",
+                })
+            }
             Some(_) => Decision::event(Erased { account: self.account }, ()),
         }
     }
+}
+
+/// Whether nobody else is an administrator.
+fn is_last_administrator(context: &Context<'_>, erase: &Erase) -> Result<bool, Refusal> {
+    Ok(queries::administrators(context.rows, 2)? == [erase.account])
 }
 
 /// A person owns their account.

@@ -44,6 +44,14 @@ pub struct PasswordSet {
     pub password: Sealed,
 }
 
+/// The password of an account must be replaced at the next sign-in, because others know it: it was
+/// printed or handed over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PasswordExpired {
+    /// The account.
+    pub account: AccountId,
+}
+
 /// The owner of an account has shown that mail to its address arrives.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EmailVerified {
@@ -82,6 +90,7 @@ events! {
         Registered = "streamforge.account.registered.v1" on account,
         ProfileEdited = "streamforge.account.profile_edited.v1" on account,
         PasswordSet = "streamforge.account.password_set.v1" on account,
+        PasswordExpired = "streamforge.account.password_expired.v1" on account,
         EmailVerified = "streamforge.account.email_verified.v1" on account,
         EmailChanged = "streamforge.account.email_changed.v1" on account,
         RoleChanged = "streamforge.account.role_changed.v1" on account,

@@ -1,11 +1,14 @@
 //! Questions about accounts. They read tables only.
 
-use super::tables::{ACCOUNTS, Account, BY_EMAIL, BY_NAME};
+pub use super::tables::Account;
+use super::tables::{ACCOUNTS, ADMINISTRATORS, BY_EMAIL, BY_NAME};
 use crate::{
+    actor::{Actor, Role},
     audience::Audience,
-    command::Refusal,
     event::Envelope,
     id::AccountId,
+    permission::{Permission, Who},
+    refusal::Refusal,
     rows::{Fault, Order, Rows},
     text::{DisplayName, Email, folded},
     vault::Vault,
@@ -44,8 +47,12 @@ pub fn by_email(
 ///
 /// # Errors
 /// A [`Fault`] of the tables.
-pub fn by_name(rows: &dyn Rows, name: &DisplayName) -> Result<Option<AccountId>, Fault> {
-    BY_NAME.get(rows, &folded(name.as_str()))
+pub fn by_name(
+    rows: &dyn Rows,
+    vault: &dyn Vault,
+    name: &DisplayName,
+) -> Result<Option<AccountId>, Fault> {
+    BY_NAME.get(rows, &vault.digest(&folded(name.as_str())))
 }
 
 /// At most `limit` accounts behind `after`, the oldest first.
@@ -58,6 +65,51 @@ pub fn page(
     limit: usize,
 ) -> Result<Vec<(AccountId, Account)>, Fault> {
     ACCOUNTS.page(rows, &(), after.as_ref(), Order::Up, limit)
+}
+
+/// At most `limit` administrators, the oldest first.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn administrators(rows: &dyn Rows, limit: usize) -> Result<Vec<AccountId>, Fault> {
+    let page = ADMINISTRATORS.page(rows, &(), None, Order::Up, limit)?;
+    Ok(page.into_iter().map(|(id, ())| id).collect())
+}
+
+/// The actors that may list all accounts.
+pub const LIST: Permission =
+    Permission { command: "account.list", who: Who::Role(Role::Administrator) };
+
+/// The actors that may see an account with its address and all that belongs to it. Others see its
+/// name and description.
+pub const SHOW: Permission =
+    Permission { command: "account.show", who: Who::OwnerOr(Role::Administrator) };
+
+/// At most `limit` accounts behind `after` that are not erased, the oldest first.
+///
+/// # Errors
+/// A refusal of [`LIST`].
+pub fn list(
+    rows: &dyn Rows,
+    actor: &Actor,
+    after: Option<AccountId>,
+    limit: usize,
+) -> Result<Vec<(AccountId, Account)>, Refusal> {
+    LIST.check(actor, None, true)?;
+    let (mut listed, mut after) = (Vec::new(), after);
+    // Erased accounts leave room for others. Each pass reads at least one page.
+    while listed.len() < limit {
+        let found = page(rows, after, limit)?;
+        let Some((last, _)) = found.last() else { break };
+        after = Some(*last);
+        let is_last = found.len() < limit;
+        listed.extend(found.into_iter().filter(|(_, account)| account.person.is_some()));
+        if is_last {
+            break;
+        }
+    }
+    listed.truncate(limit);
+    Ok(listed)
 }
 
 /// An account's events are for its owner.

@@ -51,7 +51,7 @@ fn a_registered_account_is_a_viewer_with_an_unverified_address() {
     let (scenario, ada) = with_ada();
     let account = queries::present(&scenario.rows, ada).expect("it exists");
     assert_eq!((account.role, account.is_verified), (Role::Viewer, false));
-    let shown = account.person.expect("it is not erased");
+    let shown = account.open(&scenario.vault).expect("memory").expect("it is not erased");
     assert_eq!((shown.name.as_str(), shown.email.as_str()), ("Ada", "ada@example.org"));
     let email = "ADA@example.org".parse().expect("an address");
     let found = queries::by_email(&scenario.rows, &scenario.vault, &email);
@@ -156,4 +156,49 @@ fn tables_that_are_folded_again_after_an_erasure_equal_the_live_ones() {
     scenario.send(own, &Erase { account: ada }).expect("erasing again is no error");
     let log = serde_json::to_string(&scenario.log).expect("events are JSON");
     assert!(!log.contains("Ada") && !log.contains("example.org"), "{log}");
+}
+
+#[test]
+fn the_first_administrator_is_made_once_and_must_change_the_password() {
+    let (mut scenario, ada) = with_ada();
+    let bootstrap = Bootstrap {
+        name: "admin".parse().expect("a name"),
+        email: "admin@localhost".parse().expect("an address"),
+        password: hash(),
+    };
+    let as_ada = person(ada, Role::Administrator);
+    assert_eq!(rule(scenario.send(as_ada, &bootstrap)), "forbidden");
+    let root = scenario.send(Actor::System, &bootstrap).expect("the daemon").expect("the first");
+    let account = queries::present(&scenario.rows, root).expect("it exists");
+    assert_eq!((account.role, account.must_change_password), (Role::Administrator, true));
+    assert_eq!(scenario.send(Actor::System, &bootstrap).expect("the daemon"), None);
+    scenario.send(Actor::System, &SetPassword { account: root, password: hash() }).expect("reset");
+    assert!(!queries::present(&scenario.rows, root).expect("it exists").must_change_password);
+    scenario.send(Actor::System, &ExpirePassword { account: root }).expect("the operator");
+    assert!(queries::present(&scenario.rows, root).expect("it exists").must_change_password);
+    assert_eq!(scenario.rebuilt(), scenario.rows);
+}
+
+#[test]
+fn the_only_administrator_stays_until_there_is_another() {
+    let (mut scenario, ada) = with_ada();
+    let add = |name: &str| Add {
+        name: name.parse().expect("a name"),
+        email: format!("{name}@example.org").parse().expect("an address"),
+        password: hash(),
+        role: Role::Administrator,
+    };
+    let root = scenario.send(Actor::System, &add("root")).expect("the operator");
+    let as_root = person(root, Role::Administrator);
+    let erase = Erase { account: root };
+    assert_eq!(rule(scenario.send(as_root, &erase)), "last_administrator");
+    let appoint = |role| ChangeRole { account: ada, role };
+    scenario.send(as_root, &appoint(Role::Administrator)).expect("an administrator");
+    scenario.send(as_root, &appoint(Role::Viewer)).expect("an administrator");
+    assert_eq!(rule(scenario.send(as_root, &erase)), "last_administrator");
+    scenario.send(as_root, &appoint(Role::Administrator)).expect("an administrator");
+    scenario.send(as_root, &erase).expect("ada remains");
+    scenario.vault.erase(root);
+    assert_eq!(queries::administrators(&scenario.rows, 9).expect("memory"), [ada]);
+    assert_eq!(scenario.rebuilt(), scenario.rows);
 }

@@ -6,14 +6,14 @@ use std::{collections::BTreeSet, time::Duration};
 use proptest::prelude::*;
 
 use super::super::{
-    ALL, accounts, categories, channels, follows, permissions, reactions, stream_keys, tags,
-    videos, webhooks,
+    ALL, accounts, api_keys, categories, channels, follows, permissions, reactions, sessions,
+    stream_keys, tags, videos, webhooks,
 };
 use crate::{
     actor::{Actor, Role},
     command::{Command, Refusal},
     feature::{Feature, Folding, fold},
-    id::{CategoryId, ChannelId, StreamKeyId, VideoId, WebhookId},
+    id::{ApiKeyId, CategoryId, ChannelId, SessionId, StreamKeyId, VideoId, WebhookId},
     password::PasswordHash,
     rows::{MemoryRows, RowsMut as _},
     scenario::Scenario,
@@ -23,6 +23,8 @@ use crate::{
 /// The features whose commands are all sent here.
 const COVERED: &[&Feature] = &[
     &accounts::FEATURE,
+    &sessions::FEATURE,
+    &api_keys::FEATURE,
     &channels::FEATURE,
     &stream_keys::FEATURE,
     &categories::FEATURE,
@@ -37,7 +39,7 @@ const COVERED: &[&Feature] = &[
 type Step = (u8, u8, u8, u8);
 
 /// The number of kinds.
-const KINDS: u8 = 44;
+const KINDS: u8 = 52;
 
 /// A platform on which steps are taken. It remembers all things that ever existed, so that commands
 /// are sent about deleted ones, too.
@@ -49,6 +51,8 @@ struct Platform {
     people: Vec<Actor>,
     channels: Vec<(ChannelId, Actor)>,
     keys: Vec<(StreamKeyId, Actor)>,
+    sessions: Vec<(SessionId, Actor)>,
+    api_keys: Vec<(ApiKeyId, Actor)>,
     videos: Vec<(VideoId, Actor)>,
     categories: Vec<CategoryId>,
     webhooks: Vec<(WebhookId, Actor)>,
@@ -92,9 +96,67 @@ impl Platform {
             0..=9 => self.about_people(kind % KINDS, a, b, c),
             10..=19 => self.about_channels(kind % KINDS, a, b, c),
             20..=31 => self.about_videos(kind % KINDS, a, b, c),
-            kind @ 32..=39 => self.about_lists(kind, a, b, c),
-            kind => self.about_webhooks(kind, a, b, c),
+            40..=47 => self.about_sessions(kind % KINDS, a, b, c),
+            48..=51 => self.about_webhooks(kind % KINDS, a, b, c),
+            kind => self.about_lists(kind, a, b, c),
         }
+    }
+
+    fn about_sessions(&mut self, kind: u8, a: u8, b: u8, c: u8) -> Option<()> {
+        use accounts::commands::{Bootstrap, ExpirePassword};
+        use sessions::{commands::*, events::Reason};
+        if kind == 47 {
+            let bootstrap = Bootstrap {
+                name: format!("n{}", a % 8).parse().expect("a name"),
+                email: format!("{}@example.org", b % 8).parse().expect("an address"),
+                password: PasswordHash(format!("$argon2id${c}")),
+            };
+            let id = self.send(Actor::System, &bootstrap)??;
+            self.people.push(Actor::Person { id, role: Role::Administrator });
+            return Some(());
+        }
+        let actor = pick(&self.people, a)?;
+        let account = actor.account()?;
+        let except = pick(&self.sessions, c).map(|(session, _)| session);
+        match kind {
+            40 => {
+                let device = format!("device {b}").parse().expect("a name");
+                let session =
+                    self.send(Actor::System, &Start { account, device, password: None })?;
+                self.sessions.push((session, actor));
+            }
+            41 => {
+                let (session, owner) = pick(&self.sessions, b)?;
+                self.send(owner, &End { session, reason: Reason::SignedOut })?;
+            }
+            42 => {
+                self.send(actor, &EndOthers { account, except, reason: Reason::Revoked })?;
+            }
+            43 => {
+                let password = PasswordHash(format!("$argon2id${b}"));
+                self.send(actor, &ChangePassword { account, password, except })?;
+            }
+            44 => {
+                let add = api_keys::commands::AddKey {
+                    account,
+                    name: format!("key {}", b % 8).parse().expect("a name"),
+                    digest: stream_keys::events::KeyDigest([c; 32]),
+                    scopes: crate::scope::Scope::ALL
+                        .into_iter()
+                        .take(1 + usize::from(c) % 5)
+                        .collect(),
+                    expires: c.is_multiple_of(2).then(|| Time::from_millis(4_000_000_000_000)),
+                };
+                let key = self.send(actor, &add)?;
+                self.api_keys.push((key, actor));
+            }
+            45 => {
+                let (key, owner) = pick(&self.api_keys, b)?;
+                self.send(owner, &api_keys::commands::RevokeKey { key })?;
+            }
+            _ => self.send(Actor::System, &ExpirePassword { account })?,
+        }
+        Some(())
     }
 
     fn about_people(&mut self, kind: u8, a: u8, b: u8, c: u8) -> Option<()> {
@@ -302,7 +364,7 @@ impl Platform {
         use webhooks::{commands::*, events::Cause};
         let url = format!("https://h{b}.example.org/in").parse().expect("an address");
         let secret = format!("whsec_{}", "QUJD".repeat(8)).parse().expect("a secret");
-        if kind <= 41 {
+        if kind <= 49 {
             let actor = if c % 4 == 0 { Actor::System } else { pick(&self.people, a)? };
             let types = webhooks::filter::TypeFilter::default();
             let create = Create { owner: actor.account(), url, types, secret };
@@ -312,12 +374,12 @@ impl Platform {
         }
         let (webhook, owner) = pick(&self.webhooks, a)?;
         match (kind, c % 6) {
-            (42, 0..=2) => {
+            (50, 0..=2) => {
                 let types = vec!["streamforge.video.*".to_owned()].try_into().expect("a type");
                 let edits = Edits { url: Some(url), types: Some(types) };
                 self.send(owner, &Edit { webhook, edits })
             }
-            (42, _) => self.send(owner, &RotateSecret { webhook, secret }),
+            (50, _) => self.send(owner, &RotateSecret { webhook, secret }),
             (_, 0) => self.send(owner, &Disable { webhook }),
             (_, 1) => self.send(Actor::System, &GiveUp { webhook, cause: Cause::Failing }),
             (_, 2) => self.send(owner, &Delete { webhook }),
@@ -389,6 +451,10 @@ fn all_commands_of_these_features_are_sent_and_carried_out() {
     let known = permissions().map(|permission| permission.command).collect::<BTreeSet<_>>();
     assert!(all.is_subset(&known));
     let queries = BTreeSet::from([
+        "account.list",
+        "account.show",
+        "session.list",
+        "api_key.list",
         "stream_key.list",
         "channel.admit_viewers",
         "webhook.list",
