@@ -21,7 +21,6 @@ use arc_swap::ArcSwapOption;
 use control_domain::{
     Fault,
     features::webhooks::{queries, url::WebhookUrl},
-    id::WebhookId,
 };
 use rustls::RootCertStore;
 use tokio::{

