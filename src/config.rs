@@ -11,6 +11,7 @@ mod publish;
 mod secret;
 mod shown;
 pub(crate) mod source;
+mod webhooks;
 mod within;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -28,6 +29,7 @@ pub(crate) use error::Error;
 pub(crate) use ladder::Ladder;
 use platform::Platform;
 pub(crate) use publish::{Format, Jwt, Key, Policy, Publish, Webhook};
+use webhooks::Webhooks;
 use within::Within;
 
 /// All settings. `conf/streamforge.toml` describes the effect and the costs of each key; the
@@ -59,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) api: Api,
     /// The database of accounts and channels.
     pub(crate) platform: Platform,
+    /// The deliveries of its events.
+    pub(crate) webhooks: Webhooks,
     /// The right to publish, and stream keys.
     pub(crate) publish: Publish,
     /// Segmentation and memory of broadcasts.
@@ -84,6 +88,7 @@ impl Default for Config {
             upgrade: Upgrade::default(),
             api: Api::default(),
             platform: Platform::default(),
+            webhooks: Webhooks::default(),
             publish: Publish::default(),
             live: Live::default(),
             ladder: Ladder::default(),

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod administer;
+mod authorities;
 mod blocking;
 mod certificates;
 mod check;

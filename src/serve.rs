@@ -267,6 +267,7 @@ impl Daemon {
         }
         // The last request has ended, so all commands have been sent.
         if let Some(platform) = &self.platform {
+            self.parts.stop(Part::Webhooks).await;
             self.parts.stop(Part::Platform).await;
             platform.close().await;
         }

@@ -17,6 +17,7 @@ mod streams;
 mod tags;
 mod tokens;
 mod videos;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     Administrator, Elsewhere, Manners, Operations, Platform, PlaybackTokens, Renditions, Viewers,
+    Webhooks,
     authentication::{Authentication, Credentials, authenticate, bearer},
     documentation,
     elsewhere::Nowhere,
@@ -72,6 +74,8 @@ pub struct Api {
     playback_tokens: Option<Arc<dyn PlaybackTokens>>,
     /// The running daemon, for its operator.
     operations: Option<Arc<dyn Operations>>,
+    /// Delivers the platform's events.
+    webhooks: Option<Webhooks>,
     /// Rate limits, CORS and other properties that all routes share.
     manners: Manners,
 }
@@ -97,6 +101,7 @@ impl Api {
             identity: None,
             playback_tokens: None,
             operations: None,
+            webhooks: None,
             manners,
         }
     }
@@ -141,6 +146,12 @@ impl Api {
     #[must_use]
     pub fn with_playback_tokens(self, tokens: Arc<dyn PlaybackTokens>) -> Self {
         Self { playback_tokens: Some(tokens), ..self }
+    }
+
+    /// Adds the routes of webhooks. The platform has their events.
+    #[must_use]
+    pub fn with_webhooks(self, webhooks: Webhooks) -> Self {
+        Self { webhooks: Some(webhooks), ..self }
     }
 
     /// The routes, with their full paths.
@@ -236,7 +247,9 @@ fn platform_routes(
     identity: Option<&Identity>,
     limiter: &Arc<rate::Limiter>,
     tokens: Option<&Arc<dyn PlaybackTokens>>,
+    webhooks: Option<&Webhooks>,
 ) -> OpenApiRouter<Api> {
+    let webhooks = webhooks.map(|webhooks| webhooks::routes(platform.clone(), webhooks.clone()));
     let tokens = tokens.map(|tokens| playback_tokens::routes(platform.clone(), Arc::clone(tokens)));
     let idempotency = Idempotency::new(Arc::new(Memory::default()));
     let mut routes = OpenApiRouter::new()
@@ -250,6 +263,7 @@ fn platform_routes(
         .merge(reactions::routes())
         .merge(events::routes(platform.clone()))
         .merge(tokens.unwrap_or_default())
+        .merge(webhooks.unwrap_or_default())
         .with_state(platform.clone());
     if let Some(identity) = identity {
         let accounts = OpenApiRouter::new()
@@ -277,7 +291,8 @@ fn documented(api: &Api) -> (Router<Api>, utoipa::openapi::OpenApi) {
             Authentication::new(api.administrator.clone()).with_identity(api.identity.clone());
         let credentials = from_fn_with_state(authentication, authenticate);
         let (identity, tokens) = (api.identity.as_ref(), api.playback_tokens.as_ref());
-        let routes = platform_routes(platform, identity, &api.manners.limiter, tokens);
+        let (limiter, webhooks) = (&api.manners.limiter, api.webhooks.as_ref());
+        let routes = platform_routes(platform, identity, limiter, tokens, webhooks);
         router = router.merge(routes.merge(operations).layer(credentials));
     } else {
         // These routes check the administrator's token themselves.

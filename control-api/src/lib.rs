@@ -9,7 +9,7 @@
 //! - `documentation`: `/api/docs`, a viewer of the API's description.
 //! - [`platform`]: the accounts, channels and other things of the platform, if it is enabled.
 //!   [`authentication`]: the credentials of a request. [`secret`]: random keys. [`duties`]: the
-//!   work that no request asks for.
+//!   work that no request asks for. [`webhooks`]: delivers events to webhooks.
 //! - [`maintenance`]: routes of the control socket for the database.
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener. [`health`]: the checks
 //!   behind `/readyz`. [`requests`]: metrics of the API's requests.
@@ -63,6 +63,7 @@ mod sequence;
 pub mod store;
 mod streams;
 pub mod viewers;
+pub mod webhooks;
 
 pub use administrator::Administrator;
 pub use api::Api;
@@ -79,3 +80,4 @@ pub use readiness::Readiness;
 pub use renditions::Renditions;
 pub use store::Store;
 pub use viewers::Viewers;
+pub use webhooks::Webhooks;

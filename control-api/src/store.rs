@@ -1,6 +1,6 @@
 //! The platform's database: a log of events and the tables folded from it, in one redb file, and
-//! the keys of personal data in another. What happens too often for events is in a third. Nothing
-//! else names redb.
+//! the keys of personal data in another. What happens too often for events is in a third, and the
+//! deliveries of webhooks in a fourth. Nothing else names redb.
 //!
 //! One thread writes. It takes the commands that wait, decides them one after the other within one
 //! transaction, folds their events, and commits them together: the slower the disk, the larger the
@@ -22,6 +22,7 @@ mod archive;
 mod buffer;
 mod condition;
 mod database;
+mod deliveries;
 mod erased;
 mod follow;
 mod job;
@@ -42,6 +43,9 @@ mod writer;
 
 pub use archive::ArchiveError;
 pub use condition::Condition;
+pub use deliveries::{
+    Deliveries, Delivery, DeliveryState, KEPT as KEPT_DELIVERIES, Progress, Rows as DeliveryRows,
+};
 pub use follow::{Begin, FollowError, FollowFault, Followed, Follower};
 pub use job::{Receipt, SendError};
 pub use metrics::Metrics;

@@ -32,6 +32,8 @@ pub(crate) enum Part {
     Platform,
     /// Samples the state that health checks show.
     Health,
+    /// Delivers the platform's events.
+    Webhooks,
     /// Reloads the certificate.
     Certificates,
     /// Notifies the service manager.
@@ -52,6 +54,7 @@ impl fmt::Display for Part {
             Self::Control => "the control socket",
             Self::Platform => "the platform's directory",
             Self::Health => "the health checks",
+            Self::Webhooks => "the platform's webhooks",
             Self::Certificates => "the certificate's watch",
             Self::Notify => "the service manager's messenger",
         })

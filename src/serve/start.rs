@@ -30,7 +30,7 @@ use super::{
     health::{Checked, Checks},
     operations::RunningDaemon,
     parts::{Part, Parts},
-    platform::PlatformParts,
+    platform::{PlatformParts, deliver},
     reload::Reloadable,
     retirement::Retirement,
     tick,
@@ -142,6 +142,8 @@ impl Daemon {
         let platform = created.platform.as_ref().map(|parts| parts.platform.clone());
         if let Some(platform) = created.platform {
             let older = predecessor.clone();
+            let (webhooks, folder) = (platform.webhooks.clone(), platform.folder().to_owned());
+            parts.start(Part::Webhooks, |stop| deliver(webhooks, folder, stop));
             parts.start(Part::Platform, |stop| platform.follow(older, stop));
         }
         if let Some(certificates) = created.certificates.clone() {
@@ -240,7 +242,8 @@ impl Created {
             api = api
                 .with_platform(parts.platform.clone())
                 .with_identity(parts.identity.clone())
-                .with_playback_tokens(parts.playback_key.clone());
+                .with_playback_tokens(parts.playback_key.clone())
+                .with_webhooks(parts.webhooks.clone());
         }
         api = api.with_operations(Arc::new(operations.clone()));
         let control = platform.as_ref().map(|parts| {

@@ -30,3 +30,4 @@ mod publishers;
 mod reload;
 mod switching;
 mod tracks;
+mod webhooks;

@@ -43,6 +43,7 @@ mod site;
 mod streams;
 mod tags;
 mod videos;
+mod webhooks;
 
 const TOKEN: &str = "a-random-token";
 

@@ -15,12 +15,18 @@ use control_domain::{
 };
 
 use super::*;
-use crate::{Platform, PlaybackTokens, authentication::Sender, playback::Admission};
+use crate::{
+    Platform, PlaybackTokens, Webhooks,
+    authentication::Sender,
+    playback::Admission,
+    webhooks::{Settings, SystemClock},
+};
 
 /// The API with a database, and an account of each role.
 pub(super) struct Site {
     pub(super) platform: Platform,
-    folder: PathBuf,
+    pub(super) webhooks: Webhooks,
+    pub(super) folder: PathBuf,
 }
 
 impl Site {
@@ -30,7 +36,9 @@ impl Site {
         let _ = fs::remove_dir_all(&folder);
         let platform = Platform::default();
         platform.open(&folder).await.expect("the folder can be written");
-        Self { platform, folder }
+        let settings = Settings { allow_internal: false, roots: rustls::RootCertStore::empty() };
+        let webhooks = Webhooks::new(platform.clone(), settings, Arc::new(SystemClock));
+        Self { platform, webhooks: webhooks.expect("TLS is supported"), folder }
     }
 
     pub(super) async fn account(&self, name: &str, role: Role) -> Actor {
@@ -55,6 +63,7 @@ impl Site {
             None,
             &crate::Manners::default().limiter,
             Some(&self.tokens()),
+            Some(&self.webhooks),
         )
         .split_for_parts();
         let api = Api::new(
