@@ -365,7 +365,7 @@ impl Platform {
         let url = format!("https://h{b}.example.org/in").parse().expect("an address");
         let secret = format!("whsec_{}", "QUJD".repeat(8)).parse().expect("a secret");
         if kind <= 49 {
-            let actor = if c % 4 == 0 { Actor::System } else { pick(&self.people, a)? };
+            let actor = if c.is_multiple_of(4) { Actor::System } else { pick(&self.people, a)? };
             let types = webhooks::filter::TypeFilter::default();
             let create = Create { owner: actor.account(), url, types, secret };
             let webhook = self.send(actor, &create)?;
