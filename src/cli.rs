@@ -33,7 +33,8 @@ enum Command {
     Serve(Serve),
     /// Checks the configuration, the codecs and the ports.
     Check(Configured),
-    /// Makes, lists and deletes accounts of the running daemon, and changes their roles and passwords.
+    /// Makes, lists and deletes accounts of the running daemon, and changes their roles and
+    /// passwords.
     User {
         #[command(flatten)]
         daemon: administer::Daemon,

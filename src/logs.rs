@@ -1,5 +1,6 @@
 //! The output of messages: stderr, as readable text or as JSON for collectors. `RUST_LOG` selects
-//! them at the start, and the operator at run time; the default is `info`. No message is repeated without limit (`limit`).
+//! them at the start, and the operator at run time; the default is `info`. No message is repeated
+//! without limit (`limit`).
 
 mod limit;
 

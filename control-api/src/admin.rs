@@ -50,8 +50,9 @@ pub fn register(registry: &mut Registry, hub: Hub) {
 }
 
 /// The routes of the operator's tools. `/metrics` is in the OpenMetrics text format; `/healthz` is
-/// 200 while the process runs; `/readyz` is 503 if a check of `health` has failed, and otherwise 200,
-/// also if one is degraded. It lists the faults as text; `/readyz?verbose` lists all checks as JSON.
+/// 200 while the process runs; `/readyz` is 503 if a check of `health` has failed, and otherwise
+/// 200, also if one is degraded. It lists the faults as text; `/readyz?verbose` lists all checks as
+/// JSON.
 pub fn router(registry: Registry, health: impl Into<Health>) -> Router {
     let health = health.into();
     let registry = Arc::new(registry);

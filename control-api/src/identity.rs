@@ -3,8 +3,8 @@
 //!
 //! - [`password`]: argon2id. [`access_token`]: JSON Web Tokens of ten minutes, and the keys.
 //!   [`refresh_token`]: tokens that are used once. [`cookie`]: both as cookies, for browsers.
-//! - `authority`: the whole. `sign_in`: the beginning, continuation and end of sessions. `credentials`: the account of a
-//!   request. `first`: the first administrator.
+//! - `authority`: the whole. `sign_in`: the beginning, continuation and end of sessions.
+//!   `credentials`: the account of a request. `first`: the first administrator.
 
 pub mod access_token;
 mod authority;

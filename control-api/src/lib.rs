@@ -14,7 +14,8 @@
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener. [`health`]: the checks
 //!   behind `/readyz`. [`requests`]: metrics of the API's requests.
 //! - [`store`]: the platform's database, with the rules of `control-domain`.
-//! - [`identity`]: passwords, access and refresh tokens, cookies. [`digest`]: digests of random keys.
+//! - [`identity`]: passwords, access and refresh tokens, cookies. [`digest`]: digests of random
+//!   keys.
 //! - [`viewers`], [`renditions`], [`privacy`], [`elsewhere`], [`operations`]: traits through which
 //!   other crates provide the audience, the state of the ladder, the private channels, the streams
 //!   of an older process, and the running daemon.

@@ -1,6 +1,6 @@
 //! The maintenance of the database: routes of the control socket alone, for the commands
-//! `streamforge db`. They are not a part of the API, because they name files of the daemon's machine
-//! and may take minutes.
+//! `streamforge db`. They are not a part of the API, because they name files of the daemon's
+//! machine and may take minutes.
 
 use std::{io, path::PathBuf};
 

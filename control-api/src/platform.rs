@@ -191,7 +191,8 @@ impl Platform {
         OpenStream(self.0.event_streams.clone())
     }
 
-    /// How long this process has waited for its database. `None` if the database is closed for good.
+    /// How long this process has waited for its database. `None` if the database is closed for
+    /// good.
     pub(crate) fn opening(&self) -> Option<Duration> {
         let is_closed = matches!(*self.0.stage.borrow(), Stage::Closed);
         (!is_closed).then(|| self.0.since.elapsed())

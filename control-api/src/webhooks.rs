@@ -1,8 +1,9 @@
 //! Delivers events to webhooks, as Standard Webhooks 1.0.0 describes it
-//! (<https://github.com/standard-webhooks/standard-webhooks>): signed, in order for each webhook, at
-//! least once, with `webhook-id` as the idempotency key.
+//! (<https://github.com/standard-webhooks/standard-webhooks>): signed, in order for each webhook,
+//! at least once, with `webhook-id` as the idempotency key.
 //!
-//! - `shared`: the state. `lines`: how far each webhook is. `follower`: offers events to them. `attempt`: delivers one.
+//! - `shared`: the state. `lines`: how far each webhook is. `follower`: offers events to them.
+//!   `attempt`: delivers one.
 //! - `client`, `address`, `signature`, `schedule`: the request, the addresses to which it may go,
 //!   its signature, and the time of the next one.
 //! - `record`: the deliveries of a webhook, a test, and a delivery again, for the API.

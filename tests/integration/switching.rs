@@ -45,8 +45,8 @@ const FORGIVEN: [&str; 4] = [
     "Symbol.iterator",
 ];
 
-/// hls.js goes on with the next picture that it can decode, if its buffer is empty when it finds the
-/// gap of a worker that was killed.
+/// hls.js goes on with the next picture that it can decode, if its buffer is empty when it finds
+/// the gap of a worker that was killed.
 const OF_A_GAP: &str = "bufferSeekOverHole";
 
 /// A broadcast with a ladder that lists whole segments of every rendition.

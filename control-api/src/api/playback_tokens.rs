@@ -108,7 +108,8 @@ problems!(
 /// Issue a playback token
 ///
 /// It opens one channel, live, until it expires; it cannot be revoked alone. The owner of the
-/// channel and moderators may issue it, for example in the back end of a page with its own accounts.
+/// channel and moderators may issue it, for example in the back end of a page with its own
+/// accounts.
 #[utoipa::path(
     post,
     path = "/api/v1/playback-tokens",

@@ -26,7 +26,8 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const ACCESS: &str = "sf_access";
 const REFRESH: &str = "sf_refresh";
 
-/// Whether a request arrived on TLS: an extension of the request, which the listener's adapter adds.
+/// Whether a request arrived on TLS: an extension of the request, which the listener's adapter
+/// adds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tls(pub bool);
 

@@ -77,8 +77,8 @@ impl Lines {
         self.seen
     }
 
-    /// Adds, changes or removes a line, as its webhook is now. A new line begins behind the event at
-    /// `sequence`. A webhook that is changed is tried at once.
+    /// Adds, changes or removes a line, as its webhook is now. A new line begins behind the event
+    /// at `sequence`. A webhook that is changed is tried at once.
     pub(super) fn set(
         &mut self,
         id: WebhookId,
