@@ -4,7 +4,7 @@
 //!
 //! One task looks for work after each commit, and when the next video is due. A pass sends at most
 //! one command of each kind, which is bounded itself, and passes are at least [`BETWEEN`] apart, so
-//! that other commands are not held up.
+//! that other commands do not wait long.
 
 use std::time::{Duration, SystemTime};
 

@@ -65,7 +65,7 @@ impl Command for Create {
     }
 }
 
-/// Changes of a webhook: what is absent stays.
+/// Changes of a webhook. Properties that are absent keep their value.
 #[derive(Debug, Clone, Default)]
 pub struct Edits {
     /// The address to which events are posted.
