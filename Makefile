@@ -11,9 +11,9 @@ PACKAGES := build-essential pkg-config \
 	libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
 
-# The clients and caches of the tests, and systemd, which checks the unit files.
+# The clients and caches of the tests, Prometheus, and systemd, which checks the unit files.
 TEST_PACKAGES := gstreamer1.0-tools ffmpeg librtmp-dev libxml2-utils chromium \
-	curl nghttp2-client nginx varnish openssl python3-venv systemd
+	curl nghttp2-client nginx varnish openssl prometheus python3-venv systemd
 
 # Packages to make and boot a Debian 12 tree.
 TREE_PACKAGES := debootstrap systemd-container util-linux curl ffmpeg openssl python3-venv lintian

@@ -34,7 +34,7 @@ use tracing::{info, warn};
 
 use crate::blocking;
 pub(crate) use error::Error;
-pub(crate) use facts::Facts;
+pub(crate) use facts::{Facts, SOON};
 pub(crate) use files::{Files, Loaded};
 use files::{parse, read};
 pub(crate) use self_signed::keep as keep_self_signed;
@@ -110,6 +110,12 @@ impl Certificates {
             "Times that a changed certificate was read, by result",
             self.metrics.reloads.clone(),
         );
+    }
+
+    /// The end of the validity of the certificate in use.
+    pub(crate) fn not_after(&self) -> SystemTime {
+        let seconds = u64::try_from(self.metrics.not_after.get()).unwrap_or(0);
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
     /// Loads another pair, or the present content of the same files.

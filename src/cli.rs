@@ -33,6 +33,21 @@ enum Command {
     Serve(Serve),
     /// Checks the configuration, the codecs and the ports.
     Check(Configured),
+    /// Makes, lists and deletes accounts of the running daemon, and changes their roles and
+    /// passwords.
+    User {
+        #[command(flatten)]
+        daemon: administer::Daemon,
+        #[command(subcommand)]
+        command: administer::User,
+    },
+    /// Verifies, rebuilds, backs up, restores and exports the platform's database.
+    Db {
+        #[command(flatten)]
+        daemon: administer::Daemon,
+        #[command(subcommand)]
+        command: administer::Database,
+    },
     /// Makes, lists, edits and deletes channels of the running daemon.
     Channel {
         #[command(flatten)]
@@ -159,6 +174,8 @@ impl Cli {
                 let file = configured.file();
                 Ok(check::run(file.as_deref(), configured.load().map(|loaded| loaded.config)))
             }
+            Command::User { daemon, command } => administer(Task::User(command), daemon),
+            Command::Db { daemon, command } => administer(Task::Database(command), daemon),
             Command::Channel { daemon, command } => administer(Task::Channel(command), daemon),
             Command::Key { daemon, command } => administer(Task::Key(command), daemon),
             Command::Stream { daemon, command } => administer(Task::Stream(command), daemon),

@@ -6,11 +6,14 @@ mod api;
 mod error;
 mod ladder;
 mod oidc;
+mod overlay;
 mod platform;
 mod publish;
 mod secret;
+mod shown;
 mod smtp;
 pub(crate) mod source;
+mod webhooks;
 mod within;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -30,6 +33,7 @@ use oidc::Provider;
 use platform::Platform;
 pub(crate) use publish::{Format, Jwt, Key, Policy, Publish, Webhook};
 use smtp::Mail;
+use webhooks::Webhooks;
 use within::Within;
 
 /// All settings. `conf/streamforge.toml` describes the effect and the costs of each key; the
@@ -65,6 +69,8 @@ pub(crate) struct Config {
     pub(crate) smtp: Mail,
     /// The providers at which people sign in.
     pub(crate) oidc: Vec<Provider>,
+    /// The deliveries of its events.
+    pub(crate) webhooks: Webhooks,
     /// The right to publish, and stream keys.
     pub(crate) publish: Publish,
     /// Segmentation and memory of broadcasts.
@@ -92,6 +98,7 @@ impl Default for Config {
             platform: Platform::default(),
             smtp: Mail::default(),
             oidc: Vec::new(),
+            webhooks: Webhooks::default(),
             publish: Publish::default(),
             live: Live::default(),
             ladder: Ladder::default(),

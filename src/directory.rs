@@ -1,9 +1,17 @@
 //! The platform as ingest and playback see it: the rights of stored stream keys, and the private
 //! channels. It is kept in memory, follows the events of the database, and never blocks a request.
 
+mod metrics;
 mod rights;
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use control_api::{KeyDigest, Platform, Store};
 use control_domain::{
@@ -24,6 +32,7 @@ use dashmap::DashMap;
 use ingest_rtmp::{Grant, Lease};
 use media_core::ChannelName;
 use origin_http::playback::Visibility;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -46,6 +55,12 @@ struct Shared {
     rights: Rights,
     /// The channels that need a playback token.
     private: DashMap<ChannelName, ()>,
+    /// The last event that it has seen.
+    seen: AtomicU64,
+    /// Faults since the last success.
+    faults: AtomicU64,
+    /// Rights that were withdrawn.
+    withdrawn: Counter,
 }
 
 impl fmt::Debug for Directory {
@@ -71,8 +86,14 @@ type Private = HashMap<ChannelId, ChannelName>;
 impl Directory {
     /// A directory without entries, until [`Directory::follow`] runs.
     pub(crate) fn new(platform: Platform) -> Self {
-        let (rights, private) = (Rights::default(), DashMap::new());
-        Self(Arc::new(Shared { platform, rights, private }))
+        Self(Arc::new(Shared {
+            platform,
+            rights: Rights::default(),
+            private: DashMap::new(),
+            seen: AtomicU64::new(0),
+            faults: AtomicU64::new(0),
+            withdrawn: Counter::default(),
+        }))
     }
 
     /// The right that a stored key grants; `None` if no key has this text.
@@ -102,6 +123,7 @@ impl Directory {
     pub(crate) fn withdraw(&self, subject: Uuid) -> usize {
         let count = self.0.rights.withdraw(|right| right.concerns(subject));
         if count > 0 {
+            self.0.withdrawn.inc_by(count as u64);
             info!(%subject, publishers = count, "right to publish withdrawn");
         }
         count
@@ -117,9 +139,10 @@ impl Directory {
         loop {
             let step = async {
                 match self.step(&mut private, &mut seen, &withdrawn).await {
-                    Ok(()) => {}
+                    Ok(()) => self.0.faults.store(0, Ordering::Relaxed),
                     Err(LookupError::Closed) => tokio::time::sleep(RETRY).await,
                     Err(LookupError::Fault(fault)) => {
+                        self.0.faults.fetch_add(1, Ordering::Relaxed);
                         error!(%fault, "the database cannot be followed: trying again");
                         tokio::time::sleep(RETRY).await;
                     }
@@ -151,6 +174,7 @@ impl Directory {
             let sequence = store.sequence();
             self.load(&store, private)?;
             *seen = Some(sequence);
+            self.0.seen.store(sequence, Ordering::Relaxed);
             return Ok(());
         };
         let (events, mut sequences) = {
@@ -168,6 +192,7 @@ impl Directory {
                 let _ = withdrawn.send(subject).await;
             }
             *seen = Some(*sequence);
+            self.0.seen.store(*sequence, Ordering::Relaxed);
         }
         if events.is_empty() {
             // The database is not used during the wait, so that it can close.

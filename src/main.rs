@@ -4,7 +4,8 @@
 //! - `cli`: the commands. `config`: the operator's settings. `logs`: the output of messages.
 //! - `administer`: the commands that administer a running daemon. `control_socket`: its socket.
 //! - `serve`: the running parts, and their order of stopping. `publish`: the right to publish.
-//!   `playback_key`: the key of playback tokens. `directory`: stored stream keys and private channels. `pages`: the watch page. `demo`: the test picture.
+//!   `playback_key`: the key of playback tokens. `directory`: stored stream keys and private
+//!   channels. `pages`: the watch page. `demo`: the test picture.
 //! - `sockets`: the listening sockets. `certificates`: the TLS certificate. `handover`: the
 //!   hand-over to another process without interruption.
 //! - `signals`, `notify`: the operator and the service manager. `limits`: limits of the machine.
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod administer;
+mod authorities;
 mod blocking;
 mod certificates;
 mod check;

@@ -1,5 +1,5 @@
-//! The key of this server's playback tokens: Ed25519, made at random, in a file that only the daemon
-//! can read. To replace it, delete the file and restart; all tokens that it has signed end.
+//! The key of this server's playback tokens: Ed25519, made at random, in a file that only the
+//! daemon can read. To replace it, delete the file and restart; all tokens that it has signed end.
 
 use std::{
     fmt,

@@ -4,6 +4,8 @@
 mod accounts;
 mod adapters;
 mod error;
+mod health;
+mod operations;
 mod parts;
 mod platform;
 mod reload;
@@ -19,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use control_api::{Platform, admin};
+use control_api::{Platform, Readiness};
 use media_core::Hub;
 use origin_http::Edge;
 use packager::{Live, Presentations};
@@ -144,7 +146,7 @@ struct Daemon {
     /// The platform's database, if it is enabled.
     platform: Option<Platform>,
     /// The response of `/readyz`: true from the complete start to the stop.
-    readiness: admin::Readiness,
+    readiness: Readiness,
     /// The running tasks.
     parts: Parts,
     /// The sockets of the listeners, for a hand-over.
@@ -259,6 +261,7 @@ impl Daemon {
             Part::Clock,
             Part::Notify,
             Part::Control,
+            Part::Health,
             Part::Admin,
         ] {
             self.parts.stop(part).await;
@@ -266,6 +269,7 @@ impl Daemon {
         // The last request has ended, so all commands have been sent.
         if let Some(platform) = &self.platform {
             self.parts.stop(Part::Mail).await;
+            self.parts.stop(Part::Webhooks).await;
             self.parts.stop(Part::Platform).await;
             platform.close().await;
         }

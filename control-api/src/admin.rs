@@ -2,21 +2,14 @@
 //! separate HTTP/1.1 server, so that it responds under any load of the viewers' listener. The
 //! control socket has the same server.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Json, Router,
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, Uri, header};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
@@ -34,6 +27,7 @@ use tracing::debug;
 
 use crate::{
     api::refused_method,
+    health::{Health, Status},
     metrics::{Broadcasts, Process},
 };
 
@@ -48,23 +42,6 @@ const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// open.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(300);
 
-/// Whether the daemon accepts work: from the moment that all its listeners are bound until it
-/// drains. Clones share the state.
-#[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<AtomicBool>);
-
-impl Readiness {
-    /// Sets the state.
-    pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Relaxed);
-    }
-
-    /// The state.
-    pub fn is_ready(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// Adds to `registry` the metrics that are read on demand: the process, and the broadcasts of
 /// `hub`.
 pub fn register(registry: &mut Registry, hub: Hub) {
@@ -73,8 +50,11 @@ pub fn register(registry: &mut Registry, hub: Hub) {
 }
 
 /// The routes of the operator's tools. `/metrics` is in the OpenMetrics text format; `/healthz` is
-/// 200 while the process runs; `/readyz` is 200 while `readiness` is set, and otherwise 503.
-pub fn router(registry: Registry, readiness: Readiness) -> Router {
+/// 200 while the process runs; `/readyz` is 503 if a check of `health` has failed, and otherwise
+/// 200, also if one is degraded. It lists the faults as text; `/readyz?verbose` lists all checks as
+/// JSON.
+pub fn router(registry: Registry, health: impl Into<Health>) -> Router {
+    let health = health.into();
     let registry = Arc::new(registry);
     let metrics = move || async move {
         // Encoded for each request: the collectors read the process and the hub at that time.
@@ -85,10 +65,16 @@ pub fn router(registry: Registry, readiness: Readiness) -> Router {
         }
     };
     // Separate from health: a process that starts or stops is healthy, but must get no requests.
-    let ready = move || async move {
-        match readiness.is_ready() {
-            true => (StatusCode::OK, "ready\n"),
-            false => (StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n"),
+    let ready = move |uri: Uri| async move {
+        let report = health.report();
+        let status = match report.status {
+            Status::Ok | Status::Degraded => StatusCode::OK,
+            Status::Failed => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let is_verbose = |name: &str| name == "verbose" || name.starts_with("verbose=");
+        match uri.query().is_some_and(|query| query.split('&').any(is_verbose)) {
+            true => (status, Json(report)).into_response(),
+            false => (status, report.text()).into_response(),
         }
     };
     Router::new()

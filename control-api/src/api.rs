@@ -3,16 +3,24 @@
 
 mod accounts;
 mod api_keys;
+mod categories;
+mod channel_settings;
 mod channels;
 mod events;
+mod follows;
 mod oidc;
+mod operations;
 mod playback_tokens;
+mod reactions;
 mod recovery;
 mod second_factor;
 mod sessions;
 mod stream_keys;
 mod streams;
+mod tags;
 mod tokens;
+mod videos;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -31,7 +39,8 @@ use utoipa::{
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    Administrator, Elsewhere, Manners, Platform, PlaybackTokens, Renditions, Viewers,
+    Administrator, Elsewhere, Manners, Operations, Platform, PlaybackTokens, Renditions, Viewers,
+    Webhooks,
     authentication::{Authentication, Credentials, authenticate, bearer},
     documentation,
     elsewhere::Nowhere,
@@ -66,6 +75,10 @@ pub struct Api {
     identity: Option<Identity>,
     /// Issues playback tokens for the platform's channels.
     playback_tokens: Option<Arc<dyn PlaybackTokens>>,
+    /// The running daemon, for its operator.
+    operations: Option<Arc<dyn Operations>>,
+    /// Delivers the platform's events.
+    webhooks: Option<Webhooks>,
     /// Rate limits, CORS and other properties that all routes share.
     manners: Manners,
 }
@@ -90,6 +103,8 @@ impl Api {
             platform: None,
             identity: None,
             playback_tokens: None,
+            operations: None,
+            webhooks: None,
             manners,
         }
     }
@@ -98,6 +113,12 @@ impl Api {
     #[must_use]
     pub fn with_platform(self, platform: Platform) -> Self {
         Self { platform: Some(platform), ..self }
+    }
+
+    /// Adds the routes that show and change the running daemon.
+    #[must_use]
+    pub fn with_operations(self, operations: Arc<dyn Operations>) -> Self {
+        Self { operations: Some(operations), ..self }
     }
 
     /// Adds the routes of accounts and sessions to those of the platform.
@@ -128,6 +149,12 @@ impl Api {
     #[must_use]
     pub fn with_playback_tokens(self, tokens: Arc<dyn PlaybackTokens>) -> Self {
         Self { playback_tokens: Some(tokens), ..self }
+    }
+
+    /// Adds the routes of webhooks. The platform has their events.
+    #[must_use]
+    pub fn with_webhooks(self, webhooks: Webhooks) -> Self {
+        Self { webhooks: Some(webhooks), ..self }
     }
 
     /// The routes, with their full paths.
@@ -223,14 +250,23 @@ fn platform_routes(
     identity: Option<&Identity>,
     limiter: &Arc<rate::Limiter>,
     tokens: Option<&Arc<dyn PlaybackTokens>>,
+    webhooks: Option<&Webhooks>,
 ) -> OpenApiRouter<Api> {
+    let webhooks = webhooks.map(|webhooks| webhooks::routes(platform.clone(), webhooks.clone()));
     let tokens = tokens.map(|tokens| playback_tokens::routes(platform.clone(), Arc::clone(tokens)));
     let idempotency = Idempotency::new(Arc::new(Memory::default()));
     let mut routes = OpenApiRouter::new()
         .merge(channels::routes())
+        .merge(channel_settings::routes())
         .merge(stream_keys::routes())
+        .merge(videos::routes(identity.map(|identity| identity.hasher().clone())))
+        .merge(categories::routes())
+        .merge(tags::routes())
+        .merge(follows::routes())
+        .merge(reactions::routes())
         .merge(events::routes(platform.clone()))
         .merge(tokens.unwrap_or_default())
+        .merge(webhooks.unwrap_or_default())
         .with_state(platform.clone());
     if let Some(identity) = identity {
         let accounts = OpenApiRouter::new()
@@ -254,13 +290,19 @@ fn platform_routes(
 /// The routes together with their description, from one list, so that none is served undescribed.
 fn documented(api: &Api) -> (Router<Api>, utoipa::openapi::OpenApi) {
     let mut router = OpenApiRouter::with_openapi(Document::openapi()).merge(streams::routes());
+    let operations = api.operations.as_ref().map(|it| operations::routes(Arc::clone(it)));
+    let operations = operations.unwrap_or_default();
     if let Some(platform) = &api.platform {
         let authentication =
             Authentication::new(api.administrator.clone()).with_identity(api.identity.clone());
         let credentials = from_fn_with_state(authentication, authenticate);
         let (identity, tokens) = (api.identity.as_ref(), api.playback_tokens.as_ref());
-        let routes = platform_routes(platform, identity, &api.manners.limiter, tokens);
-        router = router.merge(routes.layer(credentials));
+        let (limiter, webhooks) = (&api.manners.limiter, api.webhooks.as_ref());
+        let routes = platform_routes(platform, identity, limiter, tokens, webhooks);
+        router = router.merge(routes.merge(operations).layer(credentials));
+    } else {
+        // These routes check the administrator's token themselves.
+        router = router.merge(operations);
     }
     let (router, mut document) = router.split_for_parts();
     manners::describe(&mut document);

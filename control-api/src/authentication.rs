@@ -98,8 +98,8 @@ impl Authentication {
         }
     }
 
-    /// The credentials in a cookie. One that is not valid is none: a browser sends it also to routes
-    /// for everybody, and to the one that replaces it.
+    /// The credentials in a cookie. One that is not valid is none: a browser sends it also to
+    /// routes for everybody, and to the one that replaces it.
     async fn cookie(&self, request: &Parts, identity: &Identity) -> Result<Checked, Problem> {
         let tls = tls(&request.extensions);
         let Some(token) = cookie::access(&request.headers, tls) else {

@@ -4,9 +4,9 @@
 //!
 //! The response of the first request is recorded under the actor and the key. A repetition gets it
 //! with the header `Idempotency-Replayed: true`; another request under the same key is a 422; one
-//! that begins before the first has ended is a 409. A route that may leave an effect behind and
-//! fail must be safe by itself: responses of 5xx, 408 and 429 are not recorded, so that the client
-//! can try again.
+//! that begins before the first one has its response gets a 409. A route that may fail after it has
+//! changed something must be safe by itself: responses of 5xx, 408 and 429 are not recorded, so
+//! that the client can try again.
 //!
 //! A request with a key runs to its end although its client leaves: the client is the one that will
 //! repeat it.

@@ -8,14 +8,17 @@
 //!   [`idempotency`]: Idempotency-Key. [`caller`]: the sender of a request.
 //! - `documentation`: `/api/docs`, a viewer of the API's description.
 //! - [`platform`]: the accounts, channels and other things of the platform, if it is enabled.
-//!   [`authentication`]: the credentials of a request. [`secret`]: random keys.
-//! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener.
+//!   [`authentication`]: the credentials of a request. [`secret`]: random keys. [`duties`]: the
+//!   work that no request asks for. [`webhooks`]: delivers events to webhooks.
+//! - [`maintenance`]: routes of the control socket for the database.
+//! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener. [`health`]: the checks
+//!   behind `/readyz`. [`requests`]: metrics of the API's requests.
 //! - [`store`]: the platform's database, with the rules of `control-domain`.
-//! - [`identity`]: passwords, access and refresh tokens, cookies. [`digest`]: digests of random keys.
-//! - [`mail`]: mails to the owners of accounts.
-//! - [`viewers`], [`renditions`], [`privacy`], [`elsewhere`]: traits through which other crates
-//!   provide the audience, the state of the ladder, the private channels and the streams of an
-//!   older process.
+//! - [`identity`]: passwords, access and refresh tokens, cookies. [`digest`]: digests of random
+//!   keys. [`mail`]: mails to the owners of accounts.
+//! - [`viewers`], [`renditions`], [`privacy`], [`elsewhere`], [`operations`]: traits through which
+//!   other crates provide the audience, the state of the ladder, the private channels, the streams
+//!   of an older process, and the running daemon.
 //!
 //! No media pass through this crate, and it does not know their origin: it lists the broadcasts of
 //! the hub.
@@ -34,37 +37,49 @@ pub mod deadline;
 mod described;
 pub mod digest;
 mod documentation;
+pub mod duties;
 pub mod elsewhere;
 pub mod guard;
+pub mod health;
 pub mod idempotency;
 pub mod identity;
 pub mod mail;
+pub mod maintenance;
 pub mod manners;
 mod metrics;
+pub mod operations;
 pub mod page;
 pub mod platform;
+pub mod platform_health;
 pub mod playback;
 pub mod precondition;
 pub mod privacy;
 pub mod problem;
 pub mod rate;
+pub mod readiness;
 pub mod renditions;
 pub mod request_id;
+pub mod requests;
 pub mod secret;
 mod sequence;
 pub mod store;
 mod streams;
 pub mod viewers;
+pub mod webhooks;
 
 pub use administrator::Administrator;
 pub use api::Api;
 pub use caller::Caller;
 pub use digest::KeyDigest;
 pub use elsewhere::{Elsewhere, NoResponse, PendingResponse};
+pub use health::Health;
 pub use manners::Manners;
+pub use operations::Operations;
 pub use platform::Platform;
 pub use playback::PlaybackTokens;
 pub use privacy::Privacy;
+pub use readiness::Readiness;
 pub use renditions::Renditions;
 pub use store::Store;
 pub use viewers::Viewers;
+pub use webhooks::Webhooks;

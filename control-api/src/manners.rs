@@ -18,6 +18,7 @@ use crate::{
     deadline, guard, precondition,
     rate::{self, Class, Limiter, Limits},
     request_id,
+    requests::{self, Metrics},
 };
 
 /// The settings of the manners. Clones share what can be replaced: the rate limits and the origins.
@@ -31,6 +32,8 @@ pub struct Manners {
     pub deadline: Duration,
     /// The maximum size of a body, unless the route sets its own.
     pub max_body_bytes: usize,
+    /// Metrics of the requests; `None`: they are not counted.
+    pub metrics: Option<Metrics>,
 }
 
 impl Default for Manners {
@@ -40,6 +43,7 @@ impl Default for Manners {
             cors: Cors::default(),
             deadline: deadline::DEFAULT,
             max_body_bytes: content::DEFAULT_BYTES,
+            metrics: None,
         }
     }
 }
@@ -48,7 +52,7 @@ impl Manners {
     /// Adds the manners to all routes of `router` and to its fallbacks.
     pub(crate) fn on<S: Clone + Send + Sync + 'static>(self, router: Router<S>) -> Router<S> {
         let api = self.limiter.by_address(Class::Api);
-        router
+        let router = router
             // The first layer is the innermost. The precondition is evaluated on the route's own
             // response.
             .layer(from_fn(precondition::conditional))
@@ -59,6 +63,11 @@ impl Manners {
             .layer(from_fn_with_state(self.cors, cors::share))
             // The headers of these two are on every response, also on refusals.
             .layer(map_response(guard::guard))
-            .layer(from_fn(request_id::identify))
+            .layer(from_fn(request_id::identify));
+        match self.metrics {
+            // The outermost, so that refusals of the others are counted.
+            Some(metrics) => router.layer(from_fn_with_state(metrics, requests::count)),
+            None => router,
+        }
     }
 }

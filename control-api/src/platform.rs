@@ -5,12 +5,20 @@
 //! a database has one writer. Requests of the new process wait meanwhile.
 
 mod matching;
+mod metrics;
 mod problem;
 mod provided;
 
-use std::{fmt, future::Future, path::Path, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use control_domain::{Actor, Command, Rows, features};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 use tokio_util::{
     sync::CancellationToken,
@@ -38,6 +46,10 @@ struct Shared {
     ending: CancellationToken,
     /// Counts the users of the open database, so that closing waits for them.
     users: TaskTracker,
+    /// When opening began.
+    since: Instant,
+    /// Open streams of events.
+    event_streams: Gauge,
 }
 
 /// The life of the database in this process.
@@ -55,6 +67,16 @@ enum Stage {
 pub struct InUse {
     store: Store,
     _user: TaskTrackerToken,
+}
+
+/// An open stream of events, which is counted until this is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenStream(Gauge);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl std::ops::Deref for InUse {
@@ -81,11 +103,20 @@ impl Default for Platform {
     fn default() -> Self {
         let (stage, _) = watch::channel(Stage::Opening);
         let (ending, users) = (CancellationToken::new(), TaskTracker::new());
-        Self(Arc::new(Shared { stage, ending, users }))
+        let (since, event_streams) = (Instant::now(), Gauge::default());
+        Self(Arc::new(Shared { stage, ending, users, since, event_streams }))
     }
 }
 
 impl Platform {
+    /// A platform whose database is open.
+    #[cfg(test)]
+    pub(crate) fn of(store: Store) -> Self {
+        let platform = Self::default();
+        platform.0.stage.send_replace(Stage::Open(store));
+        platform
+    }
+
     /// Opens the database in a folder. Requests that wait for it go on.
     ///
     /// # Errors
@@ -152,6 +183,26 @@ impl Platform {
             // The token is taken under the lock, so that `close` waits for it.
             Stage::Open(store) => Some(InUse { store: store.clone(), _user: self.0.users.token() }),
             Stage::Opening | Stage::Closed => None,
+        }
+    }
+
+    /// Counts a stream of events until the result is dropped.
+    pub(crate) fn count_event_stream(&self) -> OpenStream {
+        self.0.event_streams.inc();
+        OpenStream(self.0.event_streams.clone())
+    }
+
+    /// How long this process has waited for its database. `None` if the database is closed for
+    /// good.
+    pub(crate) fn opening(&self) -> Option<Duration> {
+        let is_closed = matches!(*self.0.stage.borrow(), Stage::Closed);
+        (!is_closed).then(|| self.0.since.elapsed())
+    }
+
+    /// Lets the database try whether the disk can be written again, if the last commit failed.
+    pub fn probe(&self) {
+        if let Some(store) = self.ready() {
+            store.probe();
         }
     }
 

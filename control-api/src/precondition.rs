@@ -15,6 +15,8 @@ use sha2::{Digest, Sha256};
 
 use crate::problem::{Kind, Problem};
 
+/// Separates the state in a tag from the rest of the representation.
+const REST: char = ';';
 /// Maximum number of tags that are compared.
 const MAX_TAGS: usize = 32;
 
@@ -40,6 +42,18 @@ impl ETag {
         Self::of_bytes(&serde_json::to_vec(content).unwrap_or_default())
     }
 
+    /// The tag of a representation of a resource in this state. The representation may differ while
+    /// the state is the same, because of values that no edit changes, such as counts.
+    fn of_state(state: &Self, bytes: &[u8]) -> Self {
+        let (state, Self(rest)) = (state.state(), Self::of_bytes(bytes));
+        Self(format!("\"{state}{REST}{}\"", rest.trim_matches('"')))
+    }
+
+    /// The state in the tag.
+    fn state(&self) -> &str {
+        state(&self.0)
+    }
+
     /// The tag with its quotes, as in the header.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -56,13 +70,38 @@ impl ETag {
 /// # Errors
 /// 500 if the resource is not expressible in JSON, which is a fault of the route.
 pub fn tagged(content: &impl Serialize) -> Result<Response, Problem> {
-    let json = serde_json::to_vec(content)
-        .map_err(|err| Problem::new(Kind::Internal, format!("the resource is no JSON: {err}")))?;
+    let json = written(content)?;
     let tag = ETag::of_bytes(&json);
+    Ok(response(json, &tag))
+}
+
+/// The response with a resource in this state, whose entity tag names both: a reader learns of a
+/// changed count, and an edit depends on the state alone.
+///
+/// # Errors
+/// 500 if the resource is not expressible in JSON, which is a fault of the route.
+pub(crate) fn tagged_state(content: &impl Serialize, state: &ETag) -> Result<Response, Problem> {
+    let json = written(content)?;
+    let tag = ETag::of_state(state, &json);
+    Ok(response(json, &tag))
+}
+
+fn written(content: &impl Serialize) -> Result<Vec<u8>, Problem> {
+    serde_json::to_vec(content)
+        .map_err(|err| Problem::new(Kind::Internal, format!("the resource is no JSON: {err}")))
+}
+
+fn response(json: Vec<u8>, tag: &ETag) -> Response {
     let media_type = HeaderValue::from_static("application/json");
     let mut response = ([(header::CONTENT_TYPE, media_type)], json).into_response();
     response.headers_mut().extend(tag.header());
-    Ok(response)
+    response
+}
+
+/// The state in a tag with or without quotes.
+fn state(tag: &str) -> &str {
+    let tag = tag.trim_matches('"');
+    tag.split_once(REST).map_or(tag, |(state, _)| state)
 }
 
 impl fmt::Display for ETag {
@@ -166,9 +205,13 @@ impl IfMatch {
         self.0 == Tags::Absent
     }
 
-    /// Whether the precondition holds for a resource with this tag.
+    /// Whether the precondition of an edit holds for a resource in the state of this tag.
     pub fn matches(&self, present: &ETag) -> bool {
-        self.check(Some(present)).is_ok()
+        match &self.0 {
+            Tags::Absent | Tags::Any => true,
+            // A weak tag keeps its `W/`, so that its state is another.
+            Tags::Listed(tags) => tags.iter().any(|listed| state(listed) == present.state()),
+        }
     }
 
     fn check_text(&self, present: Option<&str>) -> Result<(), Problem> {
@@ -258,6 +301,24 @@ mod tests {
         let refused = if_match(&["\"v6\""]).check(Some(&present)).unwrap_err();
         assert_eq!(refused.kind(), Kind::PreconditionFailed);
         assert!(if_match(&["\"v6\""]).check(None).is_err() && if_match(&["*"]).check(None).is_ok());
+    }
+
+    #[test]
+    fn an_edit_depends_on_the_state_and_a_read_on_the_whole_representation() {
+        let state = ETag::of_version(7);
+        let tags = [1, 2].map(|count| {
+            let response = tagged_state(&count, &state).unwrap();
+            response.headers()[header::ETAG].to_str().unwrap().to_owned()
+        });
+        assert_ne!(tags[0], tags[1]);
+        for tag in &tags {
+            assert!(if_match(&[tag]).matches(&state), "{tag}");
+            assert!(!if_match(&[tag]).matches(&ETag::of_version(8)), "{tag}");
+            assert!(!if_match(&[&format!("W/{tag}")]).matches(&state), "{tag}");
+            let read = Tags::Listed(vec![tag.clone()]);
+            assert!(read.contain(Some(tag), false) && !read.contain(Some("\"v7\""), false));
+        }
+        assert!(if_match(&[]).matches(&state) && if_match(&["*"]).matches(&state));
     }
 
     #[test]

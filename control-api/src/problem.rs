@@ -176,6 +176,8 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
+        // For the metrics.
+        response.extensions_mut().insert(self.kind);
         response
     }
 }

@@ -158,8 +158,9 @@ impl Limiter {
         Counted { limiter: Arc::clone(self), class, by: By::Account }
     }
 
-    /// Takes one request of a class from the share of an account, for a handler that learns from the
-    /// body whose account it is. Somebody who has none may have a share, too, under any identifier.
+    /// Takes one request of a class from the share of an account, for a handler that learns from
+    /// the body whose account it is. Somebody who has none may have a share, too, under any
+    /// identifier.
     ///
     /// # Errors
     /// 429 beyond the limit.

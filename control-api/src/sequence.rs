@@ -1,5 +1,5 @@
-//! `Sf-Sequence`: the response to a change has the sequence of its last event, and a read that sends
-//! it back sees the change. It matters where reads are served by another node than changes.
+//! `Sf-Sequence`: the response to a change has the sequence of its last event, and a read that
+//! sends it back sees the change. It matters where reads are served by another node than changes.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The platform's database: a log of events and the tables folded from it, in one redb file, and
-//! the keys of personal data in another. What happens too often for events is in a third. Nothing
-//! else names redb.
+//! the keys of personal data in another. What happens too often for events is in a third, and the
+//! deliveries of webhooks in a fourth. Nothing else names redb.
 //!
 //! One thread writes. It takes the commands that wait, decides them one after the other within one
 //! transaction, folds their events, and commits them together: the slower the disk, the larger the
@@ -20,11 +20,14 @@ use tokio_util::sync::CancellationToken;
 
 mod archive;
 mod buffer;
+mod condition;
 mod database;
+mod deliveries;
 mod erased;
 mod follow;
 mod job;
 mod log;
+mod metrics;
 mod open_error;
 mod overlay;
 mod rebuild;
@@ -32,15 +35,20 @@ mod renewal;
 mod restore;
 mod rows;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod traffic;
 mod vault;
 mod verify;
 mod writer;
 
 pub use archive::ArchiveError;
+pub use condition::Condition;
+pub use deliveries::{
+    Deliveries, Delivery, DeliveryState, KEPT as KEPT_DELIVERIES, Progress, Rows as DeliveryRows,
+};
 pub use follow::{Begin, FollowError, FollowFault, Followed, Follower};
 pub use job::{Receipt, SendError};
+pub use metrics::Metrics;
 pub use open_error::OpenError;
 pub use restore::Restored;
 pub use traffic::{IDLE, Presented, Rotation, Traffic};
@@ -56,6 +64,8 @@ use renewal::Renewal;
 use rows::{ReadRows, Rebuilding};
 use writer::{Message, Writer};
 
+/// The files of the database.
+const FILES: [&str; 3] = [DATABASE, vault::KEYS_FILE, traffic::TRAFFIC];
 /// Commands that may wait for the writer. A sender waits for room.
 const WAITING: usize = 1024;
 /// Time that [`Store::open`] takes to build tables again. Small databases are ready then; in larger
@@ -82,6 +92,7 @@ struct Inner {
     followers: Followers,
     writer: Option<std::thread::JoinHandle<()>>,
     renewal: Renewal,
+    metrics: Metrics,
     /// Locked until the store closes, so that no other process opens the database while its file is
     /// open for reads alone.
     _lock: Option<fs::File>,
@@ -153,6 +164,7 @@ impl Store {
         let (jobs, waiting) = mpsc::channel(WAITING);
         let (rebuild, rebuilding) = Rebuild::new(features, outdated);
         let (renewal, waker) = Renewal::start(Arc::clone(&vault)).map_err(file)?;
+        let metrics = Metrics::default();
         let mut writer = Writer {
             database: Arc::clone(&database),
             vault: Arc::clone(&vault),
@@ -161,6 +173,7 @@ impl Store {
             erased: ErasedList::new(folder),
             gone: Vec::new(),
             renewal: waker,
+            metrics: metrics.clone(),
         };
         // Of erasures whose keys the process did not delete before it ended.
         writer.erase_keys(erasures);
@@ -181,6 +194,7 @@ impl Store {
             followers: Followers::default(),
             writer: Some(writer),
             renewal,
+            metrics,
             _lock: lock,
         })))
     }
@@ -233,6 +247,52 @@ impl Store {
     /// Wakes its holder at each commit with the sequence of the last event.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.0.sequence.clone()
+    }
+
+    /// The metrics of the database.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// The files of the database and their sizes in bytes. Missing ones are left out.
+    pub fn file_sizes(&self) -> Vec<(&'static str, u64)> {
+        let size = |name| Some((name, fs::metadata(self.0.folder.join(name)).ok()?.len()));
+        FILES.into_iter().filter_map(size).collect()
+    }
+
+    /// All features of the database.
+    pub fn features(&self) -> &'static [&'static Feature] {
+        self.0.features
+    }
+
+    /// Whether tables cannot be built again, because the log cannot be folded.
+    pub fn has_failed_to_rebuild(&self) -> bool {
+        self.0.rebuilding.borrow().failed.is_some()
+    }
+
+    /// The state of the database.
+    pub fn condition(&self) -> Condition {
+        if self.0.database.get().is_err() {
+            return Condition::Closed;
+        }
+        let cause = self.0.database.not_writable().or_else(|| self.0.metrics.last_commit_error());
+        match cause {
+            Some(cause) => Condition::NotWritable { cause },
+            None => Condition::Sound,
+        }
+    }
+
+    /// Lets the thread that writes try whether the disk can be written again, if the last commit
+    /// failed. Otherwise [`Store::condition`] would show the error until the next command. Does not
+    /// wait for the result.
+    pub fn probe(&self) {
+        if self.condition() == Condition::Sound {
+            return;
+        }
+        if let Some(jobs) = &self.0.jobs {
+            // A full queue has commands that show the same.
+            let _ = jobs.try_send(Message::Probe);
+        }
     }
 
     /// The keys of personal data.

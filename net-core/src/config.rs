@@ -1,5 +1,5 @@
-//! Shared configuration of all listeners: addresses to listen on, the check of a number's range, and
-//! the error of all checks.
+//! Shared configuration of all listeners: addresses to listen on, the check of a number's range,
+//! and the error of all checks.
 
 use std::net::SocketAddr;
 

@@ -15,8 +15,8 @@ use crate::resource::{Kind, NAMES};
 pub struct Metrics {
     /// Requests, by kind of resource and class of status.
     requests: Family<RequestLabels, Counter>,
-    /// The counters in `requests`, by [`Kind::index`] and class, without a look-up for each request.
-    /// Those of mounted services follow those of resources, in the router's clone alone.
+    /// The counters in `requests`, by [`Kind::index`] and class, without a look-up for each
+    /// request. Those of mounted services follow those of resources, in the router's clone alone.
     by_name: Vec<[Counter; 4]>,
     /// Those of the connections, for the server.
     pub server: http_server::Metrics,

@@ -1,6 +1,9 @@
 //! The output of commands: tables and lists of properties for people, JSON for programs.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+};
 
 use serde_json::{Map, Value};
 
@@ -12,10 +15,9 @@ pub(super) fn print(result: &Value, json: bool) {
     if result.is_null() {
         return;
     }
-    match json {
-        true => println!("{result:#}"),
-        false => print!("{}", text(result)),
-    }
+    let text = if json { format!("{result:#}\n") } else { text(result) };
+    // A reader such as head(1) may be gone.
+    let _ = io::stdout().write_all(text.as_bytes());
 }
 
 /// A table of a list, or the properties of an object, one a line.

@@ -3,28 +3,93 @@
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::{Channel, Error, Key, Stream, Task};
+use control_api::secret::Secret;
+
+use super::{
+    commands::{Channel, Key, Stream, User},
+    error::Error,
+};
 use crate::control_socket::{Client, ClientError};
 
+/// The accounts.
+const ACCOUNTS: &str = "/api/v1/accounts";
 /// Entries of one page.
 const PAGE: usize = 100;
 
-/// Carries out a command. Returns the JSON to print; null if there is nothing to print.
+/// Carries out a command about accounts. Returns the JSON to print.
 ///
 /// # Errors
 /// [`Error`].
-pub(super) async fn carry_out(client: &Client, task: Task) -> Result<Value, Error> {
-    match task {
-        Task::Channel(command) => channel(client, command).await,
-        Task::Key(command) => key(client, command).await,
-        Task::Stream(command) => Ok(stream(client, command).await?),
+pub(super) async fn user(client: &Client, command: User) -> Result<Value, Error> {
+    match command {
+        User::Add { name, email, role } => {
+            let password = random()?;
+            let body = json!({
+                "name": name, "email": email, "role": role, "password": password.expose(),
+            });
+            let mut made = client.send(Method::POST, ACCOUNTS, Some(&body)).await?;
+            made["password"] = password.expose().into();
+            Ok(made)
+        }
+        User::List => Ok(all(client, ACCOUNTS, "accounts").await?),
+        User::Show { account } => find(client, &account).await,
+        User::Role { account, role } => {
+            let path = format!("{}/role", path_of(client, &account).await?);
+            Ok(client.send(Method::PUT, &path, Some(&json!({ "role": role }))).await?)
+        }
+        User::Password { account } => {
+            let path = format!("{}/password", path_of(client, &account).await?);
+            let password = random()?;
+            let body = json!({ "password": password.expose() });
+            client.send(Method::PUT, &path, Some(&body)).await?;
+            Ok(body)
+        }
+        User::Delete { account } => {
+            let path = path_of(client, &account).await?;
+            Ok(client.send(Method::DELETE, &path, None).await?)
+        }
     }
 }
 
-async fn channel(client: &Client, command: Channel) -> Result<Value, Error> {
+/// The account with an id, a name or an e-mail address.
+async fn find(client: &Client, account: &str) -> Result<Value, Error> {
+    let listed = all(client, ACCOUNTS, "accounts").await?;
+    let is_it = |entry: &&Value| {
+        let is = |member: &str| {
+            let value = entry[member].as_str();
+            value.is_some_and(|value| value.to_lowercase() == account.to_lowercase())
+        };
+        is("id") || is("name") || is("email")
+    };
+    let found = listed.as_array().into_iter().flatten().find(is_it);
+    found.cloned().ok_or_else(|| Error::Unknown {
+        thing: "account",
+        name: account.to_owned(),
+        place: "the platform".to_owned(),
+    })
+}
+
+/// The path of the account with an id, a name or an e-mail address.
+async fn path_of(client: &Client, account: &str) -> Result<String, Error> {
+    let found = find(client, account).await?;
+    Ok(format!("{ACCOUNTS}/{}", encoded(found["id"].as_str().unwrap_or_default())))
+}
+
+/// A password that nobody can guess.
+fn random() -> Result<Secret, Error> {
+    Secret::random("").map_err(|_| Error::Random)
+}
+
+/// Carries out a command about channels. Returns the JSON to print.
+///
+/// # Errors
+/// [`Error`].
+pub(super) async fn channel(client: &Client, command: Channel) -> Result<Value, Error> {
     let at = |channel: &str| format!("/api/v1/channels/{}", encoded(channel));
     Ok(match command {
         Channel::Add { name, owner, title, visibility } => {
+            let owner = find(client, &owner).await?;
+            let owner = owner["id"].as_str().unwrap_or_default().to_owned();
             let members = [
                 ("name", Some(name)),
                 ("owner", Some(owner)),
@@ -44,7 +109,11 @@ async fn channel(client: &Client, command: Channel) -> Result<Value, Error> {
     })
 }
 
-async fn key(client: &Client, command: Key) -> Result<Value, Error> {
+/// Carries out a command about stream keys. Returns the JSON to print.
+///
+/// # Errors
+/// [`Error`].
+pub(super) async fn key(client: &Client, command: Key) -> Result<Value, Error> {
     let at = |channel: &str| format!("/api/v1/channels/{}/stream-keys", encoded(channel));
     match command {
         Key::Add { channel, name } => {
@@ -67,12 +136,16 @@ async fn key(client: &Client, command: Key) -> Result<Value, Error> {
     }
 }
 
-async fn stream(client: &Client, command: Stream) -> Result<Value, ClientError> {
+/// Carries out a command about live broadcasts. Returns the JSON to print.
+///
+/// # Errors
+/// [`Error`].
+pub(super) async fn stream(client: &Client, command: Stream) -> Result<Value, Error> {
     let at = |channel: &str| format!("/api/v1/streams/{}", encoded(channel));
     match command {
-        Stream::List => all(client, "/api/v1/streams", "streams").await,
-        Stream::Show { channel } => client.send(Method::GET, &at(&channel), None).await,
-        Stream::End { channel } => client.send(Method::DELETE, &at(&channel), None).await,
+        Stream::List => Ok(all(client, "/api/v1/streams", "streams").await?),
+        Stream::Show { channel } => Ok(client.send(Method::GET, &at(&channel), None).await?),
+        Stream::End { channel } => Ok(client.send(Method::DELETE, &at(&channel), None).await?),
     }
 }
 

@@ -13,7 +13,7 @@ use x509_parser::{
 };
 
 /// Remaining validity below which an operator is warned: automatic renewal happens at 30 days.
-const SOON: Duration = Duration::from_secs(14 * 86_400);
+pub(crate) const SOON: Duration = Duration::from_secs(14 * 86_400);
 /// Maximum number of names in the text.
 const MAX_NAMES: usize = 8;
 

@@ -11,7 +11,7 @@ use std::{
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::{Config, Error};
+use super::{Config, Error, overlay::lay_over, shown};
 
 /// Prefix of the variables that are settings.
 const PREFIX: &str = "STREAMFORGE_";
@@ -45,6 +45,11 @@ impl Loaded {
                     .is_none_or(|with| with.config != self.config)
         };
         keys.iter().filter(|key| changed(key)).map(name).collect()
+    }
+
+    /// All keys with their values, built-in ones included, and with secrets masked.
+    pub(crate) fn shown(&self) -> serde_json::Value {
+        shown::shown(&self.said)
     }
 
     /// This configuration, with the keys of `newer` that `take` selects. `None` if the result is
@@ -204,18 +209,6 @@ fn at_path(path: &str, value: Value) -> Table {
             Value::Table(Table::from_iter([(key.to_owned(), value)])),
         )]),
         _ => Table::from_iter([(path.to_owned(), value)]),
-    }
-}
-
-/// Merges tables: a value of `over` replaces the one below it, but sections keep their other keys.
-fn lay_over(table: &mut Table, over: Table) {
-    for (key, value) in over {
-        match (table.get_mut(&key), value) {
-            (Some(Value::Table(under)), Value::Table(over)) => lay_over(under, over),
-            (_, value) => {
-                table.insert(key, value);
-            }
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{net::UnixStream, time::timeout};
@@ -18,6 +18,11 @@ use tokio::{net::UnixStream, time::timeout};
 const LIMIT: Duration = Duration::from_secs(3_600);
 /// Maximum size of a response in bytes.
 const MAX_BYTES: usize = 64 << 20;
+
+/// The body of a request.
+type Body = Full<Bytes>;
+/// The connection of a request.
+type Connection = http1::Connection<TokioIo<UnixStream>, Body>;
 
 /// A client of the daemon that uses a data folder.
 #[derive(Debug)]
@@ -91,40 +96,88 @@ impl Client {
         Err(ClientError::Refused { status, detail })
     }
 
+    /// Sends a request without a body, and writes the body of the response as it arrives.
+    ///
+    /// # Errors
+    /// [`ClientError`]; a part of the body may have been written.
+    pub(crate) async fn copy(
+        &self,
+        path: &str,
+        out: &mut (dyn io::Write + Send),
+    ) -> Result<(), ClientError> {
+        let (mut sender, connection) = self.connect().await?;
+        let request = self.request(Method::GET, path, None)?;
+        let copied = async {
+            let response = sender.send_request(request).await.map_err(|err| self.failed(err))?;
+            let status = response.status();
+            if !status.is_success() {
+                return Err(ClientError::Refused { status, detail: "no export".to_owned() });
+            }
+            let mut body = response.into_body();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|err| self.failed(err))?;
+                if let Ok(bytes) = frame.into_data() {
+                    out.write_all(&bytes).map_err(|err| self.failed(err))?;
+                }
+            }
+            out.flush().map_err(|err| self.failed(err))
+        };
+        self.beside(connection, copied).await
+    }
+
     async fn exchange(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
     ) -> Result<(StatusCode, Bytes), ClientError> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|err| match err.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                ClientError::NoDaemon { socket: self.socket.clone() }
-            }
-            _ => self.failed(err),
-        })?;
-        let handshake = http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.map_err(|err| self.failed(err))?;
-        let json = HeaderValue::from_static("application/json");
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, HeaderValue::from_static("localhost"))
-            .header(header::CONTENT_TYPE, json)
-            .body(Full::<Bytes>::from(body.map(Value::to_string).unwrap_or_default()))
-            .map_err(|err| self.failed(err))?;
+        let (mut sender, connection) = self.connect().await?;
+        let request = self.request(method, path, body)?;
         let response = async {
             let response = sender.send_request(request).await.map_err(|err| self.failed(err))?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, MAX_BYTES).collect().await;
             Ok((head.status, body.map_err(|err| self.failed(err))?.to_bytes()))
         };
-        // The connection future transfers the response, and ends with it.
-        tokio::pin!(connection, response);
+        self.beside(connection, response).await
+    }
+
+    async fn connect(&self) -> Result<(SendRequest<Body>, Connection), ClientError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|err| match err.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                ClientError::NoDaemon { socket: self.socket.clone() }
+            }
+            _ => self.failed(err),
+        })?;
+        http1::handshake(TokioIo::new(stream)).await.map_err(|err| self.failed(err))
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Request<Body>, ClientError> {
+        Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, HeaderValue::from_static("localhost"))
+            .header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .body(Body::from(body.map(Value::to_string).unwrap_or_default()))
+            .map_err(|err| self.failed(err))
+    }
+
+    /// Completes `work` while the connection transfers its bytes, and ends with it.
+    async fn beside<T>(
+        &self,
+        connection: Connection,
+        work: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let mut work = std::pin::pin!(work);
         tokio::select! {
-            response = &mut response => response,
-            ended = &mut connection => match ended {
-                Ok(()) => response.await,
+            done = &mut work => done,
+            ended = connection => match ended {
+                Ok(()) => work.await,
                 Err(err) => Err(self.failed(err)),
             },
         }

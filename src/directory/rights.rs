@@ -76,7 +76,6 @@ impl Rights {
     }
 
     /// The number of rights in use.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.entries().granted.len()
     }

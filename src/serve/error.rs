@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use super::parts::Part;
-use crate::{certificates, handover, playback_key, publish, signals::Signal, sockets};
+use crate::{authorities, certificates, handover, playback_key, publish, signals::Signal, sockets};
 
 /// Why the daemon did not start, or did not stop as it should.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,12 @@ pub(crate) enum Error {
     /// The accounts cannot be used.
     #[error(transparent)]
     Accounts(#[from] super::accounts::Error),
+    /// The certificate authorities of webhooks cannot be used.
+    #[error("webhooks.ca: {0}")]
+    WebhookAuthorities(#[source] authorities::Error),
+    /// The TLS settings of webhooks are not supported.
+    #[error("webhooks: {0}")]
+    Webhooks(#[source] rustls::Error),
     /// The control socket cannot be bound.
     #[error("the control socket in data_dir: {0}")]
     Control(#[source] io::Error),

@@ -32,6 +32,10 @@ pub(crate) enum Part {
     Platform,
     /// Sends the platform's mails.
     Mail,
+    /// Samples the state that health checks show.
+    Health,
+    /// Delivers the platform's events.
+    Webhooks,
     /// Reloads the certificate.
     Certificates,
     /// Notifies the service manager.
@@ -52,6 +56,8 @@ impl fmt::Display for Part {
             Self::Control => "the control socket",
             Self::Platform => "the platform's directory",
             Self::Mail => "the mails",
+            Self::Health => "the health checks",
+            Self::Webhooks => "the platform's webhooks",
             Self::Certificates => "the certificate's watch",
             Self::Notify => "the service manager's messenger",
         })

@@ -1,21 +1,29 @@
-//! The platform as a part of the daemon: opens the database, and follows its events.
+//! The platform as a part of the daemon: opens the database, follows its events, and does its
+//! duties.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use control_api::{
-    Platform,
+    Platform, Webhooks, duties,
     identity::{self, Identity},
     rate::Limiter,
     store::OpenError,
+    webhooks::{Settings, SystemClock},
 };
+use rustls::RootCertStore;
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::error::Error;
 use crate::{
-    blocking, config::Config, directory::Directory, handover::Predecessor,
+    authorities, blocking, config::Config, directory::Directory, handover::Predecessor,
     playback_key::PlaybackKey,
 };
 
@@ -35,6 +43,8 @@ pub(super) struct PlatformParts {
     pub(super) directory: Directory,
     /// Signs playback tokens.
     pub(super) playback_key: Arc<PlaybackKey>,
+    /// Delivers the events.
+    pub(super) webhooks: Webhooks,
     folder: PathBuf,
 }
 
@@ -43,7 +53,7 @@ impl PlatformParts {
     /// platform is off.
     ///
     /// # Errors
-    /// [`Error::Platform`].
+    /// [`Error::Platform`], or the fault of a file of keys or authorities.
     pub(super) async fn new(
         config: &Config,
         takes_over: bool,
@@ -63,18 +73,26 @@ impl PlatformParts {
         let directory = Directory::new(platform.clone());
         let keys = folder.clone();
         let playback_key = Arc::new(blocking::run(move || PlaybackKey::open(&keys)).await?);
-        Ok(Some(Self { platform, identity, directory, playback_key, folder }))
+        let webhooks = make_webhooks(config, &platform).await?;
+        Ok(Some(Self { platform, identity, directory, playback_key, webhooks, folder }))
     }
 
-    /// Opens the database if it is not open yet, then follows its events until `stop`. `older` is
-    /// the process that drains, which has rights of stored keys, too.
+    /// The folder of the database.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Opens the database if it is not open yet, then follows its events and does its duties until
+    /// `stop`. `older` is the process that drains, which has rights of stored keys, too.
     pub(super) async fn follow(self, older: Option<Arc<Predecessor>>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             () = self.open() => {}
         }
         let (withdrawn, subjects) = mpsc::channel(WITHDRAWN);
-        tokio::join!(self.directory.follow(stop, withdrawn), pass_on(subjects, older));
+        let duties = duties::run(self.platform.clone(), stop.clone());
+        let follow = self.directory.follow(stop, withdrawn);
+        tokio::join!(follow, pass_on(subjects, older), duties);
     }
 
     /// Opens the database. Media are served meanwhile, so a fault does not end the daemon.
@@ -96,17 +114,44 @@ impl PlatformParts {
     }
 }
 
+/// The deliveries of events. Blocks for the certificate authorities.
+async fn make_webhooks(config: &Config, platform: &Platform) -> Result<Webhooks, Error> {
+    let ca = config.webhooks.ca.clone();
+    let roots = match blocking::run(move || authorities::load(&ca)).await {
+        // The daemon may have no webhooks.
+        Err(err @ authorities::Error::NoAuthority) => {
+            warn!(%err, "webhooks: no https receiver can be trusted: set webhooks.ca");
+            RootCertStore::empty()
+        }
+        roots => roots.map_err(Error::WebhookAuthorities)?,
+    };
+    let settings = Settings { allow_internal: config.webhooks.allow_internal, roots };
+    Webhooks::new(platform.clone(), settings, Arc::new(SystemClock)).map_err(Error::Webhooks)
+}
+
+/// Delivers events until `stop`.
+pub(super) async fn deliver(webhooks: Webhooks, folder: PathBuf, stop: CancellationToken) {
+    webhooks.serve(folder, stop.clone()).await;
+    // It ends earlier in a process that has handed over the database.
+    stop.cancelled().await;
+}
+
 /// Makes the first administrator of a new platform, and prints the password once. It is not logged.
 async fn greet(identity: &Identity) {
     match identity.first_administrator().await {
         Ok(Some(first)) => {
-            println!(
+            let written = writeln!(
+                std::io::stdout(),
                 "The platform has a first administrator: {}\n\
                  with the one-time password: {}\n\
                  It must be replaced at the first sign-in, and is not shown again.",
                 first.name,
                 first.password.expose()
             );
+            if let Err(err) = written {
+                warn!(%err, "the password of the first administrator cannot be printed: \
+                             `streamforge user password` sets another");
+            }
         }
         Ok(None) => {}
         // The operator's token can make one.

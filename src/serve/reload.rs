@@ -17,6 +17,8 @@ use crate::{
     publish::{self, Prepared, Publishers},
 };
 
+use super::operations::RunningDaemon;
+
 /// The parts that can change at run time.
 pub(super) struct Reloadable {
     /// The configuration in force.
@@ -35,6 +37,8 @@ pub(super) struct Reloadable {
     pub(super) certificates: Option<Arc<Certificates>>,
     /// Reopened, for log rotation.
     pub(super) access_log: Option<AccessLog>,
+    /// Shows the configuration in force.
+    pub(super) operations: RunningDaemon,
 }
 
 impl Reloadable {
@@ -87,6 +91,7 @@ impl Reloadable {
         self.manners.limiter.set(running.config.api.limits());
         self.manners.cors.set(running.config.api.origins());
         self.playback.reload(&running.config.playback);
+        self.operations.adopt(&running);
         self.running = running;
         for key in &later {
             warn!(key, "this setting needs a restart, or an upgrade by SIGUSR2");

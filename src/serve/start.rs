@@ -1,11 +1,17 @@
 //! The start: everything is created, then all sockets are opened, then all parts begin. So a fault
 //! is found before anything has begun.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
 
 use control_api::{
-    Administrator, Api, Manners, Renditions, admin, cors::Cors, mail::Postman, rate::Limiter,
-    renditions::NoRenditions,
+    Administrator, Api, Health, Manners, Readiness, Renditions, admin, cors::Cors, mail::Postman,
+    rate::Limiter, renditions::NoRenditions, requests,
 };
 use http_server::Mount;
 use media_core::Hub;
@@ -21,15 +27,17 @@ use super::{
     Call, Daemon, accounts,
     adapters::{ApiService, AudienceCount, ChannelPosters, LadderStatus, PrivateChannels, strict},
     error::Error,
+    health::{Checked, Checks},
+    operations::RunningDaemon,
     parts::{Part, Parts},
-    platform::PlatformParts,
+    platform::{PlatformParts, deliver},
     reload::Reloadable,
     retirement::Retirement,
     tick,
 };
 use crate::{
     certificates::Certificates,
-    config::Config,
+    config::{Config, source::Loaded},
     control_socket::ControlSocket,
     demo,
     directory::Directory,
@@ -75,6 +83,10 @@ struct Created {
     router: Arc<origin_http::Router>,
     /// Also the source of the number of publishers and RTMP players.
     rtmp_metrics: ingest_rtmp::Metrics,
+    /// Shows and changes the running daemon.
+    operations: RunningDaemon,
+    /// The health checks.
+    health: Checks,
     /// All metrics, for the admin listener.
     registry: Registry,
 }
@@ -102,7 +114,7 @@ impl Daemon {
         let predecessor = predecessor.map(Arc::new);
         let config = &loaded.config;
         limits::raise_and_log(config);
-        let created = Created::new(config, predecessor.as_deref()).await?;
+        let created = Created::new(&loaded, predecessor.as_deref()).await?;
         let mut sockets = Sockets::open(&config.listeners(), inherited)?;
         let servers = Servers::new(config, &created, &mut sockets)?;
         let control = match created.control {
@@ -115,8 +127,11 @@ impl Daemon {
 
         let (mut parts, pulse, retire) =
             (Parts::default(), Pulse::default(), CancellationToken::new());
-        let readiness = admin::Readiness::default();
-        let tools = admin::router(created.registry, readiness.clone());
+        let readiness = Readiness::default();
+        let health = Health::new(readiness.clone(), created.health.checks);
+        let mut registry = created.registry;
+        health.register(&mut registry);
+        let tools = admin::router(registry, health);
         let tools = strict(tools, usize::try_from(config.http.max_headers).unwrap_or(usize::MAX));
         let (clock, ticking) = (hub.clone(), pulse.clone());
         // The clock first: it ends broadcasts whose publishers are away, and its beats keep the
@@ -129,6 +144,8 @@ impl Daemon {
         let platform = created.platform.as_ref().map(|parts| parts.platform.clone());
         if let Some(platform) = created.platform {
             let older = predecessor.clone();
+            let (webhooks, folder) = (platform.webhooks.clone(), platform.folder().to_owned());
+            parts.start(Part::Webhooks, |stop| deliver(webhooks, folder, stop));
             parts.start(Part::Platform, |stop| platform.follow(older, stop));
         }
         if let Some(postman) = created.postman {
@@ -140,6 +157,7 @@ impl Daemon {
         if let Some((socket, api)) = control {
             parts.start(Part::Control, |stop| socket.serve(api, stop));
         }
+        parts.start(Part::Health, |stop| created.health.watch.run(stop));
         parts.start(Part::Admin, |stop| servers.admin.serve(tools, stop));
         parts.start(Part::Http, |stop| servers.http.serve(retire.clone(), stop));
         parts.start(Part::Rtmp, |stop| servers.rtmp.serve(retire.clone(), stop));
@@ -177,6 +195,7 @@ impl Daemon {
                 playback: created.playback,
                 certificates: created.certificates,
                 access_log: created.access_log,
+                operations: created.operations,
             },
             predecessor,
         })
@@ -185,7 +204,8 @@ impl Daemon {
 
 impl Created {
     /// Creates the parts. Encoders are tested, which takes some seconds.
-    async fn new(config: &Config, predecessor: Option<&Predecessor>) -> Result<Self, Error> {
+    async fn new(loaded: &Loaded, predecessor: Option<&Predecessor>) -> Result<Self, Error> {
+        let config = &loaded.config;
         let (hub, packager) = make_packager(config, predecessor)?;
         let rtmp_metrics = ingest_rtmp::Metrics::default();
         let http_metrics = origin_http::Metrics::default();
@@ -200,7 +220,7 @@ impl Created {
         let certificates = load_certificates(config, &mut registry)?;
         let (ladder, pictures) = prepare_ladder(config, &hub, &mut registry).await?;
         let demo_key = config.demo.enabled.then(demo::Key::random);
-        let manners = make_manners(config);
+        let mut manners = make_manners(config);
         let platform =
             PlatformParts::new(config, predecessor.is_some(), Arc::clone(&manners.limiter)).await?;
         let directory = platform.as_ref().map(|parts| parts.directory.clone());
@@ -211,6 +231,15 @@ impl Created {
         let audience = Audience::default();
         let viewers = AudienceCount { http: audience.clone(), rtmp: rtmp_metrics.clone() };
         let administrator = Administrator::new(config.api.administrator());
+        manners.metrics = register_platform(platform.as_ref(), &mut registry);
+        let checked = Checked {
+            config,
+            ladder: ladder.as_ref(),
+            certificates: certificates.as_ref(),
+            platform: platform.as_ref().map(|parts| (&parts.platform, &parts.directory)),
+        };
+        let health = Checks::new(&checked, &mut registry);
+        let operations = RunningDaemon::new(loaded, ladder.as_ref().map(Ladder::workers));
         let privacy = PrivateChannels(Arc::clone(&playback));
         let mut api =
             make_api(&hub, viewers, ladder.as_ref(), &administrator, privacy, predecessor);
@@ -221,10 +250,18 @@ impl Created {
             api = api
                 .with_platform(parts.platform.clone())
                 .with_identity(identity)
-                .with_playback_tokens(parts.playback_key.clone());
+                .with_playback_tokens(parts.playback_key.clone())
+                .with_webhooks(parts.webhooks.clone());
         }
+        api = api.with_operations(Arc::new(operations.clone()));
+        let control = platform.as_ref().map(|parts| {
+            let platform = parts.platform.clone();
+            // Its operator is not limited, but counted.
+            let manners = Manners { metrics: manners.metrics.clone(), ..Manners::default() };
+            let api = api.clone().with_manners(manners).router();
+            api.merge(control_api::maintenance::routes(platform))
+        });
         let api = api.with_manners(manners.clone()).router();
-        let control = platform.as_ref().map(|_| api.clone());
         let api = ApiService::new(api);
         let access_log = AccessLog::open(&config.http, &http_metrics)
             .map_err(|source| Error::AccessLog { file: config.http.access_log.clone(), source })?;
@@ -261,6 +298,8 @@ impl Created {
             edge,
             router: Arc::new(router),
             rtmp_metrics,
+            operations,
+            health,
             registry,
         })
     }
@@ -358,6 +397,19 @@ fn make_manners(config: &Config) -> Manners {
     }
 }
 
+/// Adds the metrics of the platform. Returns those of the API, which are counted with it alone.
+fn register_platform(
+    platform: Option<&PlatformParts>,
+    registry: &mut Registry,
+) -> Option<requests::Metrics> {
+    let parts = platform?;
+    let metrics = requests::Metrics::default();
+    metrics.register(registry);
+    parts.platform.register(registry);
+    parts.directory.register(registry);
+    Some(metrics)
+}
+
 /// The API, which includes the broadcasts of the old process.
 fn make_api(
     hub: &Hub,
@@ -431,7 +483,9 @@ fn start_demo(
     parts.start(Part::Demo, |stop| worker.supervise(stop));
     if let Some(http) = http {
         // On stdout, independent of the log's format.
-        println!("Watch http://{}/watch/{}", demo::reachable(http), demo::CHANNEL);
+        let (address, channel) = (demo::reachable(http), demo::CHANNEL);
+        // Nobody may read it.
+        let _ = writeln!(io::stdout(), "Watch http://{address}/watch/{channel}");
     }
     Ok(())
 }

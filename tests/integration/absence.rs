@@ -46,8 +46,8 @@ fn missing(seen: &Followed) -> f64 {
         .sum()
 }
 
-/// The broadcast waits for its publisher much longer than the tests leave it away: on a busy machine
-/// an encoder needs many seconds to start.
+/// The broadcast waits for its publisher much longer than the tests leave it away: on a busy
+/// machine an encoder needs many seconds to start.
 fn patient() -> Settings {
     Settings { reconnect_s: 60, ..Settings::default() }
 }
@@ -156,8 +156,8 @@ fn shaka_resumes_hls_when_the_publisher_is_back_after_5_s() {
     plays_across_a_hole("shaka", "master.m3u8");
 }
 
-/// Opens a player 3 s into a gap of 6 s or more. It may show media from before the gap, and must show media
-/// after it.
+/// Opens a player 3 s into a gap of 6 s or more. It may show media from before the gap, and must
+/// show media after it.
 #[track_caller]
 fn starts_in_a_hole(player: &str, name: &str) {
     let browser = Browser::take();

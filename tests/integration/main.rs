@@ -5,6 +5,7 @@
 mod support;
 
 mod absence;
+mod api;
 mod certificates;
 mod crowds;
 mod daemon;
@@ -15,9 +16,11 @@ mod hostile;
 mod https;
 mod ladder;
 mod manifests;
+mod metrics;
 mod nothing_lost;
 mod packaging;
 mod page;
+mod platform;
 mod playback;
 mod playback_tokens;
 mod playlists;
@@ -28,3 +31,4 @@ mod reload;
 mod sign_in;
 mod switching;
 mod tracks;
+mod webhooks;

@@ -158,7 +158,14 @@ fn the_package_contains_every_file_to_install() {
         };
         assert!(found, "{asset} is not there");
     }
-    let folders = ["systemd", "systemd/streamforge.service.d", "packaging", "conf/examples"];
+    let folders = [
+        "systemd",
+        "systemd/streamforge.service.d",
+        "packaging",
+        "conf/examples",
+        "conf/grafana",
+        "conf/prometheus",
+    ];
     for file in folders.into_iter().flat_map(files_in) {
         assert!(is_packaged(&file), "{} is in no package", file.display());
     }

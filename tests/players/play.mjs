@@ -5,7 +5,8 @@
 //                   [--latency | --numbers FPS] [--throttle 0:0,8:300,20:0] [--level 2:144,15:auto]
 //                   [--tour 144,240,360]
 //                   [--back 6:4] [--stall MS] [--wait SECONDS] [--certificate PEM [--http3]]
-//                   [--until playing,ended,playing] [--delay SECONDS] [--rise]
+//                   [--until playing,ended,playing] [--delay SECONDS]
+//                   [--reach HEIGHT] [--rise HEIGHT]
 //
 // `hls`, `dash` and `shaka` are the players of the packages of those names; `native` is Chromium's
 // own HLS player; `page` opens URL itself and observes its video element. All but `page` run in a
@@ -32,8 +33,10 @@
 //   suggestedPresentationDelay.
 // - `--until` stops two seconds after the watch page has shown these states in this order, or after
 //   `--seconds`.
+// - `--reach` begins with the schedule of the other options, but for those of 0, when pictures of this
+//   height are shown, or after half a minute.
 // - `--rise` plays on after `--seconds`, for half a minute at most, until the height of the pictures
-//   has fallen and risen again.
+//   has fallen, and risen again to this one or a greater one.
 //
 // Events during playback are printed on stderr, one JSON object a line: `ready`; `started`; `shown`
 // with a height, when pictures of another height appear; `page` with a state, when the watch page
@@ -84,7 +87,8 @@ const { values: options } = parseArgs({
     http3: { type: 'boolean', default: false },
     until: { type: 'string' },
     delay: { type: 'string', default: '0' },
-    rise: { type: 'boolean', default: false },
+    reach: { type: 'string', default: '0' },
+    rise: { type: 'string' },
   },
 });
 const seconds = Number(options.seconds);
@@ -104,7 +108,7 @@ if (
   console.error(
     `usage: play.mjs --player ${PLAYERS.join('|')} --url URL [--seconds N] [--out DIR] [--latency | --numbers FPS]\n` +
       '                [--throttle SECONDS:KBPS,...] [--level SECONDS:HEIGHT,...] [--tour HEIGHT,...] [--back SECONDS:BY,...] [--stall MS]\n' +
-      '                [--wait SECONDS] [--certificate PEM [--http3]] [--until STATE,...] [--delay SECONDS] [--rise]',
+      '                [--wait SECONDS] [--certificate PEM [--http3]] [--until STATE,...] [--delay SECONDS] [--reach HEIGHT] [--rise HEIGHT]',
   );
   process.exit(2);
 }
@@ -219,6 +223,12 @@ async function watch(page, throttle, screenshots) {
     await page.waitForTimeout(AFTER_SHOWN_MS);
   }
   if (tour.length > 0) await level(page, null);
+  await page
+    .waitForFunction((least) => window.probe.height() >= least, Number(options.reach), {
+      polling: POLLING_MS,
+      timeout: RISE_DEADLINE_MS,
+    })
+    .catch(() => {});
   await acts(page, [
     ...rates.map(({ at_s, value }) => ({ at_s, act: () => throttle.set(value) })),
     ...levels.map(({ at_s, value }) => ({
@@ -237,9 +247,9 @@ async function watch(page, throttle, screenshots) {
       timeout: seconds * 1000,
     })
     .catch(() => {});
-  if (options.rise) {
+  if (options.rise !== undefined) {
     await page
-      .waitForFunction(() => window.probe.rose(), null, { polling: POLLING_MS, timeout: RISE_DEADLINE_MS })
+      .waitForFunction((least) => window.probe.rose(least), Number(options.rise), { polling: POLLING_MS, timeout: RISE_DEADLINE_MS })
       .catch(() => {});
   }
 }

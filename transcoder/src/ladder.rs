@@ -14,7 +14,7 @@
 mod broadcast;
 mod capacity;
 mod config;
-mod end;
+pub(crate) mod end;
 mod feeder;
 mod progress;
 mod rungs;
@@ -25,6 +25,7 @@ mod statuses;
 mod stretch;
 #[cfg(test)]
 mod testing;
+mod workers;
 
 use std::{
     io,
@@ -51,6 +52,7 @@ pub use config::Config;
 pub use rungs::{State, Status};
 use shared::Shared;
 pub use statuses::Statuses;
+pub use workers::{Worker, Workers};
 
 /// The hidden subcommand that tests encoders.
 pub const TRIAL_SUBCOMMAND: &str = "encoder-trial";
@@ -113,6 +115,7 @@ impl Ladder {
             capacity: Capacity::new(trial.macroblocks_per_s, share),
             pictures,
             status: Statuses::default(),
+            workers: Workers::default(),
             metrics,
         };
         Ok(Self { hub, shared: Arc::new(shared) })
@@ -121,6 +124,11 @@ impl Ladder {
     /// The states of each broadcast's renditions.
     pub fn statuses(&self) -> Statuses {
         self.shared.status.clone()
+    }
+
+    /// The workers that run.
+    pub fn workers(&self) -> Workers {
+        self.shared.workers.clone()
     }
 
     /// Serves until `shutdown`. All workers have ended when this returns.

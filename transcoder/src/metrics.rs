@@ -6,6 +6,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use crate::ladder::end::Failure;
+
 /// The ladder's metrics; clones share the counts.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -69,9 +71,14 @@ impl Default for Metrics {
                 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0,
             ])
         };
+        let failures = Family::<Reason, Counter>::default();
+        // All series exist from the start, because a rate needs the value before the first event.
+        for failure in Failure::ALL {
+            drop(failures.get_or_create(&Reason { reason: failure.label() }));
+        }
         Self {
             workers: Gauge::default(),
-            failures: Family::default(),
+            failures,
             shed: Counter::default(),
             refused: Counter::default(),
             units: Counter::default(),

@@ -14,6 +14,7 @@ pub mod sessions;
 pub mod stream_keys;
 pub mod tags;
 pub mod videos;
+pub mod webhooks;
 
 /// All features, in the order in which they fold an event that several of them fold.
 pub const ALL: &[&Feature] = &[
@@ -29,6 +30,7 @@ pub const ALL: &[&Feature] = &[
     &videos::FEATURE,
     &follows::FEATURE,
     &reactions::FEATURE,
+    &webhooks::FEATURE,
 ];
 
 /// The table of permissions: who may send each command.

@@ -88,4 +88,6 @@ ids! {
     VideoId,
     /// A category of videos and live broadcasts.
     CategoryId,
+    /// A webhook: an address to which events are delivered.
+    WebhookId,
 }

@@ -1,4 +1,4 @@
-//! The actors that may send a command, or read what is not for everybody: one table. Each command
+//! The table of permissions: the actors that may send a command or a restricted query. Each command
 //! and each such query names one row of it.
 
 use std::fmt;

@@ -49,7 +49,7 @@ impl Scope {
             (_, "account.set_password" | "account.change_password" | "account.change_email") => {
                 None
             }
-            (_, read) if [".list", ".show"].iter().any(|verb| read.ends_with(verb)) => {
+            (_, read) if [".list", ".show"].iter().any(|verb| read.contains(verb)) => {
                 Some(Self::Read)
             }
             ("channel", _) => Some(Self::Channels),

@@ -74,7 +74,7 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Where a word stands alone.
+/// The position of the first occurrence of a whole word.
 fn find_word(text: &str, word: &str) -> Option<usize> {
     let is_alone = |start: &usize| {
         let after = text[start + word.len()..].chars().next();
@@ -159,7 +159,7 @@ fn a_feature_uses_the_ground_and_the_queries_and_events_of_other_features() {
         let Some(own) = source.feature() else { continue };
         for path in source.paths() {
             let [ground, path @ ..] = path.as_slice() else { continue };
-            assert!(ground != "scenario", "{} uses what is for tests", source.name());
+            assert!(ground != "scenario", "{} uses a module for tests", source.name());
             let [other, path @ ..] = path else { continue };
             if ground != "features" || other == own {
                 continue;

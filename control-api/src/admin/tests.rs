@@ -7,6 +7,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::Readiness;
 
 fn hub() -> Hub {
     let broadcast = Limits {

@@ -540,7 +540,7 @@ async fn export_account(
         let mut shown = Vec::new();
         for channel in channels::queries::of_owner(rows, id)? {
             let row = channels::queries::channel(rows, channel)?;
-            shown.push(super::channels::Shown::of(channel, row));
+            shown.push(super::channels::Shown::of(rows, channel, row)?);
         }
         Ok((whole(rows, vault, id)?, shown))
     };

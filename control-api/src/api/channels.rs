@@ -6,12 +6,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use control_domain::{
-    Actor, Refusal, Rows, Time,
-    features::channels::{
-        commands::{Create, Delete, Edit},
-        events::{Edits, Visibility},
-        queries,
-        tables::Channel,
+    Actor, Fault, Refusal, Rows, Time,
+    features::{
+        channels::{
+            commands::{Create, Delete, Edit},
+            events::{Edits, Visibility},
+            queries,
+            tables::Channel,
+        },
+        follows,
     },
     id::{AccountId, ChannelId},
     table::Key as _,
@@ -29,7 +32,7 @@ use crate::{
     described::described,
     page::{Entry, NoFilter, Page, Paging},
     platform::Matching,
-    precondition::{ETag, IfMatch, tagged},
+    precondition::{ETag, IfMatch, tagged_state},
     problem::{Kind, Problem, problems},
     sequence::SEQUENCE,
 };
@@ -74,12 +77,27 @@ pub(super) struct Shown {
     /// When it was last changed.
     #[schema(schema_with = described::<Time>)]
     changed: Time,
+    /// The number of its followers.
+    followers: u64,
 }
 
 impl Shown {
-    pub(super) fn of(id: ChannelId, channel: Channel) -> Self {
+    /// # Errors
+    /// A fault of the tables.
+    pub(super) fn of(rows: &dyn Rows, id: ChannelId, channel: Channel) -> Result<Self, Fault> {
+        let followers = follows::queries::followers(rows, id)?;
         let Channel { owner, name, title, description, visibility, created, changed } = channel;
-        Self { id, name, title, description, visibility, owner, created, changed }
+        Ok(Self { id, name, title, description, visibility, owner, created, changed, followers })
+    }
+
+    /// A channel with its entity tag.
+    ///
+    /// # Errors
+    /// 404 if there is no such channel.
+    fn tagged(rows: &dyn Rows, id: ChannelId) -> Result<(Self, ETag), Refusal> {
+        let channel = queries::channel(rows, id)?;
+        let tag = ETag::of(&channel);
+        Ok((Self::of(rows, id, channel)?, tag))
     }
 }
 
@@ -172,7 +190,7 @@ problems!(
         ),
         ListProblems
     ),
-    security((), ("administrator" = []))
+    security((), ("account" = []), ("administrator" = []))
 )]
 async fn list_channels(
     State(platform): State<Platform>,
@@ -181,12 +199,14 @@ async fn list_channels(
 ) -> Result<Json<Channels>, Problem> {
     let after = page.after(LIST)?.map(|key| position(&key)).transpose()?;
     // One more than the page, to know whether another follows.
-    let mut found =
-        platform.read(|rows| queries::page(rows, &actor, after, page.limit + 1)).await?;
-    let more = found.len() > page.limit;
-    found.truncate(page.limit);
-    let last = found.last().filter(|_| more).map(|(id, _)| id.uuid().into_bytes());
-    let entries = found.into_iter().map(|(id, channel)| Shown::of(id, channel)).collect();
+    let query = |rows: &dyn Rows| -> Result<_, Fault> {
+        let found = queries::page(rows, &actor, after, page.limit + 1)?;
+        found.into_iter().map(|(id, channel)| Shown::of(rows, id, channel)).collect()
+    };
+    let mut entries: Vec<Shown> = platform.read(query).await?;
+    let more = entries.len() > page.limit;
+    entries.truncate(page.limit);
+    let last = entries.last().filter(|_| more).map(|shown| shown.id.uuid().into_bytes());
     Page::new(LIST, entries, last.as_ref().map(<[u8; 16]>::as_slice)).map(Json)
 }
 
@@ -201,7 +221,7 @@ async fn list_channels(
             content_type = "application/json"),
         CreateProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn create_channel(
     State(platform): State<Platform>,
@@ -224,8 +244,8 @@ async fn create_channel(
     let command = Create { owner, name: new.name, title, visibility: new.visibility };
     let receipt = platform.send(actor, command).await?;
     let id = receipt.done;
-    let channel = platform.read(|rows| queries::channel(rows, id)).await?;
-    let response = created(&format!("/api/v1/channels/{id}"), Shown::of(id, channel))?;
+    let (shown, _) = platform.read(|rows| Shown::tagged(rows, id)).await?;
+    let response = created(&format!("/api/v1/channels/{id}"), shown)?;
     Ok(([(SEQUENCE, receipt.sequence.to_string())], response).into_response())
 }
 
@@ -239,15 +259,16 @@ async fn create_channel(
             content_type = "application/json"),
         ShowProblems
     ),
-    security((), ("administrator" = []))
+    security((), ("account" = []), ("administrator" = []))
 )]
 async fn show_channel(
     State(platform): State<Platform>,
     Sender(actor): Sender,
     channel: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
-    let (id, channel) = found(&platform, actor, channel).await?;
-    tagged(&Shown::of(id, channel))
+    let (id, _) = found(&platform, actor, channel).await?;
+    let (shown, tag) = platform.read(|rows| Shown::tagged(rows, id)).await?;
+    tagged_state(&shown, &tag)
 }
 
 /// Edit a channel
@@ -267,7 +288,7 @@ async fn show_channel(
             content_type = "application/json"),
         EditProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn edit_channel(
     State(platform): State<Platform>,
@@ -281,8 +302,8 @@ async fn edit_channel(
     let edit = Edit { channel: id, edits: Edits { title, description, visibility } };
     let command = Matching::new(edit, if_match, move |rows| tag(rows, id));
     let receipt = platform.send(actor, command).await?;
-    let channel = platform.read(|rows| queries::channel(rows, id)).await?;
-    let response = tagged(&Shown::of(id, channel))?;
+    let (shown, tag) = platform.read(|rows| Shown::tagged(rows, id)).await?;
+    let response = tagged_state(&shown, &tag)?;
     Ok(([(SEQUENCE, receipt.sequence.to_string())], response).into_response())
 }
 
@@ -297,7 +318,7 @@ async fn edit_channel(
         ("If-Match" = Option<String>, Header, description = "The ETag that was read")
     ),
     responses((status = NO_CONTENT, description = "The channel is gone"), DeleteProblems),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn delete_channel(
     State(platform): State<Platform>,
@@ -338,7 +359,7 @@ pub(super) async fn found(
 
 /// The entity tag of a channel.
 fn tag(rows: &dyn Rows, id: ChannelId) -> Result<ETag, Refusal> {
-    Ok(ETag::of(&Shown::of(id, queries::channel(rows, id)?)))
+    Ok(ETag::of(&queries::channel(rows, id)?))
 }
 
 /// The channel after which a page begins.

@@ -22,6 +22,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     Platform,
     authentication::Sender,
+    platform::OpenStream,
     problem::{Kind, Problem, problems},
 };
 
@@ -91,7 +92,7 @@ problems!(
         ),
         EventsProblems
     ),
-    security((), ("administrator" = []))
+    security((), ("account" = []), ("administrator" = []))
 )]
 async fn follow_events(
     State(readers): State<Readers>,
@@ -118,7 +119,8 @@ async fn follow_events(
     if after > last {
         return Err(invalid("there is no event with this id yet"));
     }
-    let reader = Reader { platform: readers.platform, actor, types, after, _permit: permit };
+    let _open = readers.platform.count_event_stream();
+    let reader = Reader { platform: readers.platform, actor, types, after, _permit: permit, _open };
     Ok(Sse::new(reader.events()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
@@ -131,6 +133,8 @@ struct Reader {
     after: u64,
     /// Its place among the readers.
     _permit: OwnedSemaphorePermit,
+    /// Counts it.
+    _open: OpenStream,
 }
 
 impl Reader {

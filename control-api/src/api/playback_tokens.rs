@@ -108,7 +108,8 @@ problems!(
 /// Issue a playback token
 ///
 /// It opens one channel, live, until it expires; it cannot be revoked alone. The owner of the
-/// channel and moderators may issue it, for example in the back end of a page with its own accounts.
+/// channel and moderators may issue it, for example in the back end of a page with its own
+/// accounts.
 #[utoipa::path(
     post,
     path = "/api/v1/playback-tokens",
@@ -119,7 +120,7 @@ problems!(
             content_type = "application/json"),
         IssueProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn issue_playback_token(
     State(issuer): State<Issuer>,
@@ -162,7 +163,7 @@ async fn issue_playback_token(
             content_type = "application/json"),
         KeyProblems
     ),
-    security((), ("administrator" = []))
+    security((), ("account" = []), ("administrator" = []))
 )]
 async fn show_playback_key(State(issuer): State<Issuer>) -> Response {
     let (id, public_key) = issuer.tokens.key();

@@ -227,8 +227,8 @@ async fn create_session(
 /// Continue a session
 ///
 /// Each refresh token is used once, and the response has the next. If one is used again, somebody
-/// has a copy: the session ends. Two requests within ten seconds are taken for one client; the second
-/// is a 409.
+/// has a copy: the session ends. Two requests within ten seconds are taken for one client; the
+/// second is a 409.
 #[utoipa::path(
     post,
     path = "/api/v1/sessions/refresh",
@@ -351,8 +351,8 @@ async fn end_session(
 
 /// Sign out on all other devices
 ///
-/// With an administrator's or another credential that is of no session, all sessions of the sender's
-/// account end.
+/// With an administrator's or another credential that is of no session, all sessions of the
+/// sender's account end.
 #[utoipa::path(
     delete,
     path = "/api/v1/sessions",

@@ -116,7 +116,7 @@ problems!(
             content_type = "application/json"),
         ListProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn list_stream_keys(
     State(platform): State<Platform>,
@@ -145,7 +145,7 @@ async fn list_stream_keys(
             content_type = "application/json"),
         AddProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn add_stream_key(
     State(platform): State<Platform>,
@@ -175,7 +175,7 @@ async fn add_stream_key(
         ("key" = String, Path, description = "The key's id")
     ),
     responses((status = NO_CONTENT, description = "The key is revoked"), RevokeProblems),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn revoke_stream_key(
     State(platform): State<Platform>,

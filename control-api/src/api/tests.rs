@@ -26,18 +26,26 @@ use crate::{
 mod access;
 mod accounts;
 mod administration;
+mod categories;
+mod channel_settings;
 mod channels;
 mod credentials;
 mod description;
 mod events;
+mod follows;
 mod manners;
 mod members;
 mod older_process;
+mod operations;
 mod playback_tokens;
+mod reactions;
 mod recovery;
 mod second_factor;
 mod site;
 mod streams;
+mod tags;
+mod videos;
+mod webhooks;
 
 const TOKEN: &str = "a-random-token";
 

@@ -93,7 +93,8 @@ pub struct Claims {
     pub account: AccountId,
     /// The session.
     pub session: SessionId,
-    /// The role when the token was issued. It is for others; here the account's present role counts.
+    /// The role when the token was issued. It is for others; here the account's present role
+    /// counts.
     pub role: Role,
     /// When it was issued.
     pub issued: Time,

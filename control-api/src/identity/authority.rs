@@ -1,5 +1,5 @@
-//! The authority on identities: the keys of access tokens, the hashes of passwords, and the platform
-//! whose accounts they belong to.
+//! The authority on identities: the keys of access tokens, the hashes of passwords, and the
+//! platform whose accounts they belong to.
 
 use std::{fmt, path::Path, sync::Arc, time::SystemTime};
 
@@ -59,8 +59,8 @@ impl fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// The identities of a platform, whose folder has the keys of access tokens. `issuer` names this
-    /// installation in them. Blocks for the file, and for one hash.
+    /// The identities of a platform, whose folder has the keys of access tokens. `issuer` names
+    /// this installation in them. Blocks for the file, and for one hash.
     ///
     /// # Errors
     /// [`Error`].

@@ -1,11 +1,11 @@
-//! Passwords: argon2id (RFC 9106) with 19 MiB, two passes and one lane, as OWASP advises, in the PHC
-//! format, so that each hash has its own parameters and is made again when ours change.
+//! Passwords: argon2id (RFC 9106) with 19 MiB, two passes and one lane, as OWASP advises, in the
+//! PHC format, so that each hash has its own parameters and is made again when ours change.
 //!
 //! A hash takes about 20 ms and 19 MiB. Two are computed at a time, on threads for blocking work;
 //! some more requests wait, and others are refused with 503.
 //!
-//! A password has 8 to 128 characters after normalisation (NFC, as NIST SP 800-63B 5.1.1.2 advises);
-//! no mixture of kinds of characters is asked for. The commonest ones are refused.
+//! A password has 8 to 128 characters after normalisation (NFC, as NIST SP 800-63B 5.1.1.2
+//! advises); no mixture of kinds of characters is asked for. The commonest ones are refused.
 
 use std::{fmt, sync::Arc};
 

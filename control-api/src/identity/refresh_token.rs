@@ -1,9 +1,9 @@
 //! Refresh tokens: a session goes on with each, and each is used once (RFC 9700 4.14.2).
 //!
-//! A token is `sfr_` and base64url of: the session, the number of tokens before it, 256 random bits,
-//! and a keyed checksum of these. The checksum tells tokens of this daemon from others before the
-//! disk is asked, so that somebody who knows a session's identifier cannot end it with an invented
-//! token. Only the SHA-256 of the present token is kept.
+//! A token is `sfr_` and base64url of: the session, the number of tokens before it, 256 random
+//! bits, and a keyed checksum of these. The checksum tells tokens of this daemon from others before
+//! the disk is asked, so that somebody who knows a session's identifier cannot end it with an
+//! invented token. Only the SHA-256 of the present token is kept.
 
 use std::fmt;
 

@@ -1,9 +1,9 @@
 //! The beginning, continuation and end of sessions.
 //!
-//! Attempts to sign in are limited by address (a layer of the route) and by name, whether an account
-//! has it or not. Somebody who guesses at an account can so delay the sign-in of its owner, whose
-//! sessions go on. The response to a wrong password and to an unknown name is the same, after the
-//! same computation.
+//! Attempts to sign in are limited by address (a layer of the route) and by name, whether an
+//! account has it or not. Somebody who guesses at an account can so delay the sign-in of its owner,
+//! whose sessions go on. The response to a wrong password and to an unknown name is the same, after
+//! the same computation.
 
 use control_domain::{
     Actor, Role, Vault as _,
@@ -84,8 +84,8 @@ impl Identity {
     /// Signs somebody in.
     ///
     /// # Errors
-    /// 401 if no account has this name and password, 403 if the password must be replaced, 429 after
-    /// too many attempts.
+    /// 401 if no account has this name and password, 403 if the password must be replaced, 429
+    /// after too many attempts.
     pub async fn sign_in(&self, attempt: Attempt) -> Result<SignedIn, Problem> {
         let Attempt { login, password, new_password, device } = attempt;
         self.throttle(&login).await?;

@@ -123,6 +123,11 @@ impl Handle {
         self.get()
     }
 
+    /// Why the database cannot be written; `None` if it can, as far as is known.
+    pub(super) fn not_writable(&self) -> Option<String> {
+        self.state().as_ref().map(|state| state.cause.to_string())
+    }
+
     /// How often the database was opened again.
     pub(super) fn opened_again(&self) -> u64 {
         self.opened_again.load(Ordering::Relaxed)

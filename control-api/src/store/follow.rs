@@ -114,6 +114,8 @@ pub struct Followed {
     pub lag: u64,
     /// Effects that have failed since the start.
     pub failures: u64,
+    /// Failures of the effect that is tried now; 0 if it succeeds.
+    pub failing: u64,
 }
 
 /// The numbers of a follower that runs.
@@ -121,6 +123,7 @@ pub struct Followed {
 struct Progress {
     sequence: AtomicU64,
     failures: AtomicU64,
+    failing: AtomicU64,
 }
 
 /// The followers that run, by name.
@@ -139,7 +142,8 @@ impl Followers {
             let sequence = progress.sequence.load(Ordering::Relaxed);
             let failures = progress.failures.load(Ordering::Relaxed);
             let lag = last.saturating_sub(sequence);
-            Followed { name: name.clone(), sequence, lag, failures }
+            let failing = progress.failing.load(Ordering::Relaxed);
+            Followed { name: name.clone(), sequence, lag, failures, failing }
         });
         list.collect()
     }
@@ -306,9 +310,13 @@ async fn effect(follower: &impl Follower, progress: &Progress, sequence: u64, en
     loop {
         let error: Box<dyn std::error::Error + Send + Sync> =
             match timeout(EFFECT, unpanicked(follower.handle(sequence, envelope))).await {
-                Ok(Some(Ok(()))) => return,
+                Ok(Some(Ok(()))) => {
+                    progress.failing.store(0, Ordering::Relaxed);
+                    return;
+                }
                 Ok(Some(Err(FollowError::Never(error)))) => {
                     progress.failures.fetch_add(1, Ordering::Relaxed);
+                    progress.failing.store(0, Ordering::Relaxed);
                     error!(follower = name, sequence, kind, %error, "an effect is given up");
                     return;
                 }
@@ -317,6 +325,7 @@ async fn effect(follower: &impl Follower, progress: &Progress, sequence: u64, en
                 Err(elapsed) => elapsed.into(),
             };
         progress.failures.fetch_add(1, Ordering::Relaxed);
+        progress.failing.fetch_add(1, Ordering::Relaxed);
         warn!(follower = name, sequence, kind, %error, ?delay, "an effect is tried again");
         wait(&mut delay).await;
     }

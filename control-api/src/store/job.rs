@@ -5,6 +5,8 @@ use std::sync::Arc;
 use control_domain::{Actor, Command, Context, Fault, NewEvent, Refusal, command};
 use tokio::sync::oneshot;
 
+use super::metrics::CommandResult;
+
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
@@ -41,6 +43,9 @@ pub(super) trait Job: Send {
     /// Decides the command. It may be called again, if the transaction was aborted. The result for
     /// the sender is kept until [`Job::committed`].
     fn decide(&mut self, context: &Context<'_>) -> Decided;
+
+    /// The result of a command, to be counted; `None` for a cursor.
+    fn result(&self) -> Option<CommandResult>;
 
     /// The events, if any, are durable.
     fn committed(self: Box<Self>, sequence: u64);
@@ -108,6 +113,14 @@ impl<C: Command> Job for Pending<C> {
         }
     }
 
+    fn result(&self) -> Option<CommandResult> {
+        Some(match &self.decided {
+            Some(Ok(_)) => CommandResult::Done,
+            Some(Err(refusal)) => refusal.into(),
+            None => CommandResult::NotCommitted,
+        })
+    }
+
     fn committed(self: Box<Self>, sequence: u64) {
         let receipt = match self.decided {
             Some(Ok(done)) => Ok(Receipt { done, sequence }),
@@ -147,6 +160,10 @@ impl Job for CursorMove {
 
     fn decide(&mut self, _: &Context<'_>) -> Decided {
         Decided::Cursor { name: Arc::clone(&self.name), sequence: self.sequence }
+    }
+
+    fn result(&self) -> Option<CommandResult> {
+        None
     }
 
     fn committed(self: Box<Self>, _: u64) {

@@ -13,7 +13,7 @@ use control_domain::{
 
 use super::*;
 
-mod disk;
+pub(crate) mod disk;
 mod following;
 mod kills;
 mod persons;

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// The file, in the platform's folder.
-const TRAFFIC: &str = "traffic.redb";
+pub(super) const TRAFFIC: &str = "traffic.redb";
 
 /// The time after which a session that is not used cannot be continued.
 pub const IDLE: Duration = Duration::from_secs(30 * 24 * 3_600);

@@ -25,6 +25,7 @@ use super::{
     erased::ErasedList,
     job::{Decided, Job, SendError},
     log::{self, Appender},
+    metrics::{CommandResult, Metrics},
     rebuild::Rebuild,
     renewal::Waker,
     rows::WriteRows,
@@ -45,6 +46,8 @@ pub(super) enum Message {
         /// Completed when reads of them are refused.
         begun: oneshot::Sender<()>,
     },
+    /// Try whether the disk can be written again.
+    Probe,
 }
 
 /// Identifiers of the daemon: UUIDs of version 7, each greater than all before in this process.
@@ -68,6 +71,7 @@ pub(super) struct Writer {
     pub(super) gone: Vec<AccountId>,
     /// Wakes the thread that writes the keys anew.
     pub(super) renewal: Waker,
+    pub(super) metrics: Metrics,
 }
 
 /// The state of each job after a group was tried.
@@ -133,6 +137,7 @@ impl Writer {
                 // A sender that no longer waits does not need it.
                 let _ = begun.send(());
             }
+            Message::Probe => self.probe(),
         }
     }
 
@@ -140,7 +145,7 @@ impl Writer {
     /// alone, so that one costs only its sender. If the disk fails, all fail.
     fn carry_out(&mut self, mut group: Vec<Box<dyn Job>>) {
         match self.commit(&mut group) {
-            Ok(outcomes) => finish(group, outcomes),
+            Ok(outcomes) => self.finish(group, outcomes),
             Err(fault) if group.len() > 1 && !is_of_all(&fault) => {
                 group.into_iter().for_each(|job| self.carry_out(vec![job]));
             }
@@ -153,8 +158,12 @@ impl Writer {
                     // The handle logs whether it succeeds.
                     let _ = self.database.reopen();
                 }
+                self.metrics.not_committed(&fault);
                 let fault = Arc::new(fault);
                 for job in group {
+                    if job.result().is_some() {
+                        self.metrics.count(CommandResult::NotCommitted);
+                    }
                     job.failed(SendError::NotCommitted(Arc::clone(&fault)));
                 }
             }
@@ -210,13 +219,34 @@ impl Writer {
             return Ok(outcomes);
         }
         log::keys_are_gone(&transaction, &self.gone)?;
+        let begun = Instant::now();
         // Before the events that were sealed with them.
         vault.commit()?;
         transaction.commit().map_err(fault)?;
+        self.metrics.commit_duration.observe(begun.elapsed().as_secs_f64());
+        self.metrics.group.observe(f64::from(u32::try_from(outcomes.len()).unwrap_or(u32::MAX)));
+        self.metrics.events.inc_by(last - begin);
+        self.metrics.committed();
         self.gone.clear();
         self.sequence.send_replace(last);
         self.erase_keys(erased);
         Ok(outcomes)
+    }
+
+    /// Counts each result, and sends it to its sender.
+    fn finish(&self, group: Vec<Box<dyn Job>>, outcomes: Vec<Outcome>) {
+        for (job, outcome) in group.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Decided(sequence) => {
+                    job.result().into_iter().for_each(|result| self.metrics.count(result));
+                    job.committed(sequence);
+                }
+                Outcome::Panicked => {
+                    self.metrics.count(CommandResult::Panicked);
+                    job.failed(SendError::Panicked);
+                }
+            }
+        }
     }
 
     /// Deletes the keys of accounts that are erased. A failure is repeated at the next start.
@@ -233,16 +263,6 @@ impl Writer {
             Err(fault) => {
                 error!(%fault, "keys of erased accounts remain until the next start");
             }
-        }
-    }
-}
-
-/// Sends each result to its sender.
-fn finish(group: Vec<Box<dyn Job>>, outcomes: Vec<Outcome>) {
-    for (job, outcome) in group.into_iter().zip(outcomes) {
-        match outcome {
-            Outcome::Decided(sequence) => job.committed(sequence),
-            Outcome::Panicked => job.failed(SendError::Panicked),
         }
     }
 }

@@ -258,8 +258,8 @@ impl Broadcast {
         }
     }
 
-    /// Waits until there are more than `known` tracks, or the broadcast has ended. Frames do not wake
-    /// the waiting task. Cancel-safe.
+    /// Waits until there are more than `known` tracks, or the broadcast has ended. Frames do not
+    /// wake the waiting task. Cancel-safe.
     pub async fn more_tracks(&self, known: usize) {
         let mut added = pin!(self.added.notified());
         added.as_mut().enable();

@@ -1,13 +1,7 @@
 //! The connections to a back end, which are kept for further requests, and responses of bounded
 //! size.
 
-use std::{
-    error::Error as _,
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{error::Error as _, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, Uri, header};
@@ -17,12 +11,9 @@ use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem, pem::PemObject},
-};
+use rustls::{ClientConfig, RootCertStore};
 
-use crate::config::Webhook;
+use crate::{authorities, config::Webhook};
 
 /// Largest body of a response in bytes. Back ends respond with some words; a larger body is that
 /// of another server.
@@ -41,24 +32,9 @@ const MAX_CAUSES: usize = 4;
 /// Why a back end cannot be asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// `publish.webhook.ca` cannot be read.
-    #[error("publish.webhook.ca: {}: {source}", file.display())]
-    Read { file: PathBuf, source: io::Error },
-    /// `publish.webhook.ca` is no PEM.
-    #[error("publish.webhook.ca: {}: {source}", file.display())]
-    Pem { file: PathBuf, source: pem::Error },
-    /// `publish.webhook.ca` has an invalid certificate.
-    #[error("publish.webhook.ca: {}: {source}", file.display())]
-    Certificate { file: PathBuf, source: rustls::Error },
-    /// `publish.webhook.ca` has none.
-    #[error("publish.webhook.ca: {}: no certificate in it", file.display())]
-    NoCertificate { file: PathBuf },
-    /// The system has no certificate authorities.
-    #[error(
-        "publish.webhook.url has https, but the system has no certificate authorities: install \
-         ca-certificates, or set publish.webhook.ca"
-    )]
-    NoAuthority,
+    /// `publish.webhook.ca` has no certificate authorities.
+    #[error("publish.webhook.ca: {0}")]
+    Authorities(#[from] authorities::Error),
     /// The TLS settings are not supported.
     #[error("publish.webhook: {0}")]
     Tls(rustls::Error),
@@ -91,7 +67,13 @@ impl Client {
     /// They cannot be read.
     pub(super) fn new(settings: &Webhook) -> Result<Self, Error> {
         let mut addresses = settings.url.iter().chain(&settings.done_url);
-        let roots = authorities(&settings.ca, addresses.any(|address| address.is_https()))?;
+        // Without https the system's are not needed.
+        let is_needed =
+            !settings.ca.as_os_str().is_empty() || addresses.any(|address| address.is_https());
+        let roots = match is_needed {
+            true => authorities::load(&settings.ca)?,
+            false => RootCertStore::empty(),
+        };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -149,30 +131,6 @@ impl Client {
         let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
         body.map_err(|_| Fault::Body)?;
         Ok(Response { status: parts.status, headers: parts.headers })
-    }
-}
-
-/// The trusted certificate authorities: those of `ca`, or, if that is empty, the system's, if they
-/// are needed.
-fn authorities(ca: &Path, needed: bool) -> Result<RootCertStore, Error> {
-    let file = || ca.to_owned();
-    let mut roots = RootCertStore::empty();
-    if ca.as_os_str().is_empty() {
-        if needed {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    } else {
-        let text = fs::read(ca).map_err(|source| Error::Read { file: file(), source })?;
-        for certificate in CertificateDer::pem_slice_iter(&text) {
-            let certificate = certificate.map_err(|source| Error::Pem { file: file(), source })?;
-            let added = roots.add(certificate);
-            added.map_err(|source| Error::Certificate { file: file(), source })?;
-        }
-    }
-    match (roots.is_empty(), ca.as_os_str().is_empty()) {
-        (true, true) if needed => Err(Error::NoAuthority),
-        (true, false) => Err(Error::NoCertificate { file: file() }),
-        _ => Ok(roots),
     }
 }
 

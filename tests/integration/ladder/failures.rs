@@ -186,8 +186,8 @@ fn give_up(stage: &Stage, worker: u32, rendition: &str) {
     });
 }
 
-/// Waits for one line of the log with this message about the upper rung. The state may change before
-/// the line is read.
+/// Waits for one line of the log with this message about the upper rung. The state may change
+/// before the line is read.
 #[track_caller]
 fn wait_for_log(stage: &Stage, message: &str) {
     let lines = || stage.count_log_lines_of("v240", message);

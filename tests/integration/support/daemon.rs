@@ -11,7 +11,7 @@ use super::{
 use serde_json::Value;
 use std::{
     fmt::Write as _,
-    fs,
+    fs, mem,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
@@ -100,7 +100,16 @@ pub(crate) fn command() -> Command {
 
 impl Daemon {
     pub(crate) fn start(settings: &Settings) -> Self {
-        let workdir = Workdir::new("daemon");
+        Self::start_in(Workdir::new("daemon"), settings)
+    }
+
+    /// A new process with the folder of this one, which has ended.
+    pub(crate) fn start_again(mut self) -> Self {
+        let workdir = mem::replace(&mut self.workdir, Workdir::new("ended"));
+        Self::start_in(workdir, &self.settings.clone())
+    }
+
+    fn start_in(workdir: Workdir, settings: &Settings) -> Self {
         let config = workdir.path().join("streamforge.toml");
         let data_dir = workdir.path().join("data");
         fs::write(&config, settings.to_toml(data_dir.to_str().expect("a UTF-8 path")))

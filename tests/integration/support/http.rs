@@ -88,6 +88,18 @@ impl Exchange {
         target: &str,
         headers: &[(&str, &str)],
     ) -> Self {
+        Self::send(addr, method, target, headers, &[])
+    }
+
+    /// The same with a body, whose length is one of the headers.
+    #[track_caller]
+    pub(crate) fn send(
+        addr: SocketAddr,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Self {
         let mut socket = TcpStream::connect(addr).expect("the listener accepts");
         socket.set_read_timeout(Some(READ_LIMIT)).expect("a socket takes a limit");
         let mut head =
@@ -96,7 +108,8 @@ impl Exchange {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
-        socket.write_all(head.as_bytes()).expect("the request is taken");
+        let request = [head.as_bytes(), body].concat();
+        socket.write_all(&request).expect("the request is taken");
 
         let mut socket = BufReader::new(socket);
         let status_line = line(&mut socket, target);

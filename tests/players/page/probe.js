@@ -173,8 +173,8 @@
       return next === states.length;
     },
 
-    /// Whether the height of the pictures fell, and rose again.
-    rose: () => strip?.rose() ?? false,
+    /// Whether the height of the pictures fell, and rose again to `least` or more.
+    rose: (least) => strip?.rose(least) ?? false,
 
     level: (height) => player.level(height),
 

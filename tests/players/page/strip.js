@@ -117,11 +117,12 @@
       return value;
     }
 
-    // Whether the height of the pictures fell, and rose again.
-    rose() {
+    // Whether the height of the pictures fell, and rose again to `least` or more.
+    rose(least) {
       const heights = this.#sizes.map(({ height }) => height);
       const fell = heights.findIndex((height, index) => index > 0 && height < heights[index - 1]);
-      return fell > 0 && heights.slice(fell).some((height, index, later) => index > 0 && height > later[index - 1]);
+      const rose = (height, index, later) => index > 0 && height > later[index - 1] && height >= least;
+      return fell > 0 && heights.slice(fell).some(rose);
     }
 
     report() {

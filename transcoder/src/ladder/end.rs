@@ -20,7 +20,7 @@ pub(super) enum End {
 
 /// Why a worker failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// Its process could not be started.
     Start,
     /// It ended before it had encoded all units.
@@ -38,8 +38,12 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// All failures.
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Start, Self::Died, Self::Socket, Self::Config, Self::Unit, Self::Flood, Self::Stuck];
+
     /// Its label in the metrics and the log.
-    pub(super) fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Start => "start",
             Self::Died => "died",

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use media_core::TrackName;
 
-use super::{capacity::Capacity, config::Config, statuses::Statuses};
+use super::{capacity::Capacity, config::Config, statuses::Statuses, workers::Workers};
 use crate::{
     metrics::{Metrics, OfRendition},
     pictures::Pictures,
@@ -26,6 +26,8 @@ pub(super) struct Shared {
     pub(super) pictures: Pictures,
     /// Publishes the states of renditions.
     pub(super) status: Statuses,
+    /// Lists the workers that run.
+    pub(super) workers: Workers,
     pub(super) metrics: Metrics,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use media_core::BroadcastId;
 
-use super::rungs::Status;
+use super::rungs::{State, Status};
 
 /// The states of broadcasts' renditions. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +15,12 @@ impl Statuses {
     /// Those of one broadcast, the most expensive first.
     pub fn of(&self, broadcast: BroadcastId) -> Vec<Status> {
         self.0.get(&broadcast).map(|status| status.clone()).unwrap_or_default()
+    }
+
+    /// The number of renditions in this state, of all broadcasts.
+    pub fn count(&self, state: State) -> usize {
+        let of = |status: &[Status]| status.iter().filter(|found| found.state == state).count();
+        self.0.iter().map(|status| of(&status)).sum()
     }
 
     /// Replaces the states of a broadcast.

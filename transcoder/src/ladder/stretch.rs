@@ -102,6 +102,7 @@ pub(super) async fn run(
     };
     let counted = Counted::new(&shared.metrics.workers);
     debug!(pid = process.id(), "worker started");
+    let listed = shared.workers.add(process.id(), feed.broadcast, shared.encoder.name());
     shedding.start(Instant::now());
     let (broadcast, resume_after) = (feed.broadcast, feed.resume_after);
     let progress = Mutex::new(Progress::new(&rungs.bitrates()));
@@ -140,7 +141,7 @@ pub(super) async fn run(
         End::Drained(_) | End::Over | End::Replan => process.end().await,
         _ => process.kill().await,
     };
-    drop(counted);
+    drop((counted, listed));
     if let Ok(status) = status {
         debug!(%status, ?end, "worker ended");
     }

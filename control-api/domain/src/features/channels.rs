@@ -32,6 +32,7 @@ pub const FEATURE: Feature = Feature {
     ],
     permissions: &[
         queries::ADMIT_VIEWERS,
+        queries::SHOW_SETTINGS,
         commands::Create::PERMISSION,
         commands::Edit::PERMISSION,
         commands::ChangeSettings::PERMISSION,

@@ -23,7 +23,7 @@ pub const FEATURE: Feature = Feature {
         tables::FOLLOWED.name(),
         tables::DELETED.name(),
     ],
-    permissions: &[commands::Follow::PERMISSION, commands::Unfollow::PERMISSION],
+    permissions: &[queries::LIST, commands::Follow::PERMISSION, commands::Unfollow::PERMISSION],
     audience: queries::audience,
     fold: tables::fold,
 };

@@ -23,7 +23,7 @@ pub const FEATURE: Feature = Feature {
         tables::DELETED.name(),
         tables::ERASED.name(),
     ],
-    permissions: &[commands::React::PERMISSION, commands::Withdraw::PERMISSION],
+    permissions: &[queries::SHOW, commands::React::PERMISSION, commands::Withdraw::PERMISSION],
     audience: queries::audience,
     fold: tables::fold,
 };

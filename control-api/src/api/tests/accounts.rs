@@ -68,7 +68,8 @@ async fn somebody_registers_signs_in_edits_the_profile_and_changes_the_password(
     assert_eq!((status, text(&problem["errors"][0], "pointer")), (422, "/present"));
     assert_eq!(change(PASSWORD, "password123").await.0, 422, "a common one");
     assert_eq!(change(PASSWORD, "lilies at nine").await.0, 204);
-    // Who has changed it stays, all others are out at once, whatever the age of their tokens.
+    // The session that has changed it continues. All others end at once, whatever the age of their
+    // tokens.
     assert_eq!(members.get(one, "/api/v1/accounts/me").await.0, 200);
     let (status, problem) = members.get(two, "/api/v1/accounts/me").await;
     assert_eq!((status, kind(&problem)), (401, "invalid-token"));

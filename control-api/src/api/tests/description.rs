@@ -12,7 +12,7 @@ async fn the_openapi_description_is_valid() {
     assert_valid(&document);
 }
 
-fn assert_valid(document: &Value) {
+pub(super) fn assert_valid(document: &Value) {
     let text = |value: &Value, at: &str| {
         let text = value.as_str();
         assert!(text.is_some_and(|text| !text.is_empty()), "{at}: {value}");

@@ -4,17 +4,29 @@ use std::{fs, path::PathBuf};
 
 use control_domain::{
     Actor, Role,
-    features::accounts::commands::{Add, PasswordHash},
-    id::AccountId,
+    features::{
+        accounts::commands::{Add, PasswordHash},
+        videos::{
+            processing::{FinishProcessing, FinishUpload, StartUpload},
+            state::Media,
+        },
+    },
+    id::{AccountId, VideoId},
 };
 
 use super::*;
-use crate::{Platform, PlaybackTokens, authentication::Sender, playback::Admission};
+use crate::{
+    Platform, PlaybackTokens, Webhooks,
+    authentication::Sender,
+    playback::Admission,
+    webhooks::{Settings, SystemClock},
+};
 
 /// The API with a database, and an account of each role.
 pub(super) struct Site {
     pub(super) platform: Platform,
-    folder: PathBuf,
+    pub(super) webhooks: Webhooks,
+    pub(super) folder: PathBuf,
 }
 
 impl Site {
@@ -24,7 +36,9 @@ impl Site {
         let _ = fs::remove_dir_all(&folder);
         let platform = Platform::default();
         platform.open(&folder).await.expect("the folder can be written");
-        Self { platform, folder }
+        let settings = Settings { allow_internal: false, roots: rustls::RootCertStore::empty() };
+        let webhooks = Webhooks::new(platform.clone(), settings, Arc::new(SystemClock));
+        Self { platform, webhooks: webhooks.expect("TLS is supported"), folder }
     }
 
     pub(super) async fn account(&self, name: &str, role: Role) -> Actor {
@@ -49,6 +63,7 @@ impl Site {
             None,
             &crate::Manners::default().limiter,
             Some(&self.tokens()),
+            Some(&self.webhooks),
         )
         .split_for_parts();
         let api = Api::new(
@@ -65,6 +80,20 @@ impl Site {
                 },
             ))
             .with_state(api)
+    }
+
+    /// The description of all routes.
+    pub(super) async fn document(&self) -> Value {
+        let api = Api::new(
+            hub(),
+            Arc::new(SomeViewers),
+            Arc::new(SomeRenditions),
+            Administrator::default(),
+        );
+        let router = api.with_platform(self.platform.clone()).router();
+        let request = Request::get("/api/v1/openapi.json").body(Body::empty());
+        let (_, _, document) = ask(router, request.expect("a request")).await;
+        serde_json::from_slice(&document).expect("JSON")
     }
 
     pub(super) async fn send(
@@ -103,6 +132,69 @@ impl Site {
     pub(super) async fn post(&self, actor: Actor, path: &str, body: Value) -> (StatusCode, Value) {
         let (status, _, value) = self.send(actor, Method::POST, path, body, &[]).await;
         (status, value)
+    }
+}
+
+/// Videos.
+impl Site {
+    /// Makes a public channel.
+    pub(super) async fn channel(&self, owner: Actor, name: &str) {
+        let new = serde_json::json!({ "name": name });
+        let (status, made) = self.post(owner, "/api/v1/channels", new).await;
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+    }
+
+    /// Announces a video. Returns its path.
+    pub(super) async fn announce(&self, owner: Actor, channel: &str, new: Value) -> String {
+        let path = format!("/api/v1/channels/{channel}/videos");
+        let (status, made) = self.post(owner, &path, new).await;
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+        format!("/api/v1/videos/{}", made["id"].as_str().expect("an id"))
+    }
+
+    /// Uploads and processes the media of the video at a path.
+    pub(super) async fn process(&self, path: &str) {
+        let id = path.rsplit('/').next().expect("an id");
+        let video: VideoId = id.parse().expect("an id");
+        let media = Media { duration_ms: 60_000, width: Some(1920), height: Some(1080) };
+        let send = |result: Result<crate::store::Receipt<()>, crate::problem::Problem>| {
+            result.expect("the state permits it");
+        };
+        send(self.platform.send(Actor::System, StartUpload { video }).await);
+        send(self.platform.send(Actor::System, FinishUpload { video, bytes: 9 }).await);
+        send(self.platform.send(Actor::System, FinishProcessing { video, media }).await);
+    }
+
+    /// Announces, processes and publishes a video. Returns its path.
+    pub(super) async fn publish(&self, owner: Actor, channel: &str, new: Value) -> String {
+        let path = self.announce(owner, channel, new).await;
+        self.process(&path).await;
+        let publication = format!("{path}/publication");
+        let empty = serde_json::json!({});
+        let (status, _, shown) = self.send(owner, Method::PUT, &publication, empty, &[]).await;
+        assert_eq!((status, &shown["state"]), (StatusCode::OK, &"published".into()), "{shown}");
+        path
+    }
+
+    /// The entries of a list over all its pages, by a member of them.
+    pub(super) async fn list(
+        &self,
+        actor: Actor,
+        path: &str,
+        of: &str,
+        member: &str,
+    ) -> Vec<Value> {
+        let mut listed = Vec::new();
+        let mut next = Some(path.to_owned());
+        while let Some(path_of_page) = next {
+            let (status, page) = self.get(actor, &path_of_page).await;
+            assert_eq!(status, StatusCode::OK, "{path_of_page} {page}");
+            let entries = page[of].as_array().expect("a list");
+            listed.extend(entries.iter().map(|entry| entry[member].clone()));
+            let separator = if path.contains('?') { '&' } else { '?' };
+            next = page["next"].as_str().map(|next| format!("{path}{separator}cursor={next}"));
+        }
+        listed
     }
 }
 

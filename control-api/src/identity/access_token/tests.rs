@@ -148,7 +148,7 @@ fn a_new_key_is_announced_before_it_signs_and_the_old_one_verifies_its_last_toke
         set.keys.iter().map(|key| key.common.key_id.clone().unwrap()).collect::<Vec<_>>()
     };
     let due = START.after(ROTATION);
-    assert_eq!(published(Time::from_millis(due.as_millis() - 1)), [first.clone()]);
+    assert_eq!(published(Time::from_millis(due.as_millis() - 1)), std::slice::from_ref(&first));
     let both = published(due);
     assert_eq!((both.len(), &both[0]), (2, &first));
     assert_eq!(kid(&issue(&tokens, due)), first, "announced, but not used");

@@ -10,7 +10,8 @@ use std::{
 
 use control_domain::{Envelope, Folding, id::ChannelId};
 
-use super::{overlay::Overlay, *};
+use super::{metrics::CommandResult, overlay::Overlay, *};
+use crate::{Health, Platform, Readiness, health::Status, platform_health::DatabaseHealth};
 
 /// A file whose disk fails on demand: no write reaches it.
 #[derive(Debug, Clone)]
@@ -55,19 +56,19 @@ impl redb::StorageBackend for FailingDisk {
 }
 
 /// `ENOSPC` of Linux.
-const FULL: i32 = 28;
+pub(crate) const FULL: i32 = 28;
 /// `EROFS` of Linux.
 const READ_ONLY: i32 = 30;
 /// `EIO` of Linux.
 const BROKEN: i32 = 5;
 
 /// Opens the database of a folder on a disk whose writes fail with an error, unless it is 0.
-fn open_on(
+pub(crate) fn open_on(
     errno: &Arc<AtomicI32>,
-    folder: &Folder,
+    folder: &Path,
     features: &'static [&'static Feature],
 ) -> Store {
-    let (path, errno) = (folder.0.join(DATABASE), Arc::clone(errno));
+    let (path, errno) = (folder.join(DATABASE), Arc::clone(errno));
     let reads = path.clone();
     let open = move || {
         let mut options = fs::OpenOptions::new();
@@ -81,8 +82,8 @@ fn open_on(
         redb::Database::builder().create_with_backend(file)
     };
     let handle = Handle::new(open().expect("the disk works"), open, open_for_reads);
-    let vault = KeyVault::open(&folder.0).expect("keys");
-    let store = Store::with(handle, vault, features, &folder.0, None, Duration::ZERO);
+    let vault = KeyVault::open(folder).expect("keys");
+    let store = Store::with(handle, vault, features, folder, None, Duration::ZERO);
     store.expect("a sound database")
 }
 
@@ -90,7 +91,7 @@ async fn fails_as_long_as_the_disk_does(errno: i32, words: &str) {
     let folder = Folder::new(&format!("disk-{errno}"));
     drop(folder.open());
     let fails = Arc::new(AtomicI32::new(0));
-    let store = open_on(&fails, &folder, features::ALL);
+    let store = open_on(&fails, &folder.0, features::ALL);
     let ada = store.send(Actor::Anonymous, register("Ada")).await.expect("free").done;
     let is_there = || {
         let found = store.read(|rows| accounts::queries::account(rows, ada));
@@ -103,6 +104,10 @@ async fn fails_as_long_as_the_disk_does(errno: i32, words: &str) {
             let refused = store.send(Actor::Anonymous, register("Bob")).await;
             let refused = refused.expect_err("the disk fails");
             assert!(matches!(refused, SendError::NotCommitted(_)), "{refused}");
+            let Condition::NotWritable { cause } = store.condition() else {
+                panic!("{:?}", store.condition());
+            };
+            assert!(cause.contains(words), "{cause}");
             assert!(refused.to_string().contains(words), "{refused}");
             assert!(is_there(), "reads go on in round {round}");
             assert_eq!(store.events(0, 10).expect("the log can be read").len(), 1);
@@ -124,10 +129,52 @@ async fn fails_as_long_as_the_disk_does(errno: i32, words: &str) {
         assert!(is_there());
     }
     store.send(Actor::Anonymous, register("Bob")).await.expect("the disk works again");
+    assert_eq!(store.condition(), Condition::Sound);
     assert_eq!(store.sequence(), 2);
+    assert_eq!(
+        store.metrics().with(CommandResult::NotCommitted),
+        store.metrics().commit_failures.get()
+    );
+    assert!(store.metrics().commit_failures.get() >= 9);
+    assert_eq!(store.metrics().with(CommandResult::Done), 2);
     assert_sound(&store);
     drop(store);
     assert_sound(&folder.open());
+}
+
+#[tokio::test]
+async fn a_disk_that_has_room_again_is_found_without_a_command() {
+    let folder = Folder::new("disk-probe");
+    drop(folder.open());
+    let fails = Arc::new(AtomicI32::new(0));
+    let store = open_on(&fails, &folder.0, features::ALL);
+    let readiness = Readiness::default();
+    readiness.set(true);
+    let database = DatabaseHealth(Platform::of(store.clone()));
+    let health = Health::new(readiness, vec![Box::new(database)]);
+    let status = || health.report().status;
+    assert_eq!(status(), Status::Ok);
+    fails.store(FULL, Ordering::Relaxed);
+    store.send(Actor::Anonymous, register("Ada")).await.expect_err("the disk is full");
+    let begun = Instant::now();
+    let mut probed = Duration::ZERO;
+    while probed < Duration::from_secs(2) {
+        store.probe();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        // Media are served, so that the daemon is ready.
+        assert_eq!(status(), Status::Degraded, "it is still full");
+        let text = health.report().text();
+        assert!(text.starts_with("ready\n") && text.contains("No space left"), "{text}");
+        probed = begun.elapsed();
+    }
+    fails.store(0, Ordering::Relaxed);
+    while store.condition() != Condition::Sound {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", store.condition());
+        store.probe();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!((status(), store.sequence()), (Status::Ok, 0), "a probe adds nothing");
+    store.send(Actor::Anonymous, register("Ada")).await.expect("the disk works again");
 }
 
 #[tokio::test]
@@ -169,7 +216,7 @@ async fn tables_that_are_built_again_on_a_disk_that_fails_meanwhile_are_complete
         _ => *feature,
     });
     let fails = Arc::new(AtomicI32::new(0));
-    let store = open_on(&fails, &folder, features);
+    let store = open_on(&fails, &folder.0, features);
     // A command ends the first slice early, so that it is committed when the disk fails.
     let channel = ChannelId::new(uuid::Uuid::from_u128(1));
     let delete = channels::commands::Delete { channel };

@@ -198,7 +198,8 @@ async fn a_failing_follower_tries_again_with_growing_delays() {
     let delays = effects[..13].windows(2).map(|pair| (pair[1].2 - pair[0].2).as_secs());
     let delays = delays.collect::<Vec<_>>();
     assert_eq!(delays, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
-    let followed = Followed { name: "hooks".to_owned(), sequence: 2, lag: 0, failures: 12 };
+    let followed =
+        Followed { name: "hooks".to_owned(), sequence: 2, lag: 0, failures: 12, failing: 0 };
     assert_eq!(store.followers(), [followed]);
     running.stop().await;
 }

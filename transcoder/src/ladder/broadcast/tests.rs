@@ -15,6 +15,7 @@ use crate::{
         config::Config,
         statuses::Statuses,
         testing::{LOG_BYTES, audio_only, unit, video},
+        workers::Workers,
     },
     protocol::{Encoder, Tuning},
 };
@@ -39,6 +40,7 @@ fn shared(height: u32, macroblocks_per_s: f64) -> Shared {
         capacity: Capacity::new(macroblocks_per_s, 1.0),
         pictures: Pictures::new("/bin/false".into(), Duration::from_secs(5), 10),
         status: Statuses::default(),
+        workers: Workers::default(),
         metrics: Metrics::default(),
     }
 }

@@ -32,8 +32,8 @@ pub struct Account {
     pub person: Option<SealedPerson>,
 }
 
-/// The personal data of an account as they are in its events: the database keeps the bytes of rows
-/// that were removed until it needs their pages, so that no row may have them in plain text.
+/// The personal data of an account, sealed as in its events. No row may hold them in plain text,
+/// because the database keeps the bytes of removed rows until it uses their pages again.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedPerson {
     /// The name that it shows.

@@ -31,6 +31,20 @@ pub fn admitting(rows: &dyn Rows, actor: &Actor, id: ChannelId) -> Result<Channe
     Ok(channel)
 }
 
+/// The actors that may read the settings of a channel.
+pub const SHOW_SETTINGS: Permission =
+    Permission { command: "channel.show_settings", who: Who::OwnerOr(Role::Moderator) };
+
+/// The settings of a channel for an actor.
+///
+/// # Errors
+/// [`Refusal::NotFound`], or another refusal of [`SHOW_SETTINGS`].
+pub fn settings_for(rows: &dyn Rows, actor: &Actor, id: ChannelId) -> Result<Settings, Refusal> {
+    let channel = channel(rows, id)?;
+    SHOW_SETTINGS.check(actor, Some(channel.owner), is_visible(&channel, actor))?;
+    Ok(settings(rows, id)?)
+}
+
 /// A channel, if there is one.
 ///
 /// # Errors

@@ -9,8 +9,12 @@ use crate::{
     features::channels,
     id::{AccountId, ChannelId},
     page::{self, Page},
+    permission::{Permission, Who},
     rows::{Fault, Order, Rows},
 };
+
+/// The actors that may read which channels they follow themselves.
+pub const LIST: Permission = Permission { command: "follow.list", who: Who::SignedIn };
 
 /// The follow of a person on a channel.
 ///

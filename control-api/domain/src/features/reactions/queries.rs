@@ -13,8 +13,12 @@ use crate::{
     features::videos,
     id::{AccountId, VideoId},
     page::{self, Page},
+    permission::{Permission, Who},
     rows::{Fault, Order, Rows},
 };
+
+/// The actors that may read their own reactions.
+pub const SHOW: Permission = Permission { command: "reaction.show", who: Who::SignedIn };
 
 /// The reaction of a person to a video.
 ///

@@ -39,7 +39,7 @@ impl Command for Start {
     fn decide(&self, context: &Context<'_>) -> Result<Decision<SessionId>, Refusal> {
         let account = accounts::queries::present(context.rows, self.account)?;
         let present = account.open(context.vault)?.map(|person| person.password);
-        if !self.password.as_ref().is_none_or(|hash| present.as_ref() == Some(&hash.0)) {
+        if self.password.as_ref().is_some_and(|hash| present.as_ref() != Some(&hash.0)) {
             return Err(Refusal::Conflict {
                 rule: "password_changed",
                 reason: "the account has got another password meanwhile",

@@ -1,0 +1,119 @@
+//! The commands about the database: through the daemon if one runs, otherwise on the files.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use control_api::{
+    Store,
+    maintenance::{Backup, Rebuild},
+};
+use control_domain::features;
+use http::Method;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{commands::Database, error::Error};
+use crate::control_socket::{Client, ClientError};
+
+/// Carries out a command. Returns the JSON to print. `folder` is the platform's.
+///
+/// # Errors
+/// [`Error`].
+pub(super) async fn carry_out(
+    client: &Client,
+    command: Database,
+    folder: &Path,
+) -> Result<Value, Error> {
+    match command {
+        Database::Verify => verify(client, folder).await,
+        Database::Rebuild { features } => rebuild(client, folder, features).await,
+        Database::Backup { folder: to } => backup(client, folder, &to).await,
+        Database::Restore { backup, erased } => restore(client, folder, &backup, &erased).await,
+        Database::Export => export(client, folder).await,
+    }
+}
+
+async fn verify(client: &Client, folder: &Path) -> Result<Value, Error> {
+    let path = "/maintenance/verification";
+    if let Some(found) = of_daemon(client.send(Method::POST, path, None).await)? {
+        return Ok(found);
+    }
+    let found = open(folder).await?.verify().map_err(failed)?;
+    Ok(json!({ "events": found.events, "rows": found.rows, "faults": found.faults }))
+}
+
+async fn rebuild(client: &Client, folder: &Path, features: Vec<String>) -> Result<Value, Error> {
+    let body = body(&Rebuild { features: features.clone() });
+    let sent = client.send(Method::POST, "/maintenance/rebuild", Some(&body)).await;
+    if let Some(done) = of_daemon(sent)? {
+        return Ok(done);
+    }
+    let names: Vec<&str> = features.iter().map(String::as_str).collect();
+    let store = open(folder).await?;
+    let rebuilt = store.rebuild(&names).await.map_err(failed)?;
+    store.ready().await.map_err(failed)?;
+    Ok(json!({ "rebuilt": rebuilt }))
+}
+
+async fn backup(client: &Client, folder: &Path, to: &Path) -> Result<Value, Error> {
+    let absolute = std::path::absolute(to);
+    let to = absolute.map_err(|source| Error::Path { path: to.to_owned(), source })?;
+    let body = body(&Backup { folder: to.clone() });
+    let sent = client.send(Method::POST, "/maintenance/backup", Some(&body)).await;
+    if let Some(done) = of_daemon(sent)? {
+        return Ok(done);
+    }
+    let sequence = open(folder).await?.backup(&to)?;
+    Ok(json!({ "folder": to, "sequence": sequence }))
+}
+
+async fn restore(
+    client: &Client,
+    folder: &Path,
+    backup: &Path,
+    erased: &[PathBuf],
+) -> Result<Value, Error> {
+    // A daemon that waits for its database would open it half done.
+    if of_daemon(client.send(Method::GET, "/api/v1/streams?limit=1", None).await)?.is_some() {
+        return Err(Error::DaemonRuns);
+    }
+    let lists: Vec<&Path> = erased.iter().map(PathBuf::as_path).collect();
+    let restored = Store::restore(backup, folder, &lists)?;
+    // The tables are built now, so that the daemon starts at once.
+    open(folder).await?;
+    Ok(json!({ "sequence": restored.sequence, "erased_again": restored.erased_again }))
+}
+
+async fn export(client: &Client, folder: &Path) -> Result<Value, Error> {
+    let mut out = io::BufWriter::new(io::stdout());
+    if of_daemon(client.copy("/maintenance/export", &mut out).await)?.is_none() {
+        open(folder).await?.export(&mut out)?;
+    }
+    Ok(Value::Null)
+}
+
+/// The result of the daemon; `None` if none runs.
+fn of_daemon<T>(result: Result<T, ClientError>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(done) => Ok(Some(done)),
+        Err(ClientError::NoDaemon { .. }) => Ok(None),
+        Err(err) => Err(err.into()),
+    }
+}
+
+/// Opens the database, and waits until its tables are complete.
+async fn open(folder: &Path) -> Result<Store, Error> {
+    let store = Store::open(folder, features::ALL)?;
+    store.ready().await.map_err(failed)?;
+    Ok(store)
+}
+
+fn body(content: &impl Serialize) -> Value {
+    serde_json::to_value(content).unwrap_or_default()
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Store(Box::new(error))
+}
