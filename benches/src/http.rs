@@ -48,8 +48,27 @@ impl Reader {
     /// # Errors
     /// The connection was closed, 20 s have passed, or the response is not supported.
     pub fn get(&mut self, path: &str) -> Result<Answer, Failure> {
+        self.exchange("GET", path, "Accept-Encoding: gzip\r\n", "")
+    }
+
+    /// Sends a request with these header fields, each ended by CRLF, and waits for the whole
+    /// response.
+    ///
+    /// # Errors
+    /// See [`Reader::get`].
+    pub fn exchange(
+        &mut self,
+        method: &str,
+        path: &str,
+        fields: &str,
+        body: &str,
+    ) -> Result<Answer, Failure> {
+        let length = match body.len() {
+            0 => String::new(),
+            length => format!("Content-Length: {length}\r\n"),
+        };
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nAccept-Encoding: gzip\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{fields}{length}\r\n{body}",
             self.server
         );
         self.socket.get_mut().write_all(request.as_bytes())?;

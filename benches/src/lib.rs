@@ -15,6 +15,7 @@
 //!   [`quic`]: minimal servers.
 //! - [`loader`]: wrk and h2load. [`quic`]: a loader for HTTP/3.
 //! - [`fleet`]: thousands of requests held open. [`player`]: players of each protocol and format.
+//! - [`site`]: a daemon with a filled platform. [`postgres`]: PostgreSQL beside it.
 //! - [`counting`]: an allocator that counts.
 
 #![deny(unsafe_code)]
@@ -32,11 +33,13 @@ pub mod path;
 pub mod player;
 pub mod playlist;
 pub mod port;
+pub mod postgres;
 pub mod process;
 pub mod quic;
 pub mod raw;
 pub mod rival;
 pub mod scratch;
+pub mod site;
 pub mod stream;
 pub mod wire;
 

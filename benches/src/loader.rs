@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -46,12 +47,7 @@ pub fn wrk(
         "10s",
         url,
     ]))?;
-    // wrk prints these lines only if there were such errors.
-    for fault in ["Socket errors", "Non-2xx"] {
-        if let Some(line) = output.lines().find(|line| line.trim_start().starts_with(fault)) {
-            return Err(format!("{url}: {}", line.trim()).into());
-        }
-    }
+    faultless(&output).map_err(|fault| format!("{url}: {fault}"))?;
     // `  22381 requests in 3.00s, 26.01GB read`
     let line = output.lines().find(|line| line.contains(" requests in "));
     let mut words = line.ok_or_else(|| format!("wrk prints {output}"))?.split_whitespace();
@@ -59,6 +55,57 @@ pub fn wrk(
     let bytes = words.nth(3).and_then(size);
     let count = requests.zip(bytes).map(|(requests, bytes)| Count { requests, bytes });
     count.ok_or_else(|| format!("wrk prints {output}").into())
+}
+
+/// The result of [`latency`].
+#[derive(Debug, Clone, Copy)]
+pub struct Latency {
+    /// Responses a second.
+    pub rate: f64,
+    /// The 99th percentile of their times, in milliseconds.
+    pub p99_ms: f64,
+}
+
+/// wrk with a script that makes its requests: HTTP/1.1 without TLS, with the times of responses.
+///
+/// # Errors
+/// See [`wrk`].
+pub fn latency(
+    server: SocketAddr,
+    script: &Path,
+    connections: usize,
+    seconds: u64,
+) -> Result<Latency, Failure> {
+    let mut command = Command::new("wrk");
+    command.args(["-t1", "--latency", "--timeout", "10s"]);
+    command.arg(format!("-c{connections}")).arg(format!("-d{seconds}s")).arg("-s").arg(script);
+    let output = run(command.arg(format!("http://{server}/")))?;
+    faultless(&output)?;
+    let word = |line: &str| {
+        let line = output.lines().find_map(|text| text.trim_start().strip_prefix(line))?;
+        line.split_whitespace().next()
+    };
+    let rate = word("Requests/sec:").and_then(|word| word.parse().ok());
+    let p99_ms = word("99%").and_then(milliseconds);
+    let both = rate.zip(p99_ms).map(|(rate, p99_ms)| Latency { rate, p99_ms });
+    both.ok_or_else(|| format!("wrk prints {output}").into())
+}
+
+/// wrk prints these lines only if there were such errors.
+fn faultless(output: &str) -> Result<(), Failure> {
+    for fault in ["Socket errors", "Non-2xx"] {
+        if let Some(line) = output.lines().find(|line| line.trim_start().starts_with(fault)) {
+            return Err(line.trim().into());
+        }
+    }
+    Ok(())
+}
+
+/// wrk's times: `830.00us`, `1.25ms`, `1.02s`.
+fn milliseconds(text: &str) -> Option<f64> {
+    [("us", 1e-3), ("ms", 1.0), ("s", 1e3)]
+        .into_iter()
+        .find_map(|(unit, scale)| Some(text.strip_suffix(unit)?.parse::<f64>().ok()? * scale))
 }
 
 /// h2load: HTTP/2 over TLS.

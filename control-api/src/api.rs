@@ -22,7 +22,7 @@ mod tokens;
 mod videos;
 mod webhooks;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::{
     Router,
@@ -30,8 +30,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, Uri, header};
 use media_core::{Broadcast, ChannelName, Hub};
+use tokio::task::spawn_blocking;
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -159,15 +161,11 @@ impl Api {
 
     /// The routes, with their full paths.
     pub fn router(self) -> Router {
-        let (router, document) = documented(&self);
-        // Rendered once, because it is the same for all requests.
-        let document: Arc<str> = document.to_pretty_json().unwrap_or_default().into();
-        let openapi = move || async move {
-            let json = HeaderValue::from_static("application/json");
-            ([(header::CONTENT_TYPE, json)], document.to_string())
-        };
+        let (router, _) = documented(&self);
+        let description = Description { api: self.clone(), rendered: OnceLock::new() };
+        let description = Arc::new(description);
         let router = router
-            .route("/api/v1/openapi.json", get(openapi))
+            .route("/api/v1/openapi.json", get(move || Arc::clone(&description).respond()))
             .merge(documentation::routes())
             .fallback(not_found)
             .method_not_allowed_fallback(other_method);
@@ -304,9 +302,31 @@ fn documented(api: &Api) -> (Router<Api>, utoipa::openapi::OpenApi) {
         // These routes check the administrator's token themselves.
         router = router.merge(operations);
     }
-    let (router, mut document) = router.split_for_parts();
-    manners::describe(&mut document);
-    (router, document)
+    router.split_for_parts()
+}
+
+/// The description of the routes. It is rendered at its first request, because it takes a megabyte,
+/// and most daemons never get such a request.
+struct Description {
+    api: Api,
+    rendered: OnceLock<Bytes>,
+}
+
+impl Description {
+    /// Responds with it.
+    async fn respond(self: Arc<Self>) -> Result<Response, Problem> {
+        let rendered = spawn_blocking(move || self.rendered.get_or_init(|| self.render()).clone());
+        let failed = |_| Problem::new(Kind::Internal, "the description cannot be rendered");
+        let rendered = rendered.await.map_err(failed)?;
+        let json = HeaderValue::from_static("application/json");
+        Ok(([(header::CONTENT_TYPE, json)], rendered).into_response())
+    }
+
+    fn render(&self) -> Bytes {
+        let (_, mut document) = documented(&self.api);
+        manners::describe(&mut document);
+        document.to_pretty_json().unwrap_or_default().into()
+    }
 }
 
 /// The response for a path without a route: 404.

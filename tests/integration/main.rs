@@ -7,6 +7,7 @@ mod support;
 mod absence;
 mod api;
 mod certificates;
+mod contract;
 mod crowds;
 mod daemon;
 mod delivery;

@@ -2,6 +2,7 @@
 
 use crate::support::{
     Workdir,
+    cache::{Cache, Kind},
     daemon::{Daemon, Settings},
     dash, ffprobe, follow, http,
     media::PLAIN,
@@ -338,20 +339,74 @@ fn a_private_channel_stays_private_after_a_hand_over() {
     assert!(publisher.is_running());
 }
 
-/// Plays the private channel for 15 s, through an edge if `edge`, without any error.
+/// What is between a player and the origin.
+#[derive(Debug, Clone, Copy)]
+enum Via {
+    Nothing,
+    Edge,
+    Nginx,
+}
+
+/// Plays the private channel for 15 s without any error.
 #[track_caller]
-fn plays(player: &str, path: &str, segments: usize, edge: bool, address: fn(&str, &str) -> String) {
+fn plays(player: &str, path: &str, segments: usize, via: Via, address: fn(&str, &str) -> String) {
     let browser = Browser::take();
     let (origin, mut publisher) = private(&[&OLD], "", vec![]);
-    let edge = edge.then(|| edge_of(&origin, &[&OLD]));
+    let edge = matches!(via, Via::Edge).then(|| edge_of(&origin, &[&OLD]));
+    let nginx = matches!(via, Via::Nginx).then(|| Cache::start(Kind::Nginx, origin.http));
     let good = OLD.channel("show", 600);
     follow::follow(origin.http, &under(&good, VIDEO), Duration::from_secs(30), |media| {
         media.segments.len() >= segments
     });
-    let server = edge.as_ref().unwrap_or(&origin);
-    let report = browser.play(player, &server.url(&address(&good, path)), 15);
+    let path = address(&good, path);
+    let url = match &nginx {
+        Some(nginx) => format!("http://{}{path}", nginx.address),
+        None => edge.as_ref().unwrap_or(&origin).url(&path),
+    };
+    let report = browser.play(player, &url, 15);
     assert_eq!(report.faults(), Vec::<String>::new(), "{:#}", report.0);
     assert!(publisher.is_running(), "the publisher ended:\n{}", publisher.stderr());
+}
+
+/// nginx with the shipped example gives a private channel to tokens alone. It stores nothing of it,
+/// unless the configuration trusts it: then it has objects of its own for each token.
+#[test]
+fn nginx_as_a_cache_delivers_a_private_channel_to_tokens_alone() {
+    for (more, second) in [("", "MISS"), ("trusted_cdn = true", "HIT")] {
+        let (origin, _publisher) = private(&[&OLD], more, vec![]);
+        let nginx = Cache::start(Kind::Nginx, origin.http);
+        let get = |path: &str| http::get(nginx.address, path);
+        let refused = |path: &str| {
+            let response = get(path);
+            assert_eq!(response.status, 403, "{more}: {path}");
+            assert_eq!(response.header("x-cache").unwrap_or("MISS"), "MISS", "{path}");
+        };
+        let (good, other) = (OLD.channel("show", 600), OLD.channel("show", 500));
+        let media = Media::parse(&get(&under(&good, VIDEO)).text());
+        let segment = &media.segments.last().expect("a segment").uri;
+        let segment = resolve(VIDEO, segment);
+        for cached in ["MISS", second] {
+            let response = get(&under(&good, &segment));
+            assert_eq!((response.status, response.header("x-cache")), (200, Some(cached)));
+            assert!(response.body == origin.get(&under(&good, &segment)).body);
+        }
+        let response = get(&under(&other, &segment));
+        assert_eq!((response.status, response.header("x-cache")), (200, Some("MISS")));
+        let ended = OLD.issue(&json!({ "channel": "show", "exp": now_s() - 1 }));
+        for path in [VIDEO, MASTER, MANIFEST, &segment] {
+            refused(path);
+            refused(&under(&OLD.channel("another", 600), path));
+            refused(&under(&ended, path));
+            refused(&under(&NEW.channel("show", 600), path));
+        }
+        // While it is valid, and after its end.
+        let brief = OLD.channel("show", 3);
+        let path = under(&brief, VIDEO);
+        assert_eq!(get(&path).status, 200);
+        wait_for("the end of the token", Duration::from_secs(30), || {
+            (get(&path).status == 403).then_some(())
+        });
+    }
 }
 
 fn by_query(token: &str, path: &str) -> String {
@@ -360,25 +415,25 @@ fn by_query(token: &str, path: &str) -> String {
 
 #[test]
 fn hls_js_plays_a_private_channel_through_an_edge_from_a_query() {
-    plays("hls", MASTER, 1, true, by_query);
+    plays("hls", MASTER, 1, Via::Edge, by_query);
 }
 
 #[test]
-fn dash_js_plays_a_private_channel_from_the_prefix() {
-    plays("dash", MANIFEST, 1, false, under);
+fn dash_js_plays_a_private_channel_through_nginx_from_the_prefix() {
+    plays("dash", MANIFEST, 1, Via::Nginx, under);
 }
 
 #[test]
 fn shaka_plays_a_private_channel_through_an_edge_from_the_prefix() {
-    plays("shaka", MANIFEST, 1, true, under);
+    plays("shaka", MANIFEST, 1, Via::Edge, under);
 }
 
 #[test]
-fn chromium_plays_a_private_channel_natively_from_a_query() {
-    plays("native", MASTER, 6, false, by_query);
+fn chromium_plays_a_private_channel_natively_through_nginx_from_a_query() {
+    plays("native", MASTER, 6, Via::Nginx, by_query);
 }
 
 #[test]
 fn the_watch_page_plays_a_private_channel_from_a_query() {
-    plays("page", "/watch/show", 1, false, by_query);
+    plays("page", "/watch/show", 1, Via::Nothing, by_query);
 }

@@ -3,7 +3,7 @@
 //! correct, and a low-latency player keeps up.
 
 use crate::support::{
-    Workdir,
+    cache::{Cache, Kind},
     daemon::{Daemon, Settings},
     follow, http,
     media::PLAIN,
@@ -12,54 +12,26 @@ use crate::support::{
     process::Process,
     publisher, wait_for,
 };
-use std::{
-    fs,
-    net::{SocketAddr, TcpListener},
-    path::Path,
-    process::Command,
-    thread,
-    time::Duration,
-};
+use std::{net::SocketAddr, thread, time::Duration};
 
 const MASTER: &str = "/live/show/master.m3u8";
 const VIDEO: &str = "/live/show/v0.m3u8";
-
-/// Interval between two checks of a cache that ends.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// A cache in front of a daemon with the channel `show`.
 struct Cached {
     origin: Daemon,
     proxy: SocketAddr,
     publisher: Process,
-    cache: Process,
-    _workdir: Workdir,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Varnish,
-    Nginx,
+    _cache: Cache,
 }
 
 impl Cached {
     fn start(kind: Kind) -> Self {
         let origin = Daemon::start(&Settings::default());
         let publisher = publisher::ffmpeg(&PLAIN, &origin.rtmp_url("show"));
-        let workdir = Workdir::new("proxy");
-        // Neither reports a port that it selected itself, so a port that was free a moment ago is
-        // used.
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let proxy = free.expect("a port");
-        let cache = match kind {
-            Kind::Varnish => varnish(workdir.path(), origin.http, proxy),
-            Kind::Nginx => nginx(workdir.path(), origin.http, proxy),
-        };
-        wait_for("cache that listens", Duration::from_secs(30), || {
-            std::net::TcpStream::connect(proxy).ok()
-        });
+        let cache = Cache::start(kind, origin.http);
         origin.wait_until_live("show");
-        Self { origin, proxy, publisher, cache, _workdir: workdir }
+        Self { origin, proxy: cache.address, publisher, _cache: cache }
     }
 
     fn get(&self, path: &str) -> http::Response {
@@ -71,60 +43,6 @@ impl Cached {
         let prefix = format!("streamforge_http_requests_total{{kind=\"{kind}\"");
         self.origin.metric(&prefix)
     }
-}
-
-impl Drop for Cached {
-    /// Ends the cache gracefully: if it were killed, its workers would stay.
-    fn drop(&mut self) {
-        let mut waited = Duration::ZERO;
-        if self.cache.is_running() {
-            self.cache.terminate();
-        }
-        while self.cache.is_running() && waited < Duration::from_secs(5) {
-            thread::sleep(PAUSE);
-            waited += PAUSE;
-        }
-    }
-}
-
-/// A shipped example, with some of its text replaced by a test's.
-fn example(name: &str, replace: &[(&str, &str)]) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/examples").join(name);
-    let text = fs::read_to_string(&path).expect("the example");
-    replace.iter().fold(text, |text, (from, to)| {
-        assert!(text.contains(from), "{name} has {from:?}");
-        text.replace(from, to)
-    })
-}
-
-fn varnish(workdir: &Path, origin: SocketAddr, proxy: SocketAddr) -> Process {
-    let vcl = workdir.join("varnish.vcl");
-    let port = format!(".port = \"{}\"", origin.port());
-    fs::write(&vcl, example("varnish.vcl", &[(".port = \"8080\"", &port)])).expect("a file");
-    let mut command = Command::new("/usr/sbin/varnishd");
-    // In the foreground, without privileges to give away.
-    command.args(["-F", "-j", "none", "-s", "default,256m", "-T", "none"]);
-    command.arg("-a").arg(proxy.to_string()).arg("-f").arg(&vcl).arg("-n").arg(workdir.join("run"));
-    Process::run("varnishd", command)
-}
-
-fn nginx(workdir: &Path, origin: SocketAddr, proxy: SocketAddr) -> Process {
-    let conf = workdir.join("nginx.conf");
-    let cache = workdir.join("cache");
-    let text = example(
-        "nginx.conf",
-        &[
-            ("listen [::]:80 ipv6only=off", &format!("listen {proxy}")),
-            ("server 127.0.0.1:8080", &format!("server {origin}")),
-            ("/var/cache/nginx/streamforge", cache.to_str().expect("UTF-8")),
-        ],
-    );
-    fs::write(&conf, text).expect("a file");
-    let mut command = Command::new("/usr/sbin/nginx");
-    let globals =
-        format!("daemon off; pid {}; error_log stderr;", workdir.join("nginx.pid").display());
-    command.arg("-p").arg(workdir).arg("-c").arg(&conf).args(["-g", &globals]);
-    Process::run("nginx", command)
 }
 
 /// Fifty clients request a future part, each with a different query, and cause one request at the

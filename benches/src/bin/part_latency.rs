@@ -4,7 +4,8 @@
 //!
 //! `--publishers 20 --seconds 30`; with `--ladders 2` once more beside as many sources of 1080p
 //! with ladders, which use all cores (needs ffmpeg; the publishers' own pictures are too small for
-//! a ladder); with `--bad 120` once more for 120 s beside publishers that violate the rules of time
+//! a ladder); with `--edits 2000` once more beside as many durable edits a second of the platform's
+//! channels, on a disk under the directory for temporary files; with `--bad 120` once more for 120 s beside publishers that violate the rules of time
 //! and configuration, all at once. The time is measured from just before the write of the frame to
 //! the publisher's socket until the last byte of the playlist (gzip, keep-alive, blocking reload)
 //! has been read.
@@ -28,6 +29,7 @@ use benches::{
     load::Load,
     playlist::{Media, PartId},
     process::{Daemon, option},
+    site::Site,
     stream::{BITRATE_BPS, FPS, GROUP, Stream},
     wire::Wire,
 };
@@ -51,6 +53,10 @@ fn main() -> Result<(), Failure> {
     // All rungs are made and none is stopped, so that encoders use the whole machine.
     let greedy =
         [("STREAMFORGE_LADDER_CPU_PERCENT", "1000"), ("STREAMFORGE_LADDER_SHEDDING", "false")];
+    let edits: u32 = option("--edits", 0)?;
+    if edits > 0 {
+        return beside_edits(publishers, seconds, edits);
+    }
     let mut daemon = Daemon::start(None, if ladders > 0 { &greedy } else { &[] })?;
     println!("{publishers} publishers, {seconds} s");
     measure(&daemon, "alone", publishers, seconds)?;
@@ -74,6 +80,26 @@ fn main() -> Result<(), Failure> {
         beside_bad(&mut daemon, publishers, bad)?;
     }
     Ok(())
+}
+
+/// The measurement of a daemon with the platform, alone and beside `rate` edits a second.
+fn beside_edits(publishers: usize, seconds: u64, rate: u32) -> Result<(), Failure> {
+    let site = Site::start(None, 1_000)?;
+    println!(
+        "{publishers} publishers, {seconds} s, the platform with {} channels",
+        site.channels.len()
+    );
+    measure(&site.daemon, "alone", publishers, seconds)?;
+    let length = WARM_UP + Duration::from_secs(seconds + 1);
+    thread::scope(|scope| {
+        let edits = scope.spawn(|| site.edit(rate, Instant::now() + length));
+        measure(&site.daemon, "beside edits", publishers, seconds)?;
+        let edits = edits.join().map_err(|_| "the editors have failed")??;
+        let rate = edits.done as f64 / edits.lasted.as_secs_f64();
+        let p99 = edits.times.get(edits.times.len() * 99 / 100).ok_or("no edits")?;
+        println!("{rate:.0} durable edits a second, p99 {:.1} ms", p99.as_secs_f64() * 1e3);
+        Ok(())
+    })
 }
 
 /// The same measurement beside bad publishers. Also prints the maximum delay of `/healthz`, the

@@ -41,6 +41,7 @@ mod playback_tokens;
 mod reactions;
 mod recovery;
 mod second_factor;
+mod security;
 mod site;
 mod streams;
 mod tags;

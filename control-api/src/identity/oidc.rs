@@ -90,7 +90,7 @@ pub enum Error {
     #[error("oidc.issuer {0:?} must be an https address; http is for this machine alone")]
     Issuer(String),
     /// The address of this site is not known.
-    #[error("[[oidc]] needs platform.url, to which the provider sends browsers back")]
+    #[error("[[oidc]] needs http.public_url, to which the provider sends browsers back")]
     Site,
     /// The TLS settings are not supported.
     #[error("oidc: {0}")]

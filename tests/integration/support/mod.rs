@@ -2,6 +2,7 @@
 //! publish and clients that read. Nothing here uses the daemon's code: it is controlled only
 //! through its command line, its sockets and its logs.
 
+pub(crate) mod cache;
 pub(crate) mod daemon;
 pub(crate) mod dash;
 pub(crate) mod ffprobe;
