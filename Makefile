@@ -21,7 +21,7 @@ TREE_PACKAGES := debootstrap systemd-container util-linux curl ffmpeg openssl py
 CARGO_DEB := target/tools/bin/cargo-deb
 
 PLAYERS := tests/players/node_modules/.package-lock.json
-AIOQUIC := tests/players/.venv/.requirements.txt
+VENV := tests/players/.venv/.requirements.txt
 
 # The tests of the daemon mostly wait for real time to pass, so more of them run at once than there
 # are cores (tests/integration/support/machine.rs).
@@ -37,7 +37,7 @@ run: packages
 # One pass compiles and lints: clippy's driver is the compiler with lints, which are errors here.
 test: export RUSTC_WORKSPACE_WRAPPER := clippy-driver
 test: export CLIPPY_ARGS := -D__CLIPPY_HACKERY__warnings
-test: test-packages $(PLAYERS) $(AIOQUIC)
+test: test-packages $(PLAYERS) $(VENV)
 	cargo fmt --all --check
 	@scripts/language || true # a report: it never fails the build
 	@scripts/circles
@@ -51,7 +51,7 @@ deb: packages $(CARGO_DEB)
 	scripts/third-party-notices >target/third-party-notices
 	$(CARGO_DEB) --locked --dbgsym
 
-test-package: tree-packages $(AIOQUIC) deb
+test-package: tree-packages $(VENV) deb
 	scripts/test-package
 
 packages:
@@ -73,8 +73,8 @@ $(PLAYERS): tests/players/package.json tests/players/package-lock.json
 	@touch $@
 
 # Copied last, for the same reason. Uses Debian's Python, because its venv package is listed above.
-$(AIOQUIC): tests/players/requirements.txt
-	@echo "installing aioquic, a client of HTTP/3, into tests/players/.venv"
+$(VENV): tests/players/requirements.txt
+	@echo "installing the Python clients that the tests drive, into tests/players/.venv"
 	@/usr/bin/python3 -m venv --clear tests/players/.venv
 	@tests/players/.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
 	@cp $< $@

@@ -48,13 +48,17 @@ fn sign_in(daemon: &Daemon, role: &str) -> String {
     tokens["access_token"].as_str().expect("a token").to_owned()
 }
 
+/// All phases, and those that take little time.
+const ALL: &str = "examples,coverage,fuzzing";
+const SHORT: &str = "examples,fuzzing";
+
 /// Runs schemathesis as the sender with this token.
 #[track_caller]
-fn conforms(daemon: &Daemon, role: &str, token: Option<&str>) {
+fn conforms(daemon: &Daemon, role: &str, token: Option<&str>, phases: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut schemathesis = Command::new(root.join("tests/players/.venv/bin/schemathesis"));
     schemathesis.arg("run").arg(daemon.url("/api/v1/openapi.json"));
-    schemathesis.args(["--checks", CHECKS, "--phases", "examples,coverage,fuzzing"]);
+    schemathesis.args(["--checks", CHECKS, "--phases", phases]);
     // The seed makes a run repeatable; the stream of events has no end.
     schemathesis.args(["--seed", "7", "--max-examples", "4", "--generation-database", "none"]);
     schemathesis.args(["--exclude-path", "/api/v1/events", "--continue-on-failure", "--no-color"]);
@@ -76,10 +80,12 @@ fn responses_to_any_request_are_as_described_for_a_sender_of_each_role() {
     let mut daemon = site();
     let roles = ["viewer", "creator", "moderator", "administrator"];
     let tokens = roles.map(|role| (role, sign_in(&daemon, role)));
-    conforms(&daemon, "nobody", None);
+    conforms(&daemon, "nobody", None, ALL);
     for (role, token) in &tokens {
-        conforms(&daemon, role, Some(token));
+        // The one that may do most gets furthest.
+        let phases = if *role == "administrator" { ALL } else { SHORT };
+        conforms(&daemon, role, Some(token), phases);
     }
-    conforms(&daemon, "the operator", Some(TOKEN));
+    conforms(&daemon, "the operator", Some(TOKEN), SHORT);
     daemon.assert_healthy();
 }
