@@ -1,7 +1,8 @@
-//! The platform as ingest and playback see it: the rights of stored stream keys, and the private
-//! channels. It is kept in memory, follows the events of the database, and never blocks a request.
+//! The platform as ingest and playback see it: the rights of stored stream keys, the settings of
+//! channels, and the private ones. It is kept in memory, follows the events of the database, and never blocks a request.
 
 mod metrics;
+mod owned;
 mod rights;
 
 use std::{
@@ -21,6 +22,7 @@ use control_domain::{
         accounts::events as accounts,
         channels::{
             events::{self as channels, Visibility as ChannelVisibility},
+            queries,
             tables::{CHANNELS, Channel},
         },
         stream_keys::{self, events as keys},
@@ -38,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+pub(crate) use owned::Owned;
 use rights::{Right, Rights};
 
 /// Rows and events that are read at once.
@@ -109,13 +112,25 @@ impl Directory {
             return Ok(None);
         };
         let Ok(name) = channel.name.parse::<ChannelName>() else { return Ok(None) };
+        let settings = store.read(|rows| queries::settings(rows, row.channel))??;
+        let settings = owned::of_broadcasts(&settings);
         let about = Right { key: id, channel: row.channel, owner: channel.owner };
         let (withdrawn, held) = self.0.rights.hold(about);
         // Read again: an event between the first look and the entry has withdrawn nothing.
         if find()?.is_none() {
             return Ok(None);
         }
-        Ok(Some(Grant { withdrawn, lease: Lease::new(held), ..Grant::from(name) }))
+        Ok(Some(Grant { settings, withdrawn, lease: Lease::new(held), ..Grant::from(name) }))
+    }
+
+    /// The channel of an account with a name, in any case; `None` if no account has it.
+    ///
+    /// # Errors
+    /// [`LookupError`].
+    pub(crate) async fn owned(&self, name: &str) -> Result<Option<Owned>, LookupError> {
+        let Ok(name) = name.parse() else { return Ok(None) };
+        let store = self.0.platform.store().await.map_err(|_| LookupError::Closed)?;
+        Ok(store.read(|rows| owned::find(rows, &name))??)
     }
 
     /// Withdraws the rights that concern a key, a channel or an account. Their publishers are

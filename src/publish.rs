@@ -6,6 +6,7 @@ mod credentials;
 mod hint;
 mod jwt;
 mod keys;
+mod owned;
 mod webhook;
 
 use std::sync::Arc;
@@ -18,12 +19,11 @@ use ingest_rtmp::{
 use media_core::ChannelName;
 use origin_http::Playback;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
     config::{Key, Policy, Publish},
-    directory::Directory,
+    directory::{Directory, Owned},
 };
 use hint::hint;
 use keys::Keys;
@@ -50,6 +50,8 @@ struct Rules {
     keys: Keys,
     /// Decides about publishers without a listed key.
     policy: Decider,
+    /// The other policies that are configured, for channels whose owners have chosen them.
+    others: Vec<Decider>,
 }
 
 /// A policy with its state.
@@ -78,6 +80,7 @@ pub(crate) enum Error {
 pub(crate) struct Prepared {
     keys: Vec<Key>,
     policy: Decider,
+    others: Vec<Decider>,
 }
 
 impl Prepared {
@@ -103,9 +106,9 @@ impl Publishers {
     /// A file of the policy is missing or not valid.
     pub(crate) fn new(publish: &Publish) -> Result<Self, Error> {
         let notices = Notices::default();
-        let Prepared { keys, policy } = prepare(publish, &notices)?;
+        let Prepared { keys, policy, others } = prepare(publish, &notices)?;
         let keys = Keys::new(&keys, &Keys::default());
-        let rules = ArcSwap::from_pointee(Rules { keys, policy });
+        let rules = ArcSwap::from_pointee(Rules { keys, policy, others });
         let (own, playback, directory) = (Keys::default(), None, None);
         Ok(Self { rules, own, notices, playback, directory })
     }
@@ -136,15 +139,27 @@ impl Publishers {
     /// Applies another configuration. Publishers are disconnected whose key is no longer listed,
     /// whose token was verified by a key that is gone, or whose policy is no longer in force; the
     /// others continue. Returns the number of withdrawn keys.
-    pub(crate) fn reload(&self, Prepared { keys, mut policy }: Prepared) -> usize {
+    pub(crate) fn reload(&self, prepared: Prepared) -> usize {
+        let Prepared { keys, mut policy, mut others } = prepared;
         // Only one task reloads, so nothing changes between this load and the store.
         let before = self.rules.load_full();
         policy.continue_rights(&before.policy);
-        let rules = Arc::new(Rules { keys: Keys::new(&keys, &before.keys), policy });
+        for newer in &mut others {
+            if let Some(known) = of_kind(&before.others, newer.kind()) {
+                newer.continue_rights(known);
+            }
+        }
+        let rules = Arc::new(Rules { keys: Keys::new(&keys, &before.keys), policy, others });
         self.rules.store(Arc::clone(&rules));
         // Withdrawn after the new rules are in force: a publisher that reconnects at once is
         // refused.
-        before.keys.withdraw_missing(&rules.keys) + before.policy.withdraw_missing(&rules.policy)
+        let of_others = before.others.iter().map(|known| {
+            let newer = of_kind(&rules.others, known.kind());
+            known.withdraw_missing(newer.unwrap_or(&Decider::Keys))
+        });
+        before.keys.withdraw_missing(&rules.keys)
+            + before.policy.withdraw_missing(&rules.policy)
+            + of_others.sum::<usize>()
     }
 
     /// Ends the rights of stored keys that concern a key, a channel or an account.
@@ -170,20 +185,13 @@ impl Publishers {
         let listed = texts.find_map(|key| self.own.find(key).or_else(|| rules.keys.find(key)));
         if let Some(listed) = listed {
             let withdrawn = listed.right.clone();
-            return Ok(Grant { withdrawn, ..Grant::from(listed.key.channel.clone()) });
+            let grant = Grant { withdrawn, ..Grant::from(listed.key.channel.clone()) };
+            return self.settled(grant, None).await;
         }
         if let Some(stored) = self.stored(request).await? {
             return Ok(stored);
         }
-        match &rules.policy {
-            Decider::Open(right) => open(request.key.expose(), right),
-            Decider::Keys => {
-                let none = rules.keys.is_empty() && self.own.is_empty() && self.directory.is_none();
-                Err(unknown(request.key.expose(), none))
-            }
-            Decider::Jwt(verifier) => verifier.decide(request),
-            Decider::Webhook(back_end) => back_end.decide(request).await,
-        }
+        self.without_key(request, &rules).await
     }
 }
 
@@ -196,32 +204,115 @@ impl Publishers {
             match directory.grant(key).await {
                 Ok(None) => {}
                 Ok(grant) => return Ok(grant),
-                Err(err) => {
-                    // Not "denied": the key may be right, and the encoder tries again.
-                    warn!(%err, "stream key not looked up");
-                    let words = "the server cannot look up stream keys now: try again";
-                    return Err(Refusal::new(Reason::Failed, words));
-                }
+                Err(err) => return Err(owned::not_looked_up(&err)),
             }
         }
         Ok(None)
     }
 }
 
+/// Publishers without a stream key. On the channel of an account its owner has decided how they are
+/// authorised, whatever the policy for other names is.
+impl Publishers {
+    /// The decision about a publisher that has no stream key.
+    async fn without_key(&self, request: &PublishRequest, rules: &Rules) -> Result<Grant, Refusal> {
+        let owned = self.owned(request.key.expose()).await?;
+        let policy =
+            owned.as_ref().map_or(rules.policy.kind(), |owned| owned::chosen(owned.publish));
+        let grant = match rules.of(policy) {
+            None => return Err(owned::not_configured(policy)),
+            // The name as the owner has written it, whatever the publisher wrote.
+            Some(Decider::Open(right)) => match &owned {
+                Some(owned) => {
+                    Grant { withdrawn: right.clone(), ..Grant::from(owned.name.clone()) }
+                }
+                None => open(request.key.expose(), right)?,
+            },
+            // Where every name needs a key, the refusal does not reveal which names exist.
+            Some(Decider::Keys) if rules.policy.kind() == Policy::Keys => {
+                let none = rules.keys.is_empty() && self.own.is_empty() && self.directory.is_none();
+                return Err(unknown(request.key.expose(), none));
+            }
+            Some(Decider::Keys) => return Err(owned::needs_key()),
+            Some(Decider::Jwt(verifier)) => verifier.decide(request)?,
+            Some(Decider::Webhook(back_end)) => back_end.decide(request).await?,
+        };
+        self.settled(grant, Some(policy)).await
+    }
+
+    /// A right with the settings of its channel. `policy`: the one that has granted it, which must
+    /// be that of the channel, because a token or a back end may name another than the publisher.
+    ///
+    /// # Errors
+    /// The channel's owner has chosen another policy.
+    async fn settled(&self, grant: Grant, policy: Option<Policy>) -> Result<Grant, Refusal> {
+        let found = match self.owned(grant.channel.as_str()).await {
+            // The operator's own keys need no database.
+            Err(_) if policy.is_none() => None,
+            found => found?,
+        };
+        let Some(Owned { publish, settings, .. }) = found else { return Ok(grant) };
+        match policy.is_none_or(|policy| owned::chosen(publish) == policy) {
+            true => Ok(Grant { settings, ..grant }),
+            false => Err(owned::needs_key()),
+        }
+    }
+
+    async fn owned(&self, name: &str) -> Result<Option<Owned>, Refusal> {
+        let Some(directory) = &self.directory else { return Ok(None) };
+        directory.owned(name).await.map_err(|err| owned::not_looked_up(&err))
+    }
+}
+
 /// The rules of a configuration.
 fn prepare(publish: &Publish, notices: &Notices) -> Result<Prepared, Error> {
-    let policy = match publish.policy {
-        Policy::Open => Decider::Open(CancellationToken::new()),
-        Policy::Keys => Decider::Keys,
-        Policy::Jwt => Decider::Jwt(jwt::Verifier::load(&publish.jwt)?),
-        Policy::Webhook => {
-            Decider::Webhook(Arc::new(BackEnd::new(&publish.webhook, notices.clone())?))
-        }
+    let decider = |policy| {
+        Ok::<_, Error>(match policy {
+            Policy::Open => Decider::Open(CancellationToken::new()),
+            Policy::Keys => Decider::Keys,
+            Policy::Jwt => Decider::Jwt(jwt::Verifier::load(&publish.jwt)?),
+            Policy::Webhook => {
+                Decider::Webhook(Arc::new(BackEnd::new(&publish.webhook, notices.clone())?))
+            }
+        })
     };
-    Ok(Prepared { keys: publish.keys.clone(), policy })
+    let is_other = |policy: &Policy| {
+        *policy != publish.policy
+            && match policy {
+                Policy::Open | Policy::Keys => true,
+                Policy::Jwt => publish.jwt.has_key(),
+                Policy::Webhook => publish.webhook.url.is_some(),
+            }
+    };
+    let others = [Policy::Open, Policy::Keys, Policy::Jwt, Policy::Webhook].into_iter();
+    let others = others.filter(is_other).map(decider).collect::<Result<_, _>>()?;
+    Ok(Prepared { keys: publish.keys.clone(), policy: decider(publish.policy)?, others })
+}
+
+impl Rules {
+    /// The policy of this kind, if it is configured.
+    fn of(&self, kind: Policy) -> Option<&Decider> {
+        match self.policy.kind() == kind {
+            true => Some(&self.policy),
+            false => of_kind(&self.others, kind),
+        }
+    }
+}
+
+fn of_kind(deciders: &[Decider], kind: Policy) -> Option<&Decider> {
+    deciders.iter().find(|decider| decider.kind() == kind)
 }
 
 impl Decider {
+    fn kind(&self) -> Policy {
+        match self {
+            Self::Open(_) => Policy::Open,
+            Self::Keys => Policy::Keys,
+            Self::Jwt(_) => Policy::Jwt,
+            Self::Webhook(_) => Policy::Webhook,
+        }
+    }
+
     /// Adopts the rights of `before` that stay valid under this policy.
     fn continue_rights(&mut self, before: &Self) {
         match (self, before) {

@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Instant};
 
-use media_core::{BroadcastId, ChannelName};
+use media_core::{BroadcastId, ChannelName, ChannelSettings};
 use tokio_util::sync::CancellationToken;
 
 /// The decision about a request to publish.
@@ -28,11 +28,6 @@ pub trait Authorize: Send + Sync + 'static {
         Ok(())
     }
 }
-
-/// Settings of a channel, which its owner decides. There are none yet.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ChannelSettings {}
 
 /// The right to publish.
 #[derive(Debug, Clone)]

@@ -451,7 +451,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         // Only with the right to publish: a claim can take the name from a publisher that is
         // silent.
         let claim = match context.hub.claim_active(grant.channel, now) {
-            Ok(claim) => claim,
+            Ok(claim) => claim.with_settings(grant.settings),
             Err(err) => return Ok(Err(unclaimed(&err))),
         };
         debug!(channel = %claim.name(), "publish request accepted");

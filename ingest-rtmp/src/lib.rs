@@ -47,8 +47,8 @@ mod tls;
 mod transmit;
 
 pub use auth::{
-    Authorization, Authorize, ChannelSettings, ClientInfo, Grant, Lease, PlayRequest,
-    PublishRequest, Reason, Refusal, StreamKey,
+    Authorization, Authorize, ClientInfo, Grant, Lease, PlayRequest, PublishRequest, Reason,
+    Refusal, StreamKey,
 };
 pub use config::Config;
 pub use error::Error;

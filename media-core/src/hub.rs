@@ -20,7 +20,7 @@ use std::{
 use dashmap::{DashMap, mapref::entry::Entry};
 
 use crate::{
-    AccessUnit, Broadcast, ChannelName, Error, TrackIndex, TrackName,
+    AccessUnit, Broadcast, ChannelName, ChannelSettings, Error, TrackIndex, TrackName,
     broadcast::{Limits, Pushed, Refused},
     codec::Config,
 };
@@ -150,7 +150,8 @@ impl Hub {
                 vacant.insert(Channel { publisher: Some(hold.clone()), broadcast: None });
             }
         }
-        Ok(Claim { hub: self.clone(), name, hold })
+        let settings = Arc::default();
+        Ok(Claim { hub: self.clone(), name, hold, settings })
     }
 
     /// The broadcast under `name`, live or waiting for its publisher.
@@ -196,8 +197,8 @@ impl Hub {
     /// Applies the passage of time to all broadcasts: gaps while no frames arrive, and the end of
     /// those whose publisher stays away. Call it several times a second.
     pub fn advance(&self, now: Instant) {
-        let reconnect = self.0.settings.reconnect;
         for broadcast in self.broadcasts() {
+            let reconnect = broadcast.settings().reconnect.unwrap_or(self.0.settings.reconnect);
             let Some(away) = broadcast.advance(now).filter(|away| *away >= reconnect) else {
                 continue;
             };
@@ -269,6 +270,7 @@ impl Hub {
         let first = first.map_err(|wait| Error::TooSoon { wait_s: wait.as_secs() })?;
         let broadcast =
             Broadcast::new(claim.name.clone(), tracks, self.0.settings.broadcast, first, now, utc)?;
+        let broadcast = broadcast.with_settings(Arc::clone(&claim.settings));
         broadcast.adopt(claim.hold.serial());
         let broadcast = Arc::new(broadcast);
         channel.broadcast = Some(Arc::clone(&broadcast));
@@ -324,9 +326,18 @@ pub struct Claim {
     hub: Hub,
     name: ChannelName,
     hold: Hold,
+    settings: Arc<ChannelSettings>,
 }
 
 impl Claim {
+    /// The same for a broadcast with these settings. One that waits for its publisher keeps its
+    /// own.
+    #[must_use]
+    pub fn with_settings(mut self, settings: ChannelSettings) -> Self {
+        self.settings = settings.into();
+        self
+    }
+
     /// The name.
     pub fn name(&self) -> &ChannelName {
         &self.name

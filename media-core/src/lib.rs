@@ -13,7 +13,7 @@
 //! - [`timeline`]: a publisher's own clock mapped onto the broadcast's.
 //! - [`cut`]: where segments start, decided once for all readers.
 //! - [`broadcast`]: tracks, groups, the publishing and the subscribing handle.
-//! - [`hub`]: the live names.
+//! - [`hub`]: the live names. [`settings`]: what the owner of a name has decided.
 
 #![forbid(unsafe_code)]
 
@@ -24,6 +24,7 @@ mod error;
 pub mod frame;
 pub mod hub;
 pub mod name;
+pub mod settings;
 mod ticks;
 pub mod time;
 pub mod timeline;
@@ -34,6 +35,7 @@ pub use error::{Error, RecordFault};
 pub use frame::{AccessUnit, Frame, Mark};
 pub use hub::Hub;
 pub use name::{BroadcastId, ChannelName, TrackName};
+pub use settings::ChannelSettings;
 pub use ticks::Ticks;
 pub use time::{Anchor, MediaTime, Timescale};
 pub use track::TrackIndex;

@@ -119,7 +119,7 @@ mod tests {
 
     use http::{HeaderMap, Method};
     use http_body_util::BodyExt;
-    use media_core::{BroadcastId, MediaTime};
+    use media_core::{BroadcastId, MediaTime, settings::Latency};
     use packager::Rendered;
 
     use super::*;
@@ -139,6 +139,7 @@ mod tests {
             part: second / 5,
             window: 86_400 * second,
             target_duration_s: 4,
+            latency: Latency::Low,
             part_hold_back: second,
             tracks: vec![Arc::new(track)],
             periods: Arc::default(),

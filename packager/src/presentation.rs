@@ -11,7 +11,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use media_core::{BroadcastId, ChannelName, MediaTime, Timescale, TrackName, codec::Config};
+use media_core::{
+    BroadcastId, ChannelName, MediaTime, Timescale, TrackName, codec::Config, settings::Latency,
+};
 
 use crate::{Period, Segment, Segments, rendered::Rendered, segments::Iter};
 
@@ -36,6 +38,8 @@ pub struct Presentation {
     pub window: Duration,
     /// EXT-X-TARGETDURATION in seconds: the same in all playlists, for the broadcast's life.
     pub target_duration_s: u64,
+    /// Whether texts list parts, or whole segments only.
+    pub latency: Latency,
     /// PART-HOLD-BACK: three times the largest PART-TARGET, the same in all playlists.
     pub part_hold_back: Duration,
     /// The source's, video first, then renditions as they appear; the order never changes.

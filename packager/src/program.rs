@@ -20,6 +20,7 @@ use std::{
 use media_core::{
     Anchor, BroadcastId, ChannelName, Frame, Mark, MediaTime, Ticks, Timescale, TrackIndex,
     broadcast::{Consumer, Event, Presence, Situation, TrackStart},
+    settings::Latency,
 };
 
 use crate::{
@@ -82,6 +83,8 @@ struct Identity {
     anchor: Anchor,
     /// The segment duration aimed at.
     segment: Duration,
+    /// How far viewers are behind.
+    latency: Latency,
 }
 
 /// A snapshot of a program.
@@ -124,6 +127,7 @@ impl Program {
                 channel: broadcast.name().clone(),
                 anchor: broadcast.anchor(),
                 segment: broadcast.segment(),
+                latency: broadcast.settings().latency,
             },
             situation: consumer.situation().clone(),
             settings,
@@ -191,6 +195,7 @@ impl Program {
             part: self.settings.part,
             window: self.settings.window,
             target_duration_s: longest_ms.div_ceil(1000).try_into().unwrap_or(u64::MAX),
+            latency: self.identity.latency,
             part_hold_back: 3 * self.listed.part_target().unwrap_or_default(),
             rendered: Rendered::new(tracks.len()),
             tracks,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use media_core::TrackIndex;
+use media_core::{TrackIndex, settings::Latency};
 
 use crate::{Presentation, Skip, Text, TextKey, Track, dash, hls};
 
@@ -19,9 +19,10 @@ impl Presentation {
         let rendered = &self.rendered;
         match key {
             TextKey::Multivariant => rendered.multivariant(|| hls::multivariant::render(self)),
-            TextKey::Manifest(site) => {
-                rendered.manifest(site, |site| dash::manifest::render(self, site))
-            }
+            TextKey::Manifest(site) => rendered.manifest(site, |site| match self.latency {
+                Latency::Low => dash::manifest::render(self, site),
+                Latency::Standard => dash::plain::render(self, site),
+            }),
             TextKey::PlainManifest(site) => {
                 rendered.plain_manifest(site, |site| dash::plain::render(self, site))
             }

@@ -101,7 +101,7 @@ impl Default for Jwt {
 
 impl Jwt {
     /// Whether a key is configured with which tokens can be verified.
-    fn has_key(&self) -> bool {
+    pub(crate) fn has_key(&self) -> bool {
         self.secret.is_some()
             || [&self.public_key, &self.jwks].iter().any(|file| !file.as_os_str().is_empty())
     }

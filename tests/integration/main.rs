@@ -7,6 +7,7 @@ mod support;
 mod absence;
 mod api;
 mod certificates;
+mod channel_settings;
 mod contract;
 mod crowds;
 mod daemon;

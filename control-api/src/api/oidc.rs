@@ -32,7 +32,7 @@ use crate::{
     identity::{
         Identity,
         cookie::{self, Tls},
-        oidc::{self, Flow, Outcome, Provider},
+        oidc::{self, Flow, Provider, account::Outcome},
     },
     problem::{Kind, Problem, problems},
     rate::{self, Class, Limiter},

@@ -8,10 +8,12 @@ use control_domain::{Refusal, Rows, Time, Vault};
 use super::{
     access_token::{self, AccessTokens},
     extras::Extras,
+    oidc::Providers,
     password::Hasher,
 };
 use crate::{
     Platform,
+    mail::Outbox,
     problem::{Kind, Problem},
     rate::Limiter,
 };
@@ -142,4 +144,38 @@ pub(super) fn not_issued(error: &access_token::Error) -> Problem {
     tracing::error!(%error, "no access token");
     let words = "no token can be issued; the daemon's log has the reason";
     Problem::new(Kind::Internal, words)
+}
+
+impl Identity {
+    /// Sends mails through an outbox from now on. A second call changes nothing.
+    #[must_use]
+    pub fn with_outbox(self, outbox: Outbox) -> Self {
+        let _ = self.extras().outbox.set(outbox);
+        self
+    }
+
+    /// Lets people sign in at these providers from now on. A second call changes nothing.
+    #[must_use]
+    pub fn with_providers(self, providers: Providers) -> Self {
+        let _ = self.extras().providers.set(providers);
+        self
+    }
+
+    /// The foreign providers, if there are any.
+    pub(crate) fn providers(&self) -> Option<&Providers> {
+        self.extras().providers.get()
+    }
+
+    /// Names the site by its address. A second call changes nothing.
+    #[must_use]
+    pub fn with_site(self, url: &str) -> Self {
+        let host = url.split("://").last().unwrap_or(url).trim_end_matches('/');
+        let _ = self.extras().site.set(host.to_owned());
+        self
+    }
+
+    /// The name of the site.
+    pub(super) fn site(&self) -> &str {
+        self.extras().site.get().map_or(ISSUER, String::as_str)
+    }
 }

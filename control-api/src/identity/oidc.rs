@@ -8,7 +8,7 @@
 //! The keys of a provider are fetched again when a token names an unknown one, so that it can
 //! rotate them at any time.
 
-mod account;
+pub(crate) mod account;
 mod client;
 mod flow;
 
@@ -19,7 +19,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use control_domain::{features::identities::commands::Subject, id::AccountId, text::Email};
+use control_domain::{features::identities::subject::Subject, id::AccountId, text::Email};
 use http::Uri;
 use openidconnect::{
     AuthType, AuthenticationFlow, AuthorizationCode, ClaimsVerificationError, ClientId,
@@ -36,7 +36,6 @@ use tracing::{info, warn};
 
 use self::client::Client;
 pub(crate) use self::flow::{COOKIE, Flow, LIFE};
-use super::{SignedIn, ticket::Ticket};
 use crate::problem::{Kind, Problem};
 
 /// Time for which a provider's document and keys are used.
@@ -137,17 +136,6 @@ impl fmt::Debug for Claims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.subject.fmt(f)
     }
-}
-
-/// The end of a sign-in at a provider.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// Somebody is signed in.
-    SignedIn(Box<SignedIn>),
-    /// A second factor must follow.
-    SecondStep(Ticket),
-    /// The account has another identity now.
-    Linked,
 }
 
 impl Providers {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use control_domain::text::Email;
 
-use super::Mail;
+use super::mailer::Mail;
 
 /// The line between the subject and the text.
 const RULE: &str = "\n---\n";

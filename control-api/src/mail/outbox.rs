@@ -32,7 +32,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{Letter, Link, Mail, Mailer, SendError};
+use super::{
+    letter::{Letter, Link},
+    mailer::{Mail, Mailer, SendError},
+};
 use crate::{
     Platform,
     identity::ticket::{Holder, Purpose, Ticket},

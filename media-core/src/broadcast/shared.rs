@@ -19,8 +19,9 @@ use super::{
     situation::Situation,
 };
 use crate::{
-    AccessUnit, Anchor, BroadcastId, ChannelName, Error, MediaTime, Timescale, TrackIndex,
-    TrackName, codec::Config, cut::Cutter, hub::Numbers, timeline::Timeline, track::Track,
+    AccessUnit, Anchor, BroadcastId, ChannelName, ChannelSettings, Error, MediaTime, Timescale,
+    TrackIndex, TrackName, codec::Config, cut::Cutter, hub::Numbers, timeline::Timeline,
+    track::Track,
 };
 
 /// A live broadcast, shared by its publisher and all readers.
@@ -28,6 +29,7 @@ use crate::{
 pub struct Broadcast {
     id: BroadcastId,
     name: ChannelName,
+    settings: Arc<ChannelSettings>,
     pub(super) anchor: Anchor,
     first: Numbers,
     pub(super) limits: Limits,
@@ -128,6 +130,7 @@ impl Broadcast {
         Ok(Self {
             id,
             name,
+            settings: Arc::default(),
             anchor,
             first,
             limits,
@@ -137,6 +140,16 @@ impl Broadcast {
             over: Notify::new(),
             added: Notify::new(),
         })
+    }
+
+    /// The same with the settings of its channel.
+    pub(crate) fn with_settings(self, settings: Arc<ChannelSettings>) -> Self {
+        Self { settings, ..self }
+    }
+
+    /// The settings of its channel, as they were when it began.
+    pub fn settings(&self) -> &ChannelSettings {
+        &self.settings
     }
 
     /// Its identity.

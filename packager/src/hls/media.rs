@@ -8,7 +8,7 @@
 
 use std::fmt::{Result, Write};
 
-use media_core::{Ticks, Timescale};
+use media_core::{Ticks, Timescale, settings::Latency};
 
 use crate::{
     Part, Presentation, Segment, Skip, Track,
@@ -86,7 +86,8 @@ impl<'a> Playlist<'a> {
         let mut init = None;
         // The newest segment may be listed by its parts alone: its EXTINF follows with the next
         // part.
-        let whole = listed.len() - usize::from(self.track.withholds_newest());
+        let is_withheld = self.is_low_latency() && self.track.withholds_newest();
+        let whole = listed.len() - usize::from(is_withheld);
         for (index, segment) in listed.enumerate().skip(skipped) {
             self.introduce(out, segment, &mut init)?;
             if self.lists_parts(segment) {
@@ -104,6 +105,9 @@ impl<'a> Playlist<'a> {
         if self.presentation.ended {
             out.push_str("#EXT-X-ENDLIST\n");
             return Ok(());
+        }
+        if !self.is_low_latency() {
+            return self.rendition_reports(out);
         }
         if let Some(open) = self.track.open.as_ref().filter(|open| !open.parts.is_empty()) {
             self.introduce(out, open, &mut init)?;
@@ -133,19 +137,20 @@ impl<'a> Playlist<'a> {
             out.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
         }
         let (hold_back, part_hold_back) = (3 * target_duration_s, Millis(part_hold_back));
-        write!(
-            out,
-            "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={part_hold_back},\
-             HOLD-BACK={hold_back}.0"
-        )?;
+        out.push_str("#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES");
+        if self.is_low_latency() {
+            write!(out, ",PART-HOLD-BACK={part_hold_back}")?;
+        }
+        write!(out, ",HOLD-BACK={hold_back}.0")?;
         if self.offers_skip() {
             write!(out, ",CAN-SKIP-UNTIL={}.0", SKIP_UNTIL * target_duration_s)?;
         }
+        if self.is_low_latency() {
+            write!(out, "\n#EXT-X-PART-INF:PART-TARGET={}", Millis(track.part_target))?;
+        }
         write!(
             out,
-            "\n#EXT-X-PART-INF:PART-TARGET={}\n#EXT-X-MEDIA-SEQUENCE:{msn}\n\
-             #EXT-X-DISCONTINUITY-SEQUENCE:{}\n",
-            Millis(track.part_target),
+            "\n#EXT-X-MEDIA-SEQUENCE:{msn}\n#EXT-X-DISCONTINUITY-SEQUENCE:{}\n",
             track.discontinuity_sequence
         )
     }
@@ -222,9 +227,16 @@ impl<'a> Playlist<'a> {
         writeln!(out, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{}{msn}.{part}.m4s\"", self.base)
     }
 
-    /// EXT-X-RENDITION-REPORT (4.4.5.4): the newest part of every other track.
+    /// EXT-X-RENDITION-REPORT (4.4.5.4): the newest part of every other track, or its newest
+    /// segment if no parts are listed.
     fn rendition_reports(&self, out: &mut String) -> Result {
         for other in self.presentation.tracks.iter().filter(|other| other.name != self.track.name) {
+            if !self.is_low_latency() {
+                let Some(newest) = other.listed().newest() else { continue };
+                let (name, msn) = (&other.name, newest.msn);
+                writeln!(out, "#EXT-X-RENDITION-REPORT:URI=\"{name}.m3u8\",LAST-MSN={msn}")?;
+                continue;
+            }
             // An open segment without a part is not listed, so the report names the one before it.
             let open = other.open.as_ref().filter(|open| !open.parts.is_empty());
             let Some(newest) = open.or(other.segments.last()) else {
@@ -260,7 +272,14 @@ impl<'a> Playlist<'a> {
     /// middle of its last listed part is in the element's buffer, which ends with the shortest
     /// track, and it does not load a short last part (docs/decisions/0020).
     fn lists_parts(&self, segment: &Segment) -> bool {
-        !self.presentation.ended && segment.end() > self.before_end(PARTS_REACH)
+        self.is_low_latency()
+            && !self.presentation.ended
+            && segment.end() > self.before_end(PARTS_REACH)
+    }
+
+    /// Whether parts are listed at all.
+    fn is_low_latency(&self) -> bool {
+        self.presentation.latency == Latency::Low
     }
 
     /// How many part lines there will be.

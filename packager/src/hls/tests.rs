@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use media_core::{Ticks, TrackIndex};
+use media_core::{Ticks, TrackIndex, settings::Latency};
 
 use crate::{
     Presentation, Skip,
@@ -27,6 +27,16 @@ fn interrupted() -> Example {
 #[test]
 fn multivariant_playlist_of_video_and_audio() {
     assert_golden("master.m3u8", interrupted().snapshot().multivariant());
+}
+
+#[test]
+fn a_channel_of_standard_latency_lists_whole_segments_alone() {
+    let mut example = interrupted();
+    example.latency = Latency::Standard;
+    assert_golden("standard.m3u8", example.snapshot().media_playlist(TrackIndex::FIRST, Skip::No));
+    let snapshot = example.snapshot();
+    assert_eq!(snapshot.manifest().plain(), snapshot.plain_manifest().plain());
+    assert_golden("standard-ended.m3u8", example.end().media_playlist(TrackIndex::FIRST, Skip::No));
 }
 
 #[test]

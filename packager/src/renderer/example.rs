@@ -7,7 +7,7 @@ use std::{
 };
 
 use hex_literal::hex;
-use media_core::{MediaTime, Ticks, codec};
+use media_core::{MediaTime, Ticks, codec, settings::Latency};
 use net_core::Rope;
 
 use crate::{
@@ -51,6 +51,7 @@ pub(crate) struct Example {
     interrupted: bool,
     /// The source's segments start where no key frame is.
     pub(crate) gridded: bool,
+    pub(crate) latency: Latency,
 }
 
 /// The next segment.
@@ -133,6 +134,7 @@ impl Example {
             init: 0,
             interrupted: false,
             gridded: false,
+            latency: Latency::Low,
         }
     }
 
@@ -260,6 +262,7 @@ impl Example {
             part: self.part,
             window: self.window,
             target_duration_s: 4,
+            latency: self.latency,
             part_hold_back: 3 * self.part_target,
             rendered: Rendered::new(tracks.len()),
             tracks,

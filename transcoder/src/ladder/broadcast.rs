@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use media_core::{Broadcast, Frame, MediaTime, TrackName};
+use media_core::{Broadcast, Frame, MediaTime, TrackName, settings::Renditions};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -39,6 +39,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs until the broadcast is over or `stop`.
 pub(super) async fn run(shared: Arc<Shared>, broadcast: Arc<Broadcast>, stop: CancellationToken) {
+    if broadcast.settings().renditions == Renditions::None {
+        return;
+    }
     let environment = Environment { shared: &shared, broadcast: &broadcast, stop: &stop };
     let Err(Over) = environment.climb().await;
     shared.status.forget(broadcast.id());
@@ -93,7 +96,7 @@ impl<'a> Environment<'a> {
         // Only the source is kept during the wait, which may last as long as the broadcast: the
         // subscriber may hold frames that have left the hub's log.
         let mut source = reading.into_source();
-        if !self.shared.config.rungs.is_empty() {
+        if !self.rungs().is_empty() {
             let video = &source.video.config;
             info!(
                 width = video.width,
@@ -133,13 +136,22 @@ impl<'a> Environment<'a> {
         }
     }
 
+    /// The configured rungs that the channel's settings include.
+    fn rungs(self) -> Vec<Rung> {
+        let included = |rung: &&Rung| {
+            u16::try_from(rung.height)
+                .is_ok_and(|height| self.broadcast.settings().renditions.include(height))
+        };
+        self.shared.config.rungs.iter().filter(included).copied().collect()
+    }
+
     /// Plans the renditions of `source`, with a stand-in in front if the source is gridded: it is
     /// the largest one.
     fn plan(self, source: &Source) -> Plan {
-        let rungs = &self.shared.config.rungs;
-        let mut renditions = plan::renditions(&source.video.config, rungs, None);
+        let rungs = self.rungs();
+        let mut renditions = plan::renditions(&source.video.config, &rungs, None);
         let gridded = self.broadcast.is_gridded();
-        let stand_in = gridded.then(|| stand_in(self.broadcast, source, rungs)).flatten();
+        let stand_in = gridded.then(|| stand_in(self.broadcast, source, &rungs)).flatten();
         let stands_in = stand_in.is_some();
         renditions.splice(0..0, stand_in);
         Plan { renditions, stands_in }
@@ -247,7 +259,7 @@ impl<'a> Climb<'a> {
         // The source may have changed its size or rate on the way, so that other renditions are
         // below it.
         if self.rungs.is_of_another(video) {
-            let planned = plan::renditions(video, &self.environment.shared.config.rungs, None);
+            let planned = plan::renditions(video, &self.environment.rungs(), None);
             self.rungs.follow(video, planned);
             self.announce();
             if !self.rungs.any_made() {
@@ -308,9 +320,9 @@ impl<'a> Climb<'a> {
 
     /// Adds a rendition of the source's own size, if players need one by now.
     fn replan(&mut self, source: &Source) {
-        let Environment { shared, broadcast, .. } = self.environment;
+        let Environment { broadcast, .. } = self.environment;
         if self.rungs.wants_stand_in(broadcast.is_gridded())
-            && let Some(planned) = stand_in(broadcast, source, &shared.config.rungs)
+            && let Some(planned) = stand_in(broadcast, source, &self.environment.rungs())
         {
             self.rungs.stand_in(planned);
         }

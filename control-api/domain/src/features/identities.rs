@@ -10,6 +10,7 @@ use crate::{command::Command, event::Events as _, feature::Feature};
 pub mod commands;
 pub mod events;
 pub mod queries;
+pub mod subject;
 pub mod tables;
 #[cfg(test)]
 mod tests;

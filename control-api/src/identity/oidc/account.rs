@@ -15,15 +15,29 @@ use control_domain::{
 };
 use tracing::info;
 
-use super::{Claims, Outcome, Provider, refused};
+use super::{Claims, Provider, refused};
 use crate::{
-    identity::{Identity, ticket::Holder},
+    identity::{
+        Identity, SignedIn,
+        ticket::{Holder, Ticket},
+    },
     mail::Order,
     problem::{Kind, Problem},
 };
 
 /// Attempts to find a free name for an account.
 const NAMES: usize = 4;
+
+/// The end of a sign-in at a provider.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Somebody is signed in.
+    SignedIn(Box<SignedIn>),
+    /// A second factor must follow.
+    SecondStep(Ticket),
+    /// The account has another identity now.
+    Linked,
+}
 
 impl Identity {
     /// Uses what a provider says of a person: signs in, makes an account, or links one.

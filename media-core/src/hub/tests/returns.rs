@@ -61,6 +61,27 @@ fn a_broadcast_ends_10_s_after_its_publisher_left() {
 }
 
 #[test]
+fn a_broadcast_waits_as_long_as_the_owner_of_its_channel_has_decided() {
+    for (reconnect_s, is_over) in [(0, true), (3, true), (60, false)] {
+        let hub = hub();
+        let begun = start();
+        let reconnect = Some(Duration::from_secs(reconnect_s));
+        let settings = ChannelSettings { reconnect, ..ChannelSettings::default() };
+        let claim = hub.claim(name()).unwrap().with_settings(settings.clone());
+        let producer = claim.start(vec![video()], begun, SystemTime::UNIX_EPOCH).unwrap();
+        let source = Source { producer, start: begun };
+        let broadcast = Arc::clone(source.producer.broadcast());
+        assert_eq!(*broadcast.settings(), settings);
+        source.push(0, 0, true).unwrap();
+        drop(source);
+        for s in 1..=13 {
+            hub.advance(begun + Duration::from_secs(s));
+        }
+        assert_eq!(broadcast.presence() == Presence::Ended, is_over, "{reconnect_s}");
+    }
+}
+
+#[test]
 fn a_claim_extends_an_absence_but_not_without_limit() {
     let hub = hub();
     let begun = start();

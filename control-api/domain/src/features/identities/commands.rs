@@ -3,6 +3,7 @@
 use super::{
     events::{Linked, Unlinked},
     queries,
+    subject::Subject,
     tables::MAX_OF_AN_ACCOUNT,
 };
 use crate::{
@@ -13,31 +14,7 @@ use crate::{
     permission::Who,
     rows::Rows,
     text::{DisplayName, Email},
-    vault::Vault,
 };
-
-/// A person at a provider, as a verified ID token names it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Subject {
-    /// The provider's issuer identifier.
-    pub issuer: String,
-    /// The person's identifier at this provider.
-    pub subject: String,
-}
-
-impl Subject {
-    /// The digest by which it is found.
-    pub fn digest(&self, vault: &dyn Vault) -> [u8; 32] {
-        // The length keeps two pairs with the same concatenation apart.
-        vault.digest(&format!("identity {} {}{}", self.issuer.len(), self.issuer, self.subject))
-    }
-}
-
-impl std::fmt::Debug for Subject {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Subject").field("issuer", &self.issuer).finish_non_exhaustive()
-    }
-}
 
 /// Makes an account without a password for a person that signs in with an identity for the first
 /// time.

@@ -1,7 +1,7 @@
 //! Questions about identities. They read tables only.
 
 use super::{
-    commands::Subject,
+    subject::Subject,
     tables::{BY_ACCOUNT, BY_SUBJECT, IDENTITIES, Identity, MAX_OF_AN_ACCOUNT},
 };
 use crate::{

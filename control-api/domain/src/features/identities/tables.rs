@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{commands::Subject, events::Event};
+use super::{events::Event, subject::Subject};
 use crate::{
     event::{Envelope, Events as _},
     feature::Folding,

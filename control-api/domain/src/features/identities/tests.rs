@@ -1,6 +1,7 @@
 use super::{
-    commands::{Link, RegisterByIdentity, Subject, Unlink},
+    commands::{Link, RegisterByIdentity, Unlink},
     queries,
+    subject::Subject,
     tables::MAX_OF_AN_ACCOUNT,
 };
 use crate::{
