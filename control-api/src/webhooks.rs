@@ -6,7 +6,8 @@
 //!   `attempt`: delivers one.
 //! - `client`, `address`, `signature`, `schedule`: the request, the addresses to which it may go,
 //!   its signature, and the time of the next one.
-//! - `record`: the deliveries of a webhook, a test, and a delivery again, for the API.
+//! - `record`: the deliveries of a webhook, a test, and a delivery again, for the API. `metrics`:
+//!   counts for the operator.
 //!
 //! An event that fails is tried again after delays that grow; the webhook's later events wait
 //! behind it in the log. Other webhooks do not wait.
@@ -23,6 +24,7 @@ use control_domain::{
     Fault,
     features::webhooks::{queries, url::WebhookUrl},
 };
+use prometheus_client::registry::Registry;
 use rustls::RootCertStore;
 use tokio::{
     sync::{Notify, Semaphore},
@@ -43,6 +45,7 @@ mod client;
 mod clock;
 mod follower;
 mod lines;
+mod metrics;
 mod record;
 mod schedule;
 mod shared;
@@ -55,6 +58,7 @@ pub use clock::{Clock, SystemClock};
 use attempt::Worker;
 use client::Client;
 use follower::Offers;
+use metrics::{Failing, Metrics};
 use shared::Shared;
 
 /// Deliveries at the same time.
@@ -114,6 +118,7 @@ impl Webhooks {
             file: ArcSwapOption::empty(),
             wake: Notify::new(),
             by_hand: Semaphore::new(MAX_BY_HAND),
+            metrics: Metrics::default(),
         })))
     }
 
@@ -127,6 +132,12 @@ impl Webhooks {
             () = stop.cancelled() => over.cancel(),
         }
         delivering.await;
+    }
+
+    /// Adds their metrics to a registry whose prefix is the product's name.
+    pub fn register(&self, registry: &mut Registry) {
+        self.0.metrics.register(registry);
+        registry.register_collector(Box::new(Failing(Arc::clone(&self.0))));
     }
 
     /// Whether deliveries may go to an address, as far as it is known without a look-up.

@@ -407,6 +407,7 @@ fn register_platform(
     metrics.register(registry);
     parts.platform.register(registry);
     parts.directory.register(registry);
+    parts.webhooks.register(registry);
     Some(metrics)
 }
 

@@ -159,6 +159,13 @@ fn events_reach_a_receiver_signed_and_in_order_also_after_a_failure_and_an_upgra
     receiver.status.store(500, Ordering::SeqCst);
     let second = cause(&daemon);
     receiver.wait(2);
+    let attempts = "streamforge_platform_webhook_attempts_total{result=";
+    wait_for("the counts of the operator", LIMIT, || {
+        let counts = ["\"accepted\"", "\"refused\"", "\"no_response\""]
+            .map(|result| daemon.metric(&format!("{attempts}{result}")));
+        let failing = daemon.metric("streamforge_platform_webhooks_failing ");
+        (counts == [1, 1, 0] && failing == 1).then_some(())
+    });
     receiver.status.store(200, Ordering::SeqCst);
     let third = cause(&daemon);
     // Another process of the daemon goes on.

@@ -198,6 +198,7 @@ impl Worker {
         match self.store.send(Actor::System, GiveUp { webhook: id, cause }).await {
             Ok(_) => {
                 warn!(webhook = %id, ?cause, "a webhook is disabled");
+                self.shared.metrics.disabled.inc();
                 self.shared.lines().set(id, None, 0, self.shared.clock.now());
                 delivery.state = DeliveryState::Failed;
                 delivery.next = None;
@@ -253,6 +254,7 @@ impl Shared {
             Err(failure) => Err(failure),
         };
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.metrics.count(result.as_ref().ok().copied(), duration_ms);
         Attempt { result, duration_ms }
     }
 }

@@ -110,6 +110,12 @@ impl Lines {
         }
     }
 
+    /// The number of webhooks in use, and of those that fail now.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let failing = self.lines.values().filter(|line| line.failing_since.is_some());
+        (self.lines.len(), failing.count())
+    }
+
     /// Whether the webhook is in use.
     pub(super) fn contains(&self, id: WebhookId) -> bool {
         self.lines.contains_key(&id)

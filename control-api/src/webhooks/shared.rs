@@ -12,7 +12,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use super::{client::Client, clock::Clock, lines::Lines};
+use super::{client::Client, clock::Clock, lines::Lines, metrics::Metrics};
 use crate::{
     Platform,
     store::{Deliveries, DeliveryRows},
@@ -30,6 +30,7 @@ pub(super) struct Shared {
     pub(super) wake: Notify,
     /// Limits the deliveries that somebody waits for.
     pub(super) by_hand: Semaphore,
+    pub(super) metrics: Metrics,
 }
 
 impl fmt::Debug for Shared {
