@@ -74,7 +74,7 @@ $(PLAYERS): tests/players/package.json tests/players/package-lock.json
 
 # Copied last, for the same reason. Uses Debian's Python, because its venv package is listed above.
 $(AIOQUIC): tests/players/requirements.txt
-	@echo "installing aioquic, a client of HTTP/3, into tests/players/.venv"
+	@echo "installing aioquic, a client of HTTP/3, and a NATS server into tests/players/.venv"
 	@/usr/bin/python3 -m venv --clear tests/players/.venv
 	@tests/players/.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
 	@cp $< $@

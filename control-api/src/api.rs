@@ -50,7 +50,8 @@ use crate::{
     privacy::{Privacy, Public},
     problem::{self, Kind, Problem},
     rate::{self, Class},
-    sequence,
+    replica, sequence,
+    store::NodeRole,
     streams::{Listed, Stream},
 };
 
@@ -279,6 +280,9 @@ fn platform_routes(
             .merge(oidc::routes(limiter))
             .with_state(identity.clone());
         routes = routes.merge(accounts);
+    }
+    if platform.role() == NodeRole::Replica {
+        routes = routes.layer(from_fn_with_state(platform.clone(), replica::send_elsewhere));
     }
     routes
         // The first layer is the innermost: the key belongs to the actor.

@@ -1,0 +1,94 @@
+//! Streams that do not belong to a database, which an operator must look at.
+
+use super::*;
+
+#[test]
+fn a_second_writer_with_another_log_is_refused_and_says_so_once() {
+    let nats = Nats::start();
+    let first = Daemon::start(&settings(&nats));
+    make_channel(&first);
+    wait_for_stream(&nats, &first);
+    let expected = vec!["the bus has stopped".to_owned()];
+    let mut second = Daemon::start(&Settings { expected, ..settings(&nats) });
+    make_channel(&second);
+    let found = wait_for("the finding", LIMIT, || {
+        let found = health(&second);
+        (!found.is_empty()).then_some(found)
+    });
+    let says = ["degraded: bus: ", "another", "delete the stream"];
+    assert!(says.iter().all(|words| found.contains(words)), "{found}");
+    cause(first.http, 1).expect("an event");
+    cause(second.http, 1).expect("it needs no bus");
+    wait_for_stream(&nats, &first);
+    let said = second.process.lines();
+    let said = said.iter().filter(|line| line.contains("the bus has stopped"));
+    assert_eq!(said.count(), 1);
+    second.assert_healthy();
+}
+
+#[test]
+fn a_message_of_somebody_else_in_the_stream_stops_the_writer() {
+    let nats = Nats::start();
+    let expected = vec!["the bus has stopped".to_owned()];
+    let daemon = Daemon::start(&Settings { expected, ..settings(&nats) });
+    make_channel(&daemon);
+    let count = wait_for_stream(&nats, &daemon).len() as u64;
+    let published = nats.publish(STREAM, "sf.main.channel.edited", "somebody-else");
+    assert_eq!(published["sequence"], count + 1);
+    cause(daemon.http, 1).expect("it needs no bus");
+    let found = wait_for("the finding", LIMIT, || {
+        let found = health(&daemon);
+        (!found.is_empty()).then_some(found)
+    });
+    let words = format!("event {} of the stream", count + 1);
+    assert!(found.contains(&words), "{found}");
+    assert_eq!(nats.info(STREAM)["last"], count + 1);
+}
+
+#[test]
+fn a_replica_whose_events_are_not_in_the_stream_any_more_says_so_and_keeps_its_data() {
+    let nats = Nats::start();
+    let writer = Daemon::start(&settings(&nats));
+    make_channel(&writer);
+    let replica = replica(&nats, &writer);
+    let end = wait_until_level(&writer, &replica);
+    let folder = replica.into_folder();
+    cause_many(&writer, 20);
+    wait_for_stream(&nats, &writer);
+    nats.trim(STREAM, 5);
+
+    let expected = vec!["the bus has stopped".to_owned()];
+    let settings = Settings { is_replica: true, expected, ..settings(&nats) };
+    let again = Daemon::start_in(folder, &settings);
+    let found = wait_for("the finding", LIMIT, || {
+        let found = health(&again);
+        (!found.is_empty()).then_some(found)
+    });
+    let words = format!("this replica needs event {}", end + 1);
+    assert!(found.contains(&words) && found.contains("restore a backup"), "{found}");
+    assert_eq!(sequence(&again), end);
+    assert_eq!(read(&again, "/api/v1/channels/show")["title"], "show");
+    // The writer is not concerned.
+    cause(writer.http, 20).expect("an event");
+    let last = sequence(&writer);
+    wait_for("the event", LIMIT, || (nats.info(STREAM)["last"] == last).then_some(()));
+}
+
+#[test]
+fn a_replica_needs_the_master_key_of_its_writer() {
+    let nats = Nats::start();
+    let writer = Daemon::start(&settings(&nats));
+    make_channel(&writer);
+    wait_for_stream(&nats, &writer);
+    let folder = replicas_folder(&writer);
+    fs::write(folder.path().join("data/platform/master.key"), [7; 32]).expect("a key");
+    let expected = vec!["the bus has stopped".to_owned()];
+    let settings = Settings { is_replica: true, expected, ..settings(&nats) };
+    let replica = Daemon::start_in(folder, &settings);
+    let found = wait_for("the finding", LIMIT, || {
+        let found = health(&replica);
+        (!found.is_empty()).then_some(found)
+    });
+    assert!(found.contains("a replica needs the writer's file master.key"), "{found}");
+    assert_eq!(sequence(&replica), 0);
+}
