@@ -25,9 +25,10 @@
 //! **Keys of persons** go by a key-value bucket and not by the stream, because they must be deletable
 //! (`keys`). Events carry sealed personal data alone, as the log does.
 //!
-//! - `address`, `names`: the settings. `subject`, `persons`: the subject of an event, and the persons
+//! - `address`, `names`, `settings`: the settings. `subject`, `persons`: the subject of an event, and the persons
 //!   whose data it carries. `link`: the connection. `stream`: the stream. `keys`: the bucket.
-//! - `publisher`: the writer's side. `consumer`: the replica's side.
+//! - `publisher`: the writer's side. `consumer`: the replica's side. `service`: the part of the daemon
+//!   that runs one of them.
 //! - `status`: metrics and health.
 //!
 //! Without the cargo feature `nats` the settings alone are known.
@@ -50,6 +51,10 @@ mod publisher;
 #[cfg(feature = "nats")]
 mod service;
 #[cfg(feature = "nats")]
+mod settings;
+#[cfg(feature = "nats")]
+mod shared;
+#[cfg(feature = "nats")]
 mod status;
 #[cfg(feature = "nats")]
 mod stream;
@@ -60,8 +65,4 @@ pub use address::{Address, AddressError, Token};
 pub use names::{NameError, StreamName, SubjectPrefix};
 
 #[cfg(feature = "nats")]
-pub use {
-    error::Error,
-    service::{Bus, Settings},
-    status::BusHealth,
-};
+pub use {error::Error, service::Bus, settings::Settings, status::BusHealth};

@@ -19,7 +19,8 @@ pub(crate) async fn send_elsewhere(
     request: Request,
     next: Next,
 ) -> Response {
-    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if is_read && !is_of_writer(request.uri().path()) {
         return next.run(request).await;
     }
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
@@ -27,6 +28,13 @@ pub(crate) async fn send_elsewhere(
         Some(writer) => redirect(&format!("{}{target}", writer.trim_end_matches('/'))),
         None => refused(),
     }
+}
+
+/// Whether a read is about the writer's own state: the deliveries of webhooks, and signing in at a
+/// provider, which begins a session.
+fn is_of_writer(path: &str) -> bool {
+    let is_delivery = path.starts_with("/api/v1/webhooks/") && path.ends_with("/deliveries");
+    is_delivery || path.starts_with("/api/v1/oidc/")
 }
 
 fn redirect(address: &str) -> Response {
@@ -60,6 +68,16 @@ mod tests {
         let request = Request::builder().method(method).uri("/api/v1/channels?a=b");
         let request = request.body(Body::empty()).expect("a request");
         router.oneshot(request).await.expect("a response")
+    }
+
+    #[test]
+    fn reads_of_the_writers_own_state_belong_to_it() {
+        for path in ["/api/v1/webhooks/1/deliveries", "/api/v1/oidc/example/callback"] {
+            assert!(is_of_writer(path), "{path}");
+        }
+        for path in ["/api/v1/webhooks", "/api/v1/webhooks/1", "/api/v1/oidc"] {
+            assert!(!is_of_writer(path), "{path}");
+        }
     }
 
     #[tokio::test]

@@ -49,6 +49,7 @@ pub use deliveries::{
 };
 pub use follow::{Begin, FollowError, FollowFault, Followed, Follower};
 pub use job::{CopiedEvent, Receipt, SendError};
+#[cfg(feature = "nats")]
 pub(crate) use log::erased as erased_person;
 pub use metrics::Metrics;
 pub use open_error::OpenError;

@@ -14,17 +14,17 @@ use tracing::info;
 
 use super::{
     error::Error,
-    keys::Keys,
+    keys::{JWKS, Keys},
     link::{Link, Use},
     persons,
-    publisher::JWKS,
-    service::Shared,
+    shared::Shared,
     stream::{Events, message_id},
 };
 use crate::store::{CopiedEvent, Store};
 
-/// Messages that wait in memory at most.
+/// Messages that wait in memory at most, and their bytes.
 const BATCH: usize = 1024;
+const BATCH_BYTES: usize = 16 << 20;
 /// Events that one commit holds at most.
 const PAGE: usize = 1024;
 /// Length of a request for messages.
@@ -99,8 +99,12 @@ impl Consumer<'_> {
         };
         let consumer = self.events.stream().create_consumer(config).await;
         let consumer = consumer.map_err(|err| Error::request(asked)(err.into()))?;
-        let stream =
-            consumer.stream().max_messages_per_batch(BATCH).expires(EXPIRES).heartbeat(HEARTBEAT);
+        let stream = consumer
+            .stream()
+            .max_messages_per_batch(BATCH)
+            .max_bytes_per_batch(BATCH_BYTES)
+            .expires(EXPIRES)
+            .heartbeat(HEARTBEAT);
         let messages = stream.messages().await;
         let mut messages = messages.map_err(|err| Error::request(asked)(err.into()))?;
         let mut look = interval(LOOK);

@@ -194,6 +194,8 @@ impl Error {
             | Self::MasterKey { .. }
             | Self::NotAnEvent { .. }
             | Self::Identifier(_) => true,
+            // An event of a newer version of the daemon, or one that is damaged.
+            Self::Store(SendError::NotCommitted(fault)) => matches!(**fault, Fault::Event { .. }),
             Self::Refused { error, .. } => error.kind() == PublishErrorKind::MaxPayloadExceeded,
             Self::Connect(_)
             | Self::Lost

@@ -29,9 +29,11 @@ use control_domain::id::AccountId;
 use futures_util::future::try_join_all;
 use tracing::info;
 
-use super::{error::Error, service::Settings};
+use super::{error::Error, settings::Settings};
 use crate::store::{KeyVault, StoredKey};
 
+/// The name of the public keys of access tokens.
+pub(super) const JWKS: &str = "jwks";
 /// The value that shows the master key.
 const CHECK: &str = "check";
 /// Its plain text.

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::{
     address::{Login, Token},
     error::Error,
-    service::Settings,
+    settings::Settings,
 };
 
 /// Time for a connection.

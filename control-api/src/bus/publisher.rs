@@ -14,10 +14,10 @@ use tracing::info;
 
 use super::{
     error::Error,
-    keys::Keys,
+    keys::{JWKS, Keys},
     link::{Link, MAX_ACKS, Use},
     persons,
-    service::Shared,
+    shared::Shared,
     stream::Events,
     subject,
 };
@@ -31,8 +31,6 @@ const WINDOW: usize = 512;
 const MEDIA_TYPE: &str = "application/cloudevents+json; charset=utf-8";
 /// Interval at which the public keys of access tokens are compared with those in the bucket.
 const TOKEN_KEYS: Duration = Duration::from_secs(60);
-/// The name of the public keys of access tokens in the bucket.
-pub(super) const JWKS: &str = "jwks";
 
 const _: () = assert!(WINDOW + PAGE <= MAX_ACKS);
 

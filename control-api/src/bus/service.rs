@@ -1,23 +1,23 @@
 //! The part of the daemon that keeps the connection and publishes or takes events, with delays after
 //! faults.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use prometheus_client::registry::Registry;
-use rustls::RootCertStore;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
-    Address, StreamName, SubjectPrefix, Token, consumer,
+    consumer,
     error::Error,
     link::{Link, Up},
     publisher,
-    status::{self, BusHealth, Status},
+    settings::Settings,
+    shared::Shared,
+    status::{self, BusHealth},
 };
 use crate::{
-    Platform,
     identity::Identity,
     store::{NodeRole, Store},
 };
@@ -29,48 +29,9 @@ const MAX_DELAY: Duration = Duration::from_secs(5);
 /// The delay after a fault that needs an operator.
 const LASTING_DELAY: Duration = Duration::from_secs(30);
 
-/// The settings.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The servers.
-    pub address: Address,
-    /// A file with credentials (a JSON Web Token and its key); empty for none.
-    pub credentials: PathBuf,
-    /// A token; it is used in place of the credentials in the address.
-    pub token: Option<Token>,
-    /// The certificate authorities that are trusted.
-    pub roots: RootCertStore,
-    /// The stream.
-    pub stream: StreamName,
-    /// The first words of all subjects.
-    pub prefix: SubjectPrefix,
-    /// Servers that hold the stream, of those that the writer makes: 1, 3 or 5.
-    pub copies: usize,
-}
-
 /// The bus. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Bus(Arc<Shared>);
-
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) settings: Settings,
-    pub(super) status: Arc<Status>,
-    platform: Platform,
-    identity: Identity,
-}
-
-impl Shared {
-    /// The public keys of the access tokens that this node issues.
-    pub(super) fn token_keys(&self) -> Option<Vec<u8>> {
-        serde_json::to_vec(&self.identity.jwks()).ok()
-    }
-
-    /// Takes the public keys of the writer's access tokens.
-    pub(super) fn learn_token_keys(&self, keys: &[u8]) {
-        self.identity.learn(keys);
-    }
-}
 
 impl Bus {
     /// The bus of a platform, which publishes its events, or takes them if it is a replica. Nothing
@@ -94,7 +55,7 @@ impl Bus {
     pub async fn serve(self, stop: CancellationToken) {
         let ending = self.0.platform.ending();
         tokio::select! {
-            () = self.0.run() => {}
+            () = self.run() => {}
             () = ending.cancelled() => {}
             () = stop.cancelled() => {}
         }
@@ -102,27 +63,27 @@ impl Bus {
     }
 }
 
-impl Shared {
+impl Bus {
     async fn run(&self) {
         let mut link = None;
         let mut delay = FIRST_DELAY;
         loop {
             // Otherwise another process has it still, or this one has closed it.
-            let Ok(store) = self.platform.store().await else {
+            let Ok(store) = self.0.platform.store().await else {
                 sleep(FIRST_DELAY).await;
                 continue;
             };
-            let before = self.status.resumptions();
+            let before = self.0.status.resumptions();
             let Err(err) = self.session(&store, &mut link).await else {
                 drop(store);
                 sleep(FIRST_DELAY).await;
                 continue;
             };
             drop(store);
-            if self.status.resumptions() != before {
+            if self.0.status.resumptions() != before {
                 delay = FIRST_DELAY;
             }
-            let is_new = self.status.failed(&err);
+            let is_new = self.0.status.failed(&err);
             match (is_new, err.is_lasting()) {
                 (true, true) => error!(%err, "the bus has stopped: it is tried again in a while"),
                 (true, false) => warn!(%err, "the bus is interrupted: trying again"),
@@ -142,17 +103,17 @@ impl Shared {
         let link = match link {
             Some(link) => link,
             none => {
-                let status = Arc::clone(&self.status);
+                let status = Arc::clone(&self.0.status);
                 let up: Up = Box::new(move |is_up| status.connected(is_up));
-                let connected = Link::connect(&self.settings, up).await?;
-                self.status.connected(true);
-                info!(servers = self.settings.address.hosts().join(","), "connected to the bus");
+                let connected = Link::connect(&self.0.settings, up).await?;
+                self.0.status.connected(true);
+                info!(servers = self.0.settings.address.hosts().join(","), "connected to the bus");
                 none.insert(connected)
             }
         };
-        match self.platform.role() {
-            NodeRole::Writer => publisher::publish(self, store, link).await,
-            NodeRole::Replica => consumer::consume(self, store, link).await,
+        match self.0.platform.role() {
+            NodeRole::Writer => publisher::publish(&self.0, store, link).await,
+            NodeRole::Replica => consumer::consume(&self.0, store, link).await,
         }
     }
 }

@@ -13,7 +13,7 @@ use async_nats::{
 };
 use tracing::{info, warn};
 
-use super::{error::Error, service::Settings, subject};
+use super::{error::Error, settings::Settings, subject};
 use crate::store::Store;
 
 /// How long the server recognizes a message that it has.

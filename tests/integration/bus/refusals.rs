@@ -92,3 +92,34 @@ fn a_replica_needs_the_master_key_of_its_writer() {
     assert!(found.contains("a replica needs the writer's file master.key"), "{found}");
     assert_eq!(sequence(&replica), 0);
 }
+
+#[test]
+fn a_server_asks_for_a_token_which_is_shown_nowhere() {
+    const RIGHT: &str = "the-right-token-0123456789";
+    const WRONG: &str = "a-wrong-token-0123456789";
+    let nats = Nats::start_with(RIGHT);
+    let with = |token: &str| {
+        let extra = format!("{}token = {token:?}\n", settings(&nats).extra);
+        // The library says so, too.
+        let expected = vec!["authorization violation".to_owned()];
+        Settings { extra, expected, ..Settings::default() }
+    };
+    let refused = Daemon::start(&with(WRONG));
+    let accepted = Daemon::start(&with(RIGHT));
+    make_channel(&accepted);
+    wait_for_stream(&nats, &accepted);
+    let found = wait_for("the finding", LIMIT, || {
+        let found = health(&refused);
+        (!found.is_empty()).then_some(found)
+    });
+    assert!(found.contains("authorization violation"), "{found}");
+    let shown = read(&accepted, "/api/v1/configuration").to_string();
+    assert!(shown.contains("sf.main"), "{shown}");
+    for daemon in [&refused, &accepted] {
+        let lines = daemon.process.lines();
+        let leaks = |line: &&String| line.contains(RIGHT) || line.contains(WRONG);
+        assert_eq!(lines.iter().find(leaks), None);
+        let shown = read(daemon, "/api/v1/configuration").to_string();
+        assert!(!shown.contains(RIGHT) && !shown.contains(WRONG), "{shown}");
+    }
+}

@@ -36,7 +36,8 @@ fn a_replica_answers_as_its_writer_does_and_sends_changes_there() {
     assert!(accounts.to_string().contains("ada@example.org"), "{accounts}");
 
     // An access token of the writer, and a read that waits for an event.
-    let login = json!({ "login": "ada", "password": PASSWORD });
+    let other = "another long password";
+    let login = json!({ "login": "ada", "password": PASSWORD, "new_password": other });
     let session = post(&writer, "/api/v1/sessions", &login);
     let token = session["access_token"].as_str().expect("a token").to_owned();
     wait_until_level(&writer, &replica);

@@ -20,6 +20,7 @@ pub(crate) struct Nats {
     process: Option<Process>,
     port: u16,
     store: Workdir,
+    token: Option<&'static str>,
 }
 
 /// A message of a stream.
@@ -54,7 +55,14 @@ impl Nats {
     pub(crate) fn stopped() -> Self {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = free.local_addr().expect("an address").port();
-        Self { process: None, port, store: Workdir::new("nats") }
+        Self { process: None, port, store: Workdir::new("nats"), token: None }
+    }
+
+    /// A server that asks for a token.
+    pub(crate) fn start_with(token: &'static str) -> Self {
+        let mut nats = Self { token: Some(token), ..Self::stopped() };
+        nats.begin();
+        nats
     }
 
     /// Starts it, with the streams that it had.
@@ -63,6 +71,7 @@ impl Nats {
         let mut command = Command::new(tools().join(".venv/bin/nats-server"));
         command.args(["-a", "127.0.0.1", "-p", &self.port.to_string(), "-js", "-sd"]);
         command.arg(self.store.path());
+        command.args(self.token.iter().flat_map(|token| ["--auth", token]));
         self.process = Some(Process::run("nats-server", command));
         wait_for("NATS server", Duration::from_secs(20), || {
             TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok()
@@ -74,15 +83,24 @@ impl Nats {
         self.process = None;
     }
 
+    /// The address without a token.
     pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The address for clients.
+    fn own_url(&self) -> String {
+        match self.token {
+            Some(token) => format!("nats://{token}@127.0.0.1:{}", self.port),
+            None => self.url(),
+        }
     }
 
     /// The lines that the client prints.
     #[track_caller]
     fn ask(&self, args: &[&str]) -> String {
         let mut command = Command::new(tools().join(".venv/bin/python"));
-        command.arg(tools().join("bus.py")).arg(self.url()).args(args);
+        command.arg(tools().join("bus.py")).arg(self.own_url()).args(args);
         let output = command.output().expect("`make test` installs it");
         let complaint = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "bus.py {args:?}: {complaint}");
