@@ -1,4 +1,5 @@
-//! Changes that are sent to a replica: it has no decisions of its own, so they belong to the writer.
+//! Changes that are sent to a replica: it has no decisions of its own, so they belong to the
+//! writer.
 
 use axum::{
     extract::{Request, State},

@@ -1,5 +1,5 @@
-//! The bus of real daemons with a real NATS server: the stream is read by a client that is not ours,
-//! servers and daemons are killed in the middle, and replicas are compared with their writer.
+//! The bus of real daemons with a real NATS server: the stream is read by a client that is not
+//! ours, servers and daemons are killed in the middle, and replicas are compared with their writer.
 
 use crate::support::{
     Workdir,
@@ -35,8 +35,8 @@ const BUCKET: &str = "KV_streamforge_keys";
 
 fn settings(nats: &Nats) -> Settings {
     let extra = format!(
-        "[platform]\nenabled = true\n[api]\nadmin_token = {TOKEN:?}\nlimit = \"off\"\nlogin_limit = \"off\"\n\
-         sign_up_limit = \"off\"\n[bus]\nurl = {:?}\n",
+        "[platform]\nenabled = true\n[api]\nadmin_token = {TOKEN:?}\nlimit = \"off\"\n\
+         login_limit = \"off\"\nsign_up_limit = \"off\"\n[bus]\nurl = {:?}\n",
         nats.url()
     );
     Settings { extra, ..Settings::default() }
@@ -177,15 +177,21 @@ impl Causes {
     }
 }
 
+/// The output of an operator's command.
+#[track_caller]
+fn operate(daemon: &Daemon, args: &[&str]) -> String {
+    let config = daemon.workdir.path().join("streamforge.toml");
+    let mut command = daemon::command();
+    command.args(args).arg("--config").arg(config);
+    let output = command.output().expect("the command runs");
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
 /// The log as the daemon itself exports it: an event a line.
 #[track_caller]
 fn exported(daemon: &Daemon) -> Vec<Value> {
-    let config = daemon.workdir.path().join("streamforge.toml");
-    let mut command = daemon::command();
-    command.args(["db", "export", "--config"]).arg(config);
-    let output = command.output().expect("the command runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).expect("text");
+    let text = operate(daemon, &["db", "export"]);
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
     lines.map(|mut line| line["event"].take()).collect()
 }

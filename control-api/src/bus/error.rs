@@ -56,8 +56,8 @@ pub enum Error {
     #[error(
         "event {sequence} of the stream {stream} is not the one of this database: another database \
          writes there, or this one was restored from a backup. Give each its own bus.stream and \
-         bus.subject_prefix; or, if this database is the right one, delete the stream and the bucket \
-         {stream}_keys"
+         bus.subject_prefix; or, if this database is the right one, delete the stream and the \
+         bucket {stream}_keys"
     )]
     OtherLog {
         /// The stream.
@@ -68,8 +68,8 @@ pub enum Error {
     /// The stream has more events than the log of the writer.
     #[error(
         "the stream {stream} has {last} events and this database {own}: this database was restored \
-         from a backup, or another one writes there. If this one is the right one, delete the stream \
-         and the bucket {stream}_keys"
+         from a backup, or another one writes there. If this one is the right one, delete the \
+         stream and the bucket {stream}_keys"
     )]
     Ahead {
         /// The stream.
@@ -81,8 +81,8 @@ pub enum Error {
     },
     /// The stream has none of its messages any more.
     #[error(
-        "the stream {stream} has lost all messages up to {last}, so that nothing shows whether it is \
-         of this database: it needs a limit of messages or bytes in place of one of age"
+        "the stream {stream} has lost all messages up to {last}, so that nothing shows whether it \
+         is of this database: it needs a limit of messages or bytes in place of one of age"
     )]
     Emptied {
         /// The stream.
@@ -92,8 +92,9 @@ pub enum Error {
     },
     /// Events that a replica needs are not in the stream any more.
     #[error(
-        "the stream {stream} begins with event {first}, and this replica needs event {wanted}: stop \
-         it, delete its database, restore a backup of the writer in its place, and start it again"
+        "the stream {stream} begins with event {first}, and this replica needs event {wanted}: \
+         stop it, delete its database, restore a backup of the writer in its place, and start \
+         it again"
     )]
     Trimmed {
         /// The stream.

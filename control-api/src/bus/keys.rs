@@ -8,8 +8,9 @@
 //! - The value `check` shows the master key. It is written after the keys of all events that are in
 //!   the stream, so that a bucket that was lost is filled again before replicas use it.
 //!
-//! A replica that is behind may find the marker of a person before the event of the erasure. It then
-//! folds the events before as a rebuild does after an erasure, with the same tables at the end.
+//! A replica that is behind may find the marker of a person before the event of the erasure. It
+//! then folds the events before as a rebuild does after an erasure, with the same tables at the
+//! end.
 
 use std::collections::{BTreeSet, HashSet};
 

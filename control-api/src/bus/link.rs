@@ -117,8 +117,8 @@ impl Use {
     }
 }
 
-/// The options of a connection. Credentials of the file come before the token, and that before those
-/// of the address.
+/// The options of a connection. Credentials of the file come before the token, and that before
+/// those of the address.
 fn options(settings: &Settings) -> Result<ConnectOptions, Error> {
     let mut options = ConnectOptions::new()
         .name("streamforge")

@@ -1,5 +1,6 @@
-//! The persons whose sealed data an event carries. Their keys must be in the bucket before the event
-//! is in the stream, because a replica that folds it without the key would take them for erased.
+//! The persons whose sealed data an event carries. Their keys must be in the bucket before the
+//! event is in the stream, because a replica that folds it without the key would take them for
+//! erased.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! The part of the daemon that keeps the connection and publishes or takes events, with delays after
-//! faults.
+//! The part of the daemon that keeps the connection and publishes or takes events, with delays
+//! after faults.
 
 use std::{sync::Arc, time::Duration};
 

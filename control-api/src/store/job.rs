@@ -1,5 +1,5 @@
-//! Jobs that wait for the writer: commands, whose senders wait for their commit, cursors, and events
-//! of another node's log.
+//! Jobs that wait for the writer: commands, whose senders wait for their commit, cursors, and
+//! events of another node's log.
 
 use std::sync::Arc;
 

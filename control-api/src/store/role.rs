@@ -9,9 +9,9 @@ use super::{open_error::OpenError, vault::MASTER_KEY};
 /// The file that marks a replica.
 const MARK: &str = "replica";
 /// Its content.
-const WORDS: &str = "This folder is a replica. To make it the writer: stop the old writer for good, \
-                     wait until this replica has all events, stop it, delete this file, and start \
-                     it without --role replica.\n";
+const WORDS: &str = "This folder is a replica. To make it the writer: stop the old writer for \
+                     good, wait until this replica has all events, stop it, delete this file, and \
+                     start it without --role replica.\n";
 
 /// The role of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -50,6 +50,26 @@ fn a_daemon_that_is_killed_in_mid_stream_goes_on_behind_the_last_event_of_the_st
 }
 
 #[test]
+fn an_upgrade_of_either_side_hands_over_the_bus() {
+    let nats = Nats::start();
+    let mut daemon = Daemon::start(&settings(&nats));
+    make_channel(&daemon);
+    let mut replica = replica(&nats, &daemon);
+    let causes = Causes::begin(daemon.http);
+    causes.wait(20);
+    daemon.upgrade();
+    causes.wait(20);
+    replica.upgrade();
+    causes.wait(20);
+    causes.end();
+    wait_for_stream(&nats, &daemon);
+    wait_until_level(&daemon, &replica);
+    assert_eq!(exported(&daemon), exported(&replica));
+    daemon.assert_healthy();
+    replica.assert_healthy();
+}
+
+#[test]
 fn a_daemon_starts_without_a_server_and_fills_the_stream_when_there_is_one() {
     let mut nats = Nats::stopped();
     let mut daemon = Daemon::start(&settings(&nats));

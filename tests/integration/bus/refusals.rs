@@ -59,7 +59,7 @@ fn a_replica_whose_events_are_not_in_the_stream_any_more_says_so_and_keeps_its_d
 
     let expected = vec!["the bus has stopped".to_owned()];
     let settings = Settings { is_replica: true, expected, ..settings(&nats) };
-    let again = Daemon::start_in(folder, &settings);
+    let mut again = Daemon::start_in(folder, &settings);
     let found = wait_for("the finding", LIMIT, || {
         let found = health(&again);
         (!found.is_empty()).then_some(found)
@@ -72,6 +72,23 @@ fn a_replica_whose_events_are_not_in_the_stream_any_more_says_so_and_keeps_its_d
     cause(writer.http, 20).expect("an event");
     let last = sequence(&writer);
     wait_for("the event", LIMIT, || (nats.info(STREAM)["last"] == last).then_some(()));
+
+    // As the message says: a backup of the writer in place of the database.
+    let backup = writer.workdir.path().join("backup");
+    let backup = backup.to_str().expect("a UTF-8 path");
+    operate(&writer, &["db", "backup", backup]);
+    again.process.terminate();
+    again.process.wait(LIMIT);
+    for file in ["platform.redb", "keys.redb"] {
+        let file = again.workdir.path().join("data/platform").join(file);
+        fs::remove_file(file).expect("a file");
+    }
+    operate(&again, &["db", "restore", backup]);
+    let again = again.start_again();
+    cause(writer.http, 21).expect("an event");
+    wait_until_level(&writer, &again);
+    assert_eq!(exported(&writer), exported(&again));
+    assert_eq!(health(&again), "");
 }
 
 #[test]

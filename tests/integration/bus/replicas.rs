@@ -16,11 +16,8 @@ fn assert_alike(writer: &Daemon, replica: &Daemon) {
 
 #[track_caller]
 fn verify(daemon: &Daemon) {
-    let config = daemon.workdir.path().join("streamforge.toml");
-    let mut command = daemon::command();
-    command.args(["db", "verify", "--json", "--config"]).arg(config);
-    let output = command.output().expect("the command runs");
-    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let found = operate(daemon, &["db", "verify", "--json"]);
+    let found: Value = serde_json::from_str(&found).expect("JSON");
     assert_eq!(found["faults"], json!([]), "{found}");
 }
 
