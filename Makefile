@@ -74,7 +74,7 @@ $(PLAYERS): tests/players/package.json tests/players/package-lock.json
 
 # Copied last, for the same reason. Uses Debian's Python, because its venv package is listed above.
 $(VENV): tests/players/requirements.txt
-	@echo "installing the Python clients that the tests drive, into tests/players/.venv"
+	@echo "installing the Python programs that the tests drive, into tests/players/.venv"
 	@/usr/bin/python3 -m venv --clear tests/players/.venv
 	@tests/players/.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
 	@cp $< $@

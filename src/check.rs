@@ -13,6 +13,7 @@ use control_api::identity::oidc::Providers;
 use transcoder::{ladder, trial::Trial};
 
 use crate::{
+    authorities,
     config::{self, Certificate, Config, Policy, Publish},
     limits,
     publish::Publishers,
@@ -29,6 +30,7 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, config::Error>) ->
             publishing(config, &mut report);
             watching(config, &mut report);
             signing_in(config, &mut report);
+            bus(config, &mut report);
             if has_address_of_origin(config) {
                 report.note(
                     "http.public_url",
@@ -136,6 +138,29 @@ fn signing_in(config: &Config, report: &mut Report) {
         Ok(_) => report.fine("oidc", "providers are configured"),
         Err(err) => report.wrong("oidc", &err.to_string()),
     }
+}
+
+/// Checks the credentials and the authorities of the bus, without a connection.
+fn bus(config: &Config, report: &mut Report) {
+    let bus = &config.bus;
+    let Some(url) = &bus.url else { return };
+    let file = &bus.credentials;
+    if !file.as_os_str().is_empty()
+        && let Err(err) = std::fs::read(file)
+    {
+        return report.wrong("bus", &format!("bus.credentials: {}: {err}", file.display()));
+    }
+    if url.is_encrypted()
+        && let Err(err) = authorities::load(&bus.ca)
+    {
+        return report.wrong("bus", &format!("bus.ca: {err}"));
+    }
+    let servers = url.hosts().join(", ");
+    if bus.is_exposed() {
+        let words = "its password or token is sent without encryption: use tls://";
+        return report.note("bus", &format!("{servers}; {words}"));
+    }
+    report.fine("bus", &format!("{servers}, stream {}", bus.stream));
 }
 
 /// Whether an edge has `http.public_url`, which has no effect on fetched manifests.

@@ -2,7 +2,8 @@
 
 use std::{env, path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use control_api::store::NodeRole;
 use transcoder::{confine, protocol::Encoder};
 
 use crate::{
@@ -104,10 +105,24 @@ enum Command {
     MissingElements,
 }
 
+/// The role of a daemon's database.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Role {
+    /// It decides, and publishes its events to the bus if there is one.
+    #[default]
+    Writer,
+    /// It takes the writer's events from the bus, and answers queries.
+    Replica,
+}
+
 #[derive(Debug, Args)]
 struct Serve {
     #[command(flatten)]
     configured: Configured,
+    /// The role of the platform's database. A replica has no publishers; it needs [bus] and the
+    /// writer's master.key.
+    #[arg(long, value_enum, default_value_t)]
+    role: Role,
     /// Takes over from the process at the other end of standard input.
     #[arg(long, hide = true)]
     take_over: bool,
@@ -164,11 +179,18 @@ impl Cli {
     /// The fault of the command.
     pub(crate) fn run(self) -> Result<ExitCode, Error> {
         match self.command {
-            Command::Serve(Serve { configured, take_over }) => {
-                let loaded = configured.load()?;
+            Command::Serve(Serve { configured, role, take_over }) => {
+                let mut loaded = configured.load()?;
+                let role = match role {
+                    Role::Writer => NodeRole::Writer,
+                    Role::Replica => {
+                        loaded.config.become_replica()?;
+                        NodeRole::Replica
+                    }
+                };
                 logs::init(self.log_format)?;
                 let file = configured.file();
-                Ok(serve::run(serve::Call { loaded, file, takes_over: take_over })?)
+                Ok(serve::run(serve::Call { loaded, file, takes_over: take_over, role })?)
             }
             Command::Check(configured) => {
                 let file = configured.file();
@@ -241,7 +263,11 @@ mod tests {
         assert_eq!(cli.log_format, logs::Format::Json);
         assert!(matches!(
             cli.command,
-            Command::Serve(Serve { configured: Configured { config: Some(_) }, take_over: false })
+            Command::Serve(Serve {
+                configured: Configured { config: Some(_) },
+                role: Role::Writer,
+                take_over: false
+            })
         ));
     }
 

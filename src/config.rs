@@ -3,6 +3,7 @@
 //! to its crate.
 
 mod api;
+mod bus;
 mod error;
 mod ladder;
 mod oidc;
@@ -27,6 +28,7 @@ use crate::{
     sockets::{Purpose, Wanted},
 };
 use api::Api;
+use bus::Bus;
 pub(crate) use error::Error;
 pub(crate) use ladder::Ladder;
 use oidc::Provider;
@@ -65,6 +67,8 @@ pub(crate) struct Config {
     pub(crate) api: Api,
     /// The database of accounts and channels.
     pub(crate) platform: Platform,
+    /// The servers to which its events go.
+    pub(crate) bus: Bus,
     /// The server of the platform's mails.
     pub(crate) smtp: Mail,
     /// The providers at which people sign in.
@@ -96,6 +100,7 @@ impl Default for Config {
             upgrade: Upgrade::default(),
             api: Api::default(),
             platform: Platform::default(),
+            bus: Bus::default(),
             smtp: Mail::default(),
             oidc: Vec::new(),
             webhooks: Webhooks::default(),
@@ -284,6 +289,21 @@ impl Config {
         self.data_dir.join("platform")
     }
 
+    /// Removes what a replica does not do: it has no publishers.
+    ///
+    /// # Errors
+    /// [`Error::ReplicaWithoutBus`].
+    pub(crate) fn become_replica(&mut self) -> Result<(), Error> {
+        if self.bus.url.is_none() {
+            return Err(Error::ReplicaWithoutBus);
+        }
+        self.rtmp.listen.clear();
+        self.rtmps.listen.clear();
+        self.demo.enabled = false;
+        self.ladder.disable();
+        Ok(())
+    }
+
     /// The origin of the certificate, if one is configured.
     pub(crate) fn certificate(&self) -> Option<Certificate> {
         let Tls { cert, key, self_signed } = &self.tls;
@@ -341,6 +361,7 @@ impl Config {
             return Err(Error::HalfACertificate);
         }
         self.api.check()?;
+        self.bus.check(self.platform.enabled)?;
         // The sections' own checks follow; each returns its first fault.
         self.publish.check()?;
         self.live.check()?;

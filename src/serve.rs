@@ -3,6 +3,7 @@
 
 mod accounts;
 mod adapters;
+mod bus;
 mod error;
 mod health;
 mod operations;
@@ -21,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use control_api::{Platform, Readiness};
+use control_api::{Platform, Readiness, store::NodeRole};
 use media_core::Hub;
 use origin_http::Edge;
 use packager::{Live, Presentations};
@@ -63,6 +64,8 @@ pub(crate) struct Call {
     pub(crate) file: Option<PathBuf>,
     /// Whether another process hands over to this one.
     pub(crate) takes_over: bool,
+    /// Whether the database is the writer's or a replica.
+    pub(crate) role: NodeRole,
 }
 
 /// Runs the daemon until a signal stops it, or it has handed over and drained.
@@ -269,6 +272,7 @@ impl Daemon {
         // The last request has ended, so all commands have been sent.
         if let Some(platform) = &self.platform {
             self.parts.stop(Part::Mail).await;
+            self.parts.stop(Part::Bus).await;
             self.parts.stop(Part::Webhooks).await;
             self.parts.stop(Part::Platform).await;
             platform.close().await;

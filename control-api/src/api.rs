@@ -52,7 +52,8 @@ use crate::{
     privacy::{Privacy, Public},
     problem::{self, Kind, Problem},
     rate::{self, Class},
-    sequence,
+    replica, sequence,
+    store::NodeRole,
     streams::{Listed, Stream},
 };
 
@@ -278,9 +279,12 @@ fn platform_routes(
             .with_state(identity.clone());
         routes = routes.merge(accounts);
     }
+    // The first layer is the innermost: the key belongs to the actor.
+    routes = routes.layer(from_fn_with_state(idempotency, idempotency::once));
+    if platform.role() == NodeRole::Replica {
+        routes = routes.layer(from_fn_with_state(platform.clone(), replica::send_elsewhere));
+    }
     routes
-        // The first layer is the innermost: the key belongs to the actor.
-        .layer(from_fn_with_state(idempotency, idempotency::once))
         .layer(from_fn_with_state(platform.clone(), sequence::wait))
         .layer(from_fn_with_state(limiter.by_account(Class::Api), rate::limit))
 }

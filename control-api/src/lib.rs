@@ -10,6 +10,8 @@
 //! - [`platform`]: the accounts, channels and other things of the platform, if it is enabled.
 //!   [`authentication`]: the credentials of a request. [`secret`]: random keys. [`duties`]: the
 //!   work that no request asks for. [`webhooks`]: delivers events to webhooks.
+//! - [`bus`]: sends events to NATS JetStream, and makes replicas of them. `replica`: changes that
+//!   are sent to a replica.
 //! - [`maintenance`]: routes of the control socket for the database.
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener. [`health`]: the checks
 //!   behind `/readyz`. [`requests`]: metrics of the API's requests.
@@ -29,6 +31,7 @@ pub mod admin;
 pub mod administrator;
 pub mod api;
 pub mod authentication;
+pub mod bus;
 pub mod caller;
 pub mod content;
 pub mod cors;
@@ -58,6 +61,7 @@ pub mod problem;
 pub mod rate;
 pub mod readiness;
 pub mod renditions;
+mod replica;
 pub mod request_id;
 pub mod requests;
 pub mod secret;

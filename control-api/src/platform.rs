@@ -28,7 +28,7 @@ use tokio_util::{
 pub(crate) use self::{matching::Matching, provided::Provided};
 use crate::{
     problem::{Kind, Problem},
-    store::{OpenError, Receipt, Store},
+    store::{NodeRole, OpenError, Receipt, Store},
 };
 
 /// How long a request waits for the database to open.
@@ -48,6 +48,9 @@ struct Shared {
     users: TaskTracker,
     /// When opening began.
     since: Instant,
+    role: NodeRole,
+    /// The address of the writer, if this is a replica and it is configured.
+    writer: Option<Box<str>>,
     /// Open streams of events.
     event_streams: Gauge,
 }
@@ -101,14 +104,35 @@ impl fmt::Debug for Platform {
 impl Default for Platform {
     /// A platform whose database is not open yet.
     fn default() -> Self {
-        let (stage, _) = watch::channel(Stage::Opening);
-        let (ending, users) = (CancellationToken::new(), TaskTracker::new());
-        let (since, event_streams) = (Instant::now(), Gauge::default());
-        Self(Arc::new(Shared { stage, ending, users, since, event_streams }))
+        Self::new(NodeRole::Writer, None)
     }
 }
 
 impl Platform {
+    /// A platform whose database is a replica, and not open yet. `writer` is the address of the
+    /// writer's API, for example `https://live.example.org`.
+    pub fn replica(writer: Option<String>) -> Self {
+        Self::new(NodeRole::Replica, writer)
+    }
+
+    fn new(role: NodeRole, writer: Option<String>) -> Self {
+        let writer = writer.map(String::into_boxed_str);
+        let (stage, _) = watch::channel(Stage::Opening);
+        let (ending, users) = (CancellationToken::new(), TaskTracker::new());
+        let (since, event_streams) = (Instant::now(), Gauge::default());
+        Self(Arc::new(Shared { stage, ending, users, since, role, writer, event_streams }))
+    }
+
+    /// The role of the database.
+    pub fn role(&self) -> NodeRole {
+        self.0.role
+    }
+
+    /// The address of the writer, if this is a replica and it is configured.
+    pub fn writer(&self) -> Option<&str> {
+        self.0.writer.as_deref()
+    }
+
     /// A platform whose database is open.
     #[cfg(test)]
     pub(crate) fn of(store: Store) -> Self {
@@ -122,8 +146,8 @@ impl Platform {
     /// # Errors
     /// [`OpenError`]; [`OpenError::InUse`] while another process holds it.
     pub async fn open(&self, folder: &Path) -> Result<(), OpenError> {
-        let path = folder.to_owned();
-        let opened = spawn_blocking(move || Store::open(&path, features::ALL)).await;
+        let (path, role) = (folder.to_owned(), self.0.role);
+        let opened = spawn_blocking(move || Store::open_as(role, &path, features::ALL)).await;
         let store = opened.map_err(|error| OpenError::File {
             path: folder.to_owned(),
             error: std::io::Error::other(error),

@@ -33,6 +33,7 @@ mod overlay;
 mod rebuild;
 mod renewal;
 mod restore;
+mod role;
 mod rows;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -47,18 +48,21 @@ pub use deliveries::{
     Deliveries, Delivery, DeliveryState, KEPT as KEPT_DELIVERIES, Progress, Rows as DeliveryRows,
 };
 pub use follow::{Begin, FollowError, FollowFault, Followed, Follower};
-pub use job::{Receipt, SendError};
+pub use job::{CopiedEvent, Receipt, SendError};
+#[cfg(feature = "nats")]
+pub(crate) use log::erased as erased_person;
 pub use metrics::Metrics;
 pub use open_error::OpenError;
 pub use restore::Restored;
+pub use role::NodeRole;
 pub use traffic::{IDLE, Presented, Rotation, Traffic};
-pub use vault::KeyVault;
+pub use vault::{KeyVault, StoredKey};
 pub use verify::Verified;
 
 use database::{DATABASE, Handle};
 use erased::ErasedList;
 use follow::{Followers, Source};
-use job::Pending;
+use job::{Copy, Pending};
 use rebuild::Rebuild;
 use renewal::Renewal;
 use rows::{ReadRows, Rebuilding};
@@ -86,6 +90,7 @@ struct Inner {
     traffic: Traffic,
     features: &'static [&'static Feature],
     folder: Box<Path>,
+    role: NodeRole,
     jobs: Option<mpsc::Sender<Message>>,
     sequence: watch::Receiver<u64>,
     rebuilding: watch::Receiver<Arc<Rebuilding>>,
@@ -132,17 +137,39 @@ impl Store {
         Self::open_with(folder, features, REBUILD_AT_OPEN)
     }
 
+    /// Opens the database in a folder in this role.
+    ///
+    /// # Errors
+    /// [`OpenError`]; [`OpenError::Replica`] for the writer's role in a replica's folder.
+    pub fn open_as(
+        role: NodeRole,
+        folder: &Path,
+        features: &'static [&'static Feature],
+    ) -> Result<Self, OpenError> {
+        Self::open_in(role, folder, features, REBUILD_AT_OPEN)
+    }
+
     /// Opens the database, and builds tables again for this time at most.
     fn open_with(
         folder: &Path,
         features: &'static [&'static Feature],
         time: Duration,
     ) -> Result<Self, OpenError> {
+        Self::open_in(NodeRole::Writer, folder, features, time)
+    }
+
+    fn open_in(
+        role: NodeRole,
+        folder: &Path,
+        features: &'static [&'static Feature],
+        time: Duration,
+    ) -> Result<Self, OpenError> {
         fs::create_dir_all(folder).map_err(|error| OpenError::of_file(folder, error))?;
         let lock = lock(folder)?;
+        role.prepare(folder)?;
         let vault = KeyVault::open(folder)?;
         let handle = Handle::open(&folder.join(DATABASE))?;
-        Self::with(handle, vault, features, folder, Some(lock), time)
+        Self::with(handle, vault, features, folder, Some(lock), time, role)
     }
 
     /// Prepares an open database, and starts the threads that write.
@@ -153,6 +180,7 @@ impl Store {
         folder: &Path,
         lock: Option<fs::File>,
         time: Duration,
+        role: NodeRole,
     ) -> Result<Self, OpenError> {
         let file = |error| OpenError::of_file(folder, error);
         let traffic = Traffic::open(folder)?;
@@ -188,6 +216,7 @@ impl Store {
             traffic,
             features,
             folder: folder.into(),
+            role,
             jobs: Some(jobs),
             sequence,
             rebuilding,
@@ -211,6 +240,9 @@ impl Store {
         C: Command + 'static,
         C::Done: 'static,
     {
+        if self.0.role == NodeRole::Replica {
+            return Err(SendError::Replica);
+        }
         let (job, receipt) = Pending::new(actor, command);
         self.give(Message::Job(Box::new(job))).await?;
         receipt.await.unwrap_or(Err(SendError::Closed))
@@ -237,6 +269,30 @@ impl Store {
     /// [`Fault::Storage`], [`Fault::Event`].
     pub fn events(&self, after: u64, limit: usize) -> Result<Vec<(u64, Envelope)>, Fault> {
         log::page(&*self.0.database.get()?, after, limit)
+    }
+
+    /// At most `limit` events behind a sequence, and at most 256, in order, as the log holds them.
+    ///
+    /// # Errors
+    /// [`Fault::Storage`].
+    pub fn stored_events(&self, after: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, Fault> {
+        log::page_of_bytes(&*self.0.database.get()?, after, limit)
+    }
+
+    /// Appends events of the writer's log behind the event `after`, which must be the last here,
+    /// and waits until they are durable. The keys of their personal data must be in the vault.
+    ///
+    /// # Errors
+    /// [`SendError::NotCommitted`]: nothing was appended.
+    pub async fn copy(&self, after: u64, events: Vec<CopiedEvent>) -> Result<(), SendError> {
+        let (job, copied) = Copy::new(after, events);
+        self.give(Message::Job(Box::new(job))).await?;
+        copied.await.unwrap_or(Err(SendError::Closed))
+    }
+
+    /// The role of the database.
+    pub fn role(&self) -> NodeRole {
+        self.0.role
     }
 
     /// The sequence of the last event: 0 if there is none.

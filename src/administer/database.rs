@@ -8,6 +8,7 @@ use std::{
 use control_api::{
     Store,
     maintenance::{Backup, Rebuild},
+    store::NodeRole,
 };
 use control_domain::features;
 use http::Method;
@@ -105,7 +106,7 @@ fn of_daemon<T>(result: Result<T, ClientError>) -> Result<Option<T>, Error> {
 
 /// Opens the database, and waits until its tables are complete.
 async fn open(folder: &Path) -> Result<Store, Error> {
-    let store = Store::open(folder, features::ALL)?;
+    let store = Store::open_as(NodeRole::of(folder), folder, features::ALL)?;
     store.ready().await.map_err(failed)?;
     Ok(store)
 }

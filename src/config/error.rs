@@ -75,6 +75,24 @@ pub(crate) enum Error {
          server that has the media"
     )]
     OwnOrigin { origin: Box<Origin>, address: SocketAddr },
+    /// This build cannot speak to the bus.
+    #[error("bus.url is set, but this build has no bus: build it with the cargo feature nats")]
+    NoBus,
+    /// A replica has no source.
+    #[error("--role replica needs bus.url and platform.enabled = true")]
+    ReplicaWithoutBus,
+    /// The bus has no events.
+    #[error("bus.url needs platform.enabled = true, because the bus carries the platform's events")]
+    BusWithoutPlatform,
+    /// Several credentials for one server.
+    #[error("of bus.credentials, bus.token and the login in bus.url, keep one")]
+    TwoLogins,
+    /// Authorities without TLS.
+    #[error("bus.ca needs tls:// in bus.url")]
+    BusWithoutTls,
+    /// A vote of an even number of servers has no majority if half of them are lost.
+    #[error("bus.copies is {copies}, it must be 1, 3 or 5")]
+    EvenCopies { copies: u64 },
     /// Two rungs would have the same name.
     #[error("ladder.rungs has two entries with a height of {height}: keep one")]
     SameHeight { height: u64 },

@@ -96,6 +96,11 @@ impl Ladder {
         self.enabled || self.stand_in
     }
 
+    /// Encodes nothing.
+    pub(crate) fn disable(&mut self) {
+        (self.enabled, self.stand_in) = (false, false);
+    }
+
     /// Settings of the transcoder. Without `enabled` there are no rungs, only stand-ins.
     pub(crate) fn transcoder(&self) -> ladder::Config {
         let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);

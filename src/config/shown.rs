@@ -119,6 +119,11 @@ mod tests {
             public_key = "/etc/tokens.pem"
             [publish.webhook]
             url = "https://hooks.example:8443/SECRET?token=SECRET"
+            [platform]
+            enabled = true
+            [bus]
+            url = "tls://me:SECRET-password@a.example,tls://b.example:4300"
+            token = "SECRET-token-of-the-bus"
             [[playback.keys]]
             id = "2026-12"
             secret = "SECRET-0123456789abcdef0123456789abcdef"
@@ -136,6 +141,7 @@ mod tests {
         assert_eq!(shown["publish"]["jwt"]["public_key"], "/etc/tokens.pem");
         let url = &shown["publish"]["webhook"]["url"];
         assert_eq!(url, "https://hooks.example:8443/***");
+        assert_eq!(shown["bus"]["token"], "***");
         assert_eq!(
             masked_address("nats://me:SECRET@bus.example:4222"),
             "nats://***@bus.example:4222"

@@ -47,6 +47,10 @@ pub(crate) enum Error {
     /// The TLS settings of webhooks are not supported.
     #[error("webhooks: {0}")]
     Webhooks(#[source] rustls::Error),
+    /// The certificate authorities of the bus cannot be used.
+    #[cfg(feature = "nats")]
+    #[error("bus.ca: {0}")]
+    BusAuthorities(#[source] authorities::Error),
     /// The control socket cannot be bound.
     #[error("the control socket in data_dir: {0}")]
     Control(#[source] io::Error),

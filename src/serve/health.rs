@@ -21,6 +21,7 @@ use transcoder::{
     ladder::{State, Statuses},
 };
 
+use super::bus::BusPart;
 use crate::{certificates::Certificates, config::Config, directory::Directory};
 use disk::Disk;
 
@@ -50,6 +51,7 @@ pub(super) struct Checked<'a> {
     pub(super) ladder: Option<&'a Ladder>,
     pub(super) certificates: Option<&'a Arc<Certificates>>,
     pub(super) platform: Option<(&'a Platform, &'a Directory)>,
+    pub(super) bus: Option<&'a BusPart>,
 }
 
 impl Checks {
@@ -68,6 +70,9 @@ impl Checks {
             checks.push(Box::new(DatabaseHealth(platform.clone())));
             checks.push(Box::new(FollowersHealth(platform.clone())));
             checks.push(Box::new(DirectoryHealth(directory.clone())));
+        }
+        if let Some(bus) = parts.bus {
+            checks.push(bus.health());
         }
         let platform = parts.platform.map(|(platform, _)| platform.clone());
         Self { checks, watch: Watch { disk, platform } }

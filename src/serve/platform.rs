@@ -12,7 +12,7 @@ use control_api::{
     Platform, Webhooks, duties,
     identity::{self, Identity},
     rate::Limiter,
-    store::OpenError,
+    store::{NodeRole, OpenError},
     webhooks::{Settings, SystemClock},
 };
 use rustls::RootCertStore;
@@ -58,11 +58,16 @@ impl PlatformParts {
         config: &Config,
         takes_over: bool,
         limiter: Arc<Limiter>,
+        role: NodeRole,
     ) -> Result<Option<Self>, Error> {
         if !config.platform.enabled {
             return Ok(None);
         }
-        let (platform, folder) = (Platform::default(), config.platform_folder());
+        let folder = config.platform_folder();
+        let platform = match role {
+            NodeRole::Writer => Platform::default(),
+            NodeRole::Replica => Platform::replica(config.bus.writer.clone()),
+        };
         if !takes_over {
             platform.open(&folder).await?;
         }
@@ -90,8 +95,13 @@ impl PlatformParts {
             () = self.open() => {}
         }
         let (withdrawn, subjects) = mpsc::channel(WITHDRAWN);
-        let duties = duties::run(self.platform.clone(), stop.clone());
-        let follow = self.directory.follow(stop, withdrawn);
+        let duties = async {
+            // A replica does what the writer has decided.
+            if self.platform.role() == NodeRole::Writer {
+                duties::run(self.platform.clone(), stop.clone()).await;
+            }
+        };
+        let follow = self.directory.clone().follow(stop.clone(), withdrawn);
         tokio::join!(follow, pass_on(subjects, older), duties);
     }
 
@@ -138,6 +148,9 @@ pub(super) async fn deliver(webhooks: Webhooks, folder: PathBuf, stop: Cancellat
 
 /// Makes the first administrator of a new platform, and prints the password once. It is not logged.
 async fn greet(identity: &Identity) {
+    if identity.platform().role() == NodeRole::Replica {
+        return;
+    }
     match identity.first_administrator().await {
         Ok(Some(first)) => {
             let written = writeln!(

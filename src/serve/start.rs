@@ -11,7 +11,7 @@ use std::{
 
 use control_api::{
     Administrator, Api, Health, Manners, Readiness, Renditions, admin, cors::Cors, mail::Postman,
-    rate::Limiter, renditions::NoRenditions, requests,
+    rate::Limiter, renditions::NoRenditions, requests, store::NodeRole,
 };
 use http_server::Mount;
 use media_core::Hub;
@@ -26,6 +26,7 @@ use transcoder::{Ladder, Pictures, ladder};
 use super::{
     Call, Daemon, accounts,
     adapters::{ApiService, AudienceCount, ChannelPosters, LadderStatus, PrivateChannels, strict},
+    bus::BusPart,
     error::Error,
     health::{Checked, Checks},
     operations::RunningDaemon,
@@ -61,6 +62,8 @@ struct Created {
     certificates: Option<Arc<Certificates>>,
     /// The database, and what ingest and playback know of it; `None` if it is off.
     platform: Option<PlatformParts>,
+    /// Publishes the platform's events or takes them, if a bus is configured.
+    bus: Option<BusPart>,
     /// Sends the platform's mails, if there is a mail server.
     postman: Option<Postman>,
     /// The routes of the API for the control socket, which only the platform has.
@@ -107,14 +110,14 @@ impl Daemon {
     /// # Errors
     /// The first fault; no part has begun.
     pub(super) async fn start(
-        Call { loaded, file, .. }: Call,
+        Call { loaded, file, role, .. }: Call,
         inherited: Inherited,
         predecessor: Option<Predecessor>,
     ) -> Result<Self, Error> {
         let predecessor = predecessor.map(Arc::new);
         let config = &loaded.config;
         limits::raise_and_log(config);
-        let created = Created::new(&loaded, predecessor.as_deref()).await?;
+        let created = Created::new(&loaded, predecessor.as_deref(), role).await?;
         let mut sockets = Sockets::open(&config.listeners(), inherited)?;
         let servers = Servers::new(config, &created, &mut sockets)?;
         let control = match created.control {
@@ -145,8 +148,14 @@ impl Daemon {
         if let Some(platform) = created.platform {
             let older = predecessor.clone();
             let (webhooks, folder) = (platform.webhooks.clone(), platform.folder().to_owned());
-            parts.start(Part::Webhooks, |stop| deliver(webhooks, folder, stop));
+            // The writer delivers.
+            if role == NodeRole::Writer {
+                parts.start(Part::Webhooks, |stop| deliver(webhooks, folder, stop));
+            }
             parts.start(Part::Platform, |stop| platform.follow(older, stop));
+        }
+        if let Some(bus) = created.bus {
+            parts.start(Part::Bus, |stop| bus.serve(stop));
         }
         if let Some(postman) = created.postman {
             parts.start(Part::Mail, |stop| postman.serve(stop));
@@ -204,7 +213,11 @@ impl Daemon {
 
 impl Created {
     /// Creates the parts. Encoders are tested, which takes some seconds.
-    async fn new(loaded: &Loaded, predecessor: Option<&Predecessor>) -> Result<Self, Error> {
+    async fn new(
+        loaded: &Loaded,
+        predecessor: Option<&Predecessor>,
+        role: NodeRole,
+    ) -> Result<Self, Error> {
         let config = &loaded.config;
         let (hub, packager) = make_packager(config, predecessor)?;
         let rtmp_metrics = ingest_rtmp::Metrics::default();
@@ -221,8 +234,12 @@ impl Created {
         let (ladder, pictures) = prepare_ladder(config, &hub, &mut registry).await?;
         let demo_key = config.demo.enabled.then(demo::Key::random);
         let mut manners = make_manners(config);
-        let platform =
-            PlatformParts::new(config, predecessor.is_some(), Arc::clone(&manners.limiter)).await?;
+        let (takes_over, limiter) = (predecessor.is_some(), Arc::clone(&manners.limiter));
+        let platform = PlatformParts::new(config, takes_over, limiter, role).await?;
+        let bus = match &platform {
+            Some(parts) => BusPart::new(config, &parts.identity).await?,
+            None => None,
+        };
         let directory = platform.as_ref().map(|parts| parts.directory.clone());
         let playback = make_playback(config, platform.as_ref());
         playback.register(&mut registry);
@@ -232,11 +249,13 @@ impl Created {
         let viewers = AudienceCount { http: audience.clone(), rtmp: rtmp_metrics.clone() };
         let administrator = Administrator::new(config.api.administrator());
         manners.metrics = register_platform(platform.as_ref(), &mut registry);
+        bus.iter().for_each(|bus| bus.register(&mut registry));
         let checked = Checked {
             config,
             ladder: ladder.as_ref(),
             certificates: certificates.as_ref(),
             platform: platform.as_ref().map(|parts| (&parts.platform, &parts.directory)),
+            bus: bus.as_ref(),
         };
         let health = Checks::new(&checked, &mut registry);
         let operations = RunningDaemon::new(loaded, ladder.as_ref().map(Ladder::workers));
@@ -247,6 +266,8 @@ impl Created {
         if let Some(parts) = &platform {
             let identity;
             (identity, postman) = accounts::complete(config, parts.identity.clone())?;
+            // The writer sends the mails.
+            postman = postman.filter(|_| role == NodeRole::Writer);
             api = api
                 .with_platform(parts.platform.clone())
                 .with_identity(identity)
@@ -287,6 +308,7 @@ impl Created {
             ladder,
             certificates,
             platform,
+            bus,
             postman,
             control,
             publishers,

@@ -6,6 +6,7 @@ mod support;
 
 mod absence;
 mod api;
+mod bus;
 mod certificates;
 mod channel_settings;
 mod contract;

@@ -7,6 +7,7 @@ use crate::support::{
     http,
     machine::{self, Share},
     media::PLAIN,
+    nats::Nats,
     process::Process,
     publisher,
     tls::Certificate,
@@ -155,10 +156,12 @@ fn every_metric_of_the_dashboard_and_the_alerts_exists_and_prometheus_answers_ea
     let _share = Share::take(machine::ENCODER);
     let workdir = Workdir::new("metrics");
     let certificate = Certificate::make(workdir.path(), "shown");
+    let nats = Nats::start();
     // A port that refuses connections, so that the state of the origin is known.
     let extra = format!(
         "[edge]\norigin = \"http://127.0.0.1:9\"\n[platform]\nenabled = true\n\
-         [api]\nadmin_token = {TOKEN:?}\n"
+         [api]\nadmin_token = {TOKEN:?}\n[bus]\nurl = {:?}\n",
+        nats.url()
     );
     let mut daemon = Daemon::start(&Settings {
         publish: "policy = \"keys\"\nkeys = [{ channel = \"show\", key = \"a-stream-key\" }]"

@@ -47,6 +47,8 @@ const ANNOUNCED: Duration = Duration::from_secs(3_600);
 pub const KEYS_MAX_AGE: Duration = Duration::from_secs(900);
 /// The file of the keys, in the platform's folder.
 const FILE: &str = "access-token-keys.json";
+/// The file of the writer's public keys, in the folder of a replica.
+const WRITERS: &str = "access-token-public-keys.json";
 /// The type of these tokens (RFC 9068 2.1), so that no token of another kind passes for one.
 const TYPE: &str = "at+jwt";
 /// Largest token in bytes; ours have about 400.
@@ -122,6 +124,19 @@ struct Stored {
     from: Time,
 }
 
+/// A JSON Web Key Set, as far as it is read.
+#[derive(Deserialize)]
+struct JwkSet {
+    keys: Vec<Jwk>,
+}
+
+/// A public key of Ed25519 in it.
+#[derive(Deserialize)]
+struct Jwk {
+    kid: String,
+    x: String,
+}
+
 /// A key in use.
 struct Key {
     stored: Stored,
@@ -129,7 +144,8 @@ struct Key {
     id: String,
     /// The public key, base64url.
     public: String,
-    signing: EncodingKey,
+    /// `None` of the writer's keys at a replica.
+    signing: Option<EncodingKey>,
     verifying: DecodingKey,
 }
 
@@ -142,9 +158,16 @@ impl Key {
         // The members in this order, without spaces (RFC 7638 3).
         let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{public}"}}"#);
         let id = URL_SAFE_NO_PAD.encode(Sha256::digest(members));
-        let signing = EncodingKey::from_ed_der(&[&PKCS8[..], &secret].concat());
+        let signing = Some(EncodingKey::from_ed_der(&[&PKCS8[..], &secret].concat()));
         let verifying = DecodingKey::from_ed_components(&public).ok()?;
         Some(Self { stored, id, public, signing, verifying })
+    }
+
+    /// A key of the writer, with which tokens are verified. `None` if it is damaged.
+    fn of_writer(jwk: Jwk) -> Option<Self> {
+        let verifying = DecodingKey::from_ed_components(&jwk.x).ok()?;
+        let stored = Stored { secret: String::new(), from: Time::default() };
+        Some(Self { stored, id: jwk.kid, public: jwk.x, signing: None, verifying })
     }
 
     /// The public key as a JSON Web Key (RFC 8037 2).
@@ -160,6 +183,8 @@ impl Key {
 pub struct AccessTokens {
     path: PathBuf,
     issuer: String,
+    /// Whether the keys are those of the writer, of which this node has the public halves.
+    is_replica: bool,
     /// In the order in which they sign.
     keys: ArcSwap<Vec<Key>>,
     /// Held while the file is written or read. When it was read last because of an unknown key.
@@ -189,13 +214,43 @@ impl AccessTokens {
                 keys
             }
         };
-        Ok(Self {
+        Ok(Self::with(path, issuer, keys, false))
+    }
+
+    /// The keys of a replica: those of the writer that were learned last, if any. Blocks for the
+    /// file.
+    pub fn of_replica(folder: &Path, issuer: &str) -> Self {
+        let path = folder.join(WRITERS);
+        // Without the file, or if it is damaged, they are learned again.
+        let keys = std::fs::read(&path).ok().and_then(|keys| parse_set(&keys)).unwrap_or_default();
+        Self::with(path, issuer, keys, true)
+    }
+
+    fn with(path: PathBuf, issuer: &str, keys: Vec<Key>, is_replica: bool) -> Self {
+        Self {
             path,
             issuer: issuer.to_owned(),
+            is_replica,
             keys: ArcSwap::from_pointee(keys),
             file: Mutex::new(Time::default()),
             verdicts: Cache::new(VERDICTS),
-        })
+        }
+    }
+
+    /// Takes the writer's public keys at a replica, a JSON Web Key Set, and keeps them in the
+    /// folder. Blocks for the file, if they have changed.
+    pub fn learn(&self, set: &[u8]) {
+        let Some(keys) = parse_set(set).filter(|_| self.is_replica) else { return };
+        let _file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.keys.load();
+        if keys.iter().map(|key| &key.id).eq(known.iter().map(|key| &key.id)) {
+            return;
+        }
+        info!(keys = keys.len(), "keys of the writer's access tokens learned");
+        self.keys.store(Arc::new(keys));
+        if let Err(err) = write_whole(&self.path, set) {
+            warn!(%err, "keys of the writer's access tokens not kept for the next start");
+        }
     }
 
     /// A token for a session.
@@ -227,7 +282,9 @@ impl AccessTokens {
             iat: now.as_millis() / 1_000,
             exp: now.after(LIFE).as_millis() / 1_000,
         };
-        Ok(encode(&header, &claims, &key.signing)?)
+        let signing = key.signing.as_ref();
+        let signing = signing.ok_or_else(|| Error::Damaged { path: self.path.clone() })?;
+        Ok(encode(&header, &claims, signing)?)
     }
 
     /// The claims of a token that this daemon has signed and that has not expired.
@@ -293,7 +350,7 @@ impl AccessTokens {
             let last = keys.last().is_none_or(|key| key.stored.from.after(ROTATION) <= now);
             last || keys.get(1).is_some_and(|second| is_over(second, now))
         };
-        if !is_due(&self.keys.load()) {
+        if self.is_replica || !is_due(&self.keys.load()) {
             return;
         }
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -326,7 +383,7 @@ impl AccessTokens {
     /// Reads the file again, because another process may have rotated the keys.
     fn reread(&self, now: Time) {
         let Ok(mut next) = self.file.try_lock() else { return };
-        if *next <= now {
+        if !self.is_replica && *next <= now {
             *next = now.after(REREAD);
             if let Ok(Some(keys)) = read(&self.path) {
                 self.keys.store(Arc::new(keys));
@@ -338,6 +395,12 @@ impl AccessTokens {
 /// Whether the tokens of the key before this one have expired.
 fn is_over(key: &Key, now: Time) -> bool {
     key.stored.from.after(LIFE) <= now
+}
+
+/// The keys in a JSON Web Key Set; `None` if it is none.
+fn parse_set(set: &[u8]) -> Option<Vec<Key>> {
+    let set = serde_json::from_slice::<JwkSet>(set).ok()?;
+    set.keys.into_iter().map(Key::of_writer).collect()
 }
 
 /// Makes a key that signs from a time on.
@@ -367,13 +430,19 @@ fn read(path: &Path) -> Result<Option<Vec<Key>>, Error> {
 /// Writes the keys into a file that only its owner can read: completely or not at all.
 fn write(path: &Path, keys: &[Key]) -> Result<(), Error> {
     let stored = keys.iter().map(|key| &key.stored).collect::<Vec<_>>();
+    let text = serde_json::to_vec(&stored);
+    let file = |error| Error::File { path: path.to_owned(), error };
+    write_whole(path, &text.map_err(|err| file(err.into()))?)
+}
+
+/// Writes a file that only its owner can read: completely or not at all.
+fn write_whole(path: &Path, text: &[u8]) -> Result<(), Error> {
     let temporary = path.with_extension("new");
     let write = || {
-        let text = serde_json::to_vec(&stored)?;
         let _ = std::fs::remove_file(&temporary);
         let mut options = std::fs::OpenOptions::new();
         let mut new = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
-        new.write_all(&text)?;
+        new.write_all(text)?;
         new.sync_all()?;
         std::fs::rename(&temporary, path)?;
         std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()

@@ -16,6 +16,7 @@ use crate::{
     mail::Outbox,
     problem::{Kind, Problem},
     rate::Limiter,
+    store::NodeRole,
 };
 
 /// The issuer in access tokens, unless another is configured.
@@ -87,7 +88,10 @@ impl Identity {
         // The database may be open in another process still, and the keys are needed before.
         std::fs::create_dir_all(folder)
             .map_err(|error| Error::Folder { folder: folder.to_owned(), error })?;
-        let tokens = AccessTokens::open(folder, issuer, now())?;
+        let tokens = match platform.role() {
+            NodeRole::Writer => AccessTokens::open(folder, issuer, now())?,
+            NodeRole::Replica => AccessTokens::of_replica(folder, issuer),
+        };
         Ok(Self(Arc::new(Inner { platform, tokens, hasher, limiter, extras: Extras::default() })))
     }
 
@@ -126,6 +130,13 @@ impl Identity {
     ) -> Result<T, Problem> {
         let store = self.platform().store().await?;
         Ok(store.read(|rows| query(rows, store.vault()))??)
+    }
+
+    /// Takes the public keys of the writer's access tokens, at a replica. Blocks for a file, if they
+    /// have changed.
+    #[cfg(feature = "nats")]
+    pub(crate) fn learn(&self, keys: &[u8]) {
+        self.0.tokens.learn(keys);
     }
 
     /// The public keys of access tokens, as a JSON Web Key Set.

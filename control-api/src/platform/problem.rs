@@ -54,6 +54,10 @@ impl From<SendError> for Problem {
             }
             // Logged by the thread that writes.
             SendError::NotCommitted(_) => "the database could not write: nothing has changed",
+            SendError::Replica => {
+                let words = "this node is a replica: send changes to the writer";
+                return Self::new(Kind::Replica, words);
+            }
             SendError::Closed => "the database is closed: repeat the request",
         };
         Self::new(Kind::Unavailable, words).retry_after(RETRY_AFTER_S)

@@ -72,6 +72,8 @@ pub enum Kind {
     Unavailable,
     /// The request took too long.
     TimedOut,
+    /// The node is a replica, which makes no changes.
+    Replica,
     /// The draining process does not respond in time.
     DrainingLate,
 }
@@ -93,7 +95,7 @@ pub struct Row {
 
 impl Kind {
     /// All kinds, in the order of their status.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::InvalidRequest,
         Self::InvalidCursor,
         Self::InvalidIdempotencyKey,
@@ -127,6 +129,7 @@ impl Kind {
         Self::DrainingFaulty,
         Self::Unavailable,
         Self::TimedOut,
+        Self::Replica,
         Self::DrainingLate,
     ];
 
@@ -334,6 +337,12 @@ impl Kind {
                  been made.",
                 "Repeat the request after the time in the header Retry-After, with the same \
                  Idempotency-Key if it has one.",
+            ),
+            Self::Replica => (
+                "replica", StatusCode::SERVICE_UNAVAILABLE, "A replica makes no changes",
+                "The node answers reads from a copy of the data. Changes are made by the writer.",
+                "Send the request to the writer, whose address is in the member detail if the \
+                 operator has configured it.",
             ),
             Self::DrainingLate => (
                 "draining-late", StatusCode::GATEWAY_TIMEOUT, "A draining process is late",

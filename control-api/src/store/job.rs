@@ -1,8 +1,10 @@
-//! Jobs that wait for the writer: commands, whose senders wait for their commit, and cursors.
+//! Jobs that wait for the writer: commands, whose senders wait for their commit, cursors, and
+//! events of another node's log.
 
 use std::sync::Arc;
 
-use control_domain::{Actor, Command, Context, Fault, NewEvent, Refusal, command};
+use bytes::Bytes;
+use control_domain::{Actor, Command, Context, Envelope, Fault, NewEvent, Refusal, command};
 use tokio::sync::oneshot;
 
 use super::metrics::CommandResult;
@@ -23,6 +25,18 @@ pub enum SendError {
     /// The store is closed.
     #[error("the database is closed")]
     Closed,
+    /// The database is a replica, which takes events from the writer's log alone.
+    #[error("this database is a replica: changes are made at the writer")]
+    Replica,
+}
+
+/// An event of another node's log.
+#[derive(Debug)]
+pub struct CopiedEvent {
+    /// The event as that log holds it.
+    pub json: Bytes,
+    /// The same, read.
+    pub envelope: Envelope,
 }
 
 /// A command that was carried out.
@@ -44,7 +58,7 @@ pub(super) trait Job: Send {
     /// the sender is kept until [`Job::committed`].
     fn decide(&mut self, context: &Context<'_>) -> Decided;
 
-    /// The result of a command, to be counted; `None` for a cursor.
+    /// The result of a command, to be counted; `None` for a cursor and for copied events.
     fn result(&self) -> Option<CommandResult>;
 
     /// The events, if any, are durable.
@@ -64,6 +78,13 @@ pub(super) enum Decided {
         name: Arc<str>,
         /// The last event that it has handled.
         sequence: u64,
+    },
+    /// Events of another node's log follow.
+    Copied {
+        /// The sequence of the event before the first.
+        after: u64,
+        /// The events.
+        events: Arc<[CopiedEvent]>,
     },
     /// The rules refuse it, and the job knows why.
     Refused,
@@ -173,5 +194,45 @@ impl Job for CursorMove {
 
     fn failed(self: Box<Self>, error: SendError) {
         let _ = self.moved.send(Err(error));
+    }
+}
+
+/// Events of another node's log, and their sender, which waits.
+pub(super) struct Copy {
+    after: u64,
+    events: Arc<[CopiedEvent]>,
+    copied: oneshot::Sender<Result<(), SendError>>,
+}
+
+impl Copy {
+    pub(super) fn new(
+        after: u64,
+        events: Vec<CopiedEvent>,
+    ) -> (Self, oneshot::Receiver<Result<(), SendError>>) {
+        let (copied, receiver) = oneshot::channel();
+        (Self { after, events: events.into(), copied }, receiver)
+    }
+}
+
+impl Job for Copy {
+    fn actor(&self) -> &Actor {
+        &Actor::System
+    }
+
+    fn decide(&mut self, _: &Context<'_>) -> Decided {
+        Decided::Copied { after: self.after, events: Arc::clone(&self.events) }
+    }
+
+    fn result(&self) -> Option<CommandResult> {
+        None
+    }
+
+    fn committed(self: Box<Self>, _: u64) {
+        // A sender that no longer waits reads the sequence later.
+        let _ = self.copied.send(Ok(()));
+    }
+
+    fn failed(self: Box<Self>, error: SendError) {
+        let _ = self.copied.send(Err(error));
     }
 }

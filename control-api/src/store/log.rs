@@ -34,6 +34,14 @@ pub(super) fn create(transaction: &WriteTransaction) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Events of another node's log that do not follow the last event here.
+#[derive(Debug, thiserror::Error)]
+#[error("the log ends with event {last}, so that events after {after} cannot follow")]
+struct NotNext {
+    last: u64,
+    after: u64,
+}
+
 /// The log within a write transaction.
 pub(super) struct Appender<'a> {
     transaction: &'a WriteTransaction,
@@ -57,8 +65,21 @@ impl<'a> Appender<'a> {
     /// Appends an event.
     pub(super) fn append(&mut self, envelope: &Envelope) -> Result<(), Fault> {
         let json = serde_json::to_vec(envelope).map_err(|err| unreadable(&envelope.kind, err))?;
+        self.append_as(envelope, &json)
+    }
+
+    /// Refuses events of another node that do not follow the last event.
+    pub(super) fn expect(&self, after: u64) -> Result<(), Fault> {
+        match self.last == after {
+            true => Ok(()),
+            false => Err(Fault::Storage(Box::new(NotNext { last: self.last, after }))),
+        }
+    }
+
+    /// Appends an event in these bytes.
+    pub(super) fn append_as(&mut self, envelope: &Envelope, json: &[u8]) -> Result<(), Fault> {
         self.last += 1;
-        self.log.insert(self.last, json.as_slice()).map_err(fault)?;
+        self.log.insert(self.last, json).map_err(fault)?;
         if let Some(person) = erased(envelope)? {
             let mut erasures = self.transaction.open_table(ERASURES).map_err(fault)?;
             erasures.insert(person.uuid().into_bytes(), ()).map_err(fault)?;
@@ -148,7 +169,7 @@ pub(super) fn is_erasure(kind: &str) -> bool {
 }
 
 /// The person whose erasure an event is.
-pub(super) fn erased(envelope: &Envelope) -> Result<Option<AccountId>, Fault> {
+pub(crate) fn erased(envelope: &Envelope) -> Result<Option<AccountId>, Fault> {
     if is_erasure(&envelope.kind)
         && let Event::Erased(event) = Event::read(envelope)?
     {

@@ -57,6 +57,21 @@ pub enum OpenError {
         /// The file of the master key.
         path: PathBuf,
     },
+    /// A replica has no master key.
+    #[error("{path} is missing: a replica needs the writer's master key, so copy it there")]
+    NoMasterKey {
+        /// The file of the master key.
+        path: PathBuf,
+    },
+    /// The database is a replica's.
+    #[error(
+        "{mark} marks this database as a replica's: start with --role replica, or delete that \
+         file to make this the writer after the old writer was stopped for good"
+    )]
+    Replica {
+        /// The file that marks it.
+        mark: PathBuf,
+    },
     /// The tables cannot be made.
     #[error(transparent)]
     Fault(#[from] Fault),

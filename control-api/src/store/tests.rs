@@ -18,6 +18,7 @@ mod following;
 mod kills;
 mod persons;
 mod rebuilding;
+mod replicas;
 
 /// A folder that is deleted when dropped.
 struct Folder(PathBuf);

@@ -59,6 +59,24 @@ impl fmt::Debug for KeyVault {
     }
 }
 
+/// A person's key as it is stored, and as it goes to other nodes with the same master key.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StoredKey {
+    /// The key, encrypted under the master key.
+    Present(Vec<u8>),
+    /// The person was erased.
+    Erased,
+}
+
+impl fmt::Debug for StoredKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Present(_) => "Present(***)",
+            Self::Erased => "Erased",
+        })
+    }
+}
+
 /// The state of a person's key.
 #[derive(Debug, Clone)]
 enum Key {
@@ -155,6 +173,54 @@ impl KeyVault {
     #[cfg(test)]
     pub(super) fn stored(&self, person: AccountId) -> Option<Vec<u8>> {
         self.state().keys.get(person.uuid().into_bytes()).ok().flatten()
+    }
+
+    /// The key of a person for another node; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Fault::Vault`].
+    pub fn stored_key(&self, person: AccountId) -> Result<Option<StoredKey>, Fault> {
+        let stored = self.state().keys.get(person.uuid().into_bytes())?;
+        Ok(stored.map(|key| match key.is_empty() {
+            true => StoredKey::Erased,
+            false => StoredKey::Present(key),
+        }))
+    }
+
+    /// Stores keys of another node, durable, but for those of persons of whom there is one here.
+    ///
+    /// # Errors
+    /// [`Fault::Vault`], also for a key that was encrypted under another master key; then none is
+    /// stored.
+    pub fn copy_keys(&self, keys: Vec<(AccountId, StoredKey)>) -> Result<(), Fault> {
+        let mut rows = Vec::with_capacity(keys.len());
+        for (person, key) in keys {
+            let id = person.uuid().into_bytes();
+            let row = match key {
+                StoredKey::Present(key) => {
+                    Secret::new(&self.master.decrypt(&id, &key)?)?;
+                    key
+                }
+                StoredKey::Erased => Vec::new(),
+            };
+            rows.push((id, row));
+        }
+        self.state().keys.insert_missing(&rows)
+    }
+
+    /// Encrypts a text for other nodes with the same master key. `name` says what it is, and is
+    /// authenticated with it.
+    ///
+    /// # Errors
+    /// [`Fault::Vault`].
+    pub fn encrypt(&self, name: &str, plain: &[u8]) -> Result<Vec<u8>, Fault> {
+        Ok(self.master.encrypt(&self.random, name.as_bytes(), plain)?)
+    }
+
+    /// Decrypts a text of [`KeyVault::encrypt`]. `None` if it was not encrypted under this master
+    /// key and with this name.
+    pub fn decrypt(&self, name: &str, encrypted: &[u8]) -> Option<Vec<u8>> {
+        self.master.decrypt(name.as_bytes(), encrypted).ok()
     }
 
     /// A vault for a group of commands.

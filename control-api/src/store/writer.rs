@@ -37,7 +37,7 @@ const GROUP: usize = 256;
 
 /// A request that waits for the thread.
 pub(super) enum Message {
-    /// A command or a cursor.
+    /// A command, a cursor, or events of another node.
     Job(Box<dyn Job>),
     /// Build the tables of features again.
     Rebuild {
@@ -188,6 +188,15 @@ impl Writer {
             let decided = catch_unwind(AssertUnwindSafe(|| job.decide(&context)));
             let events = match decided {
                 Ok(Decided::Events(events)) => events,
+                Ok(Decided::Copied { after, events }) => {
+                    log.expect(after)?;
+                    for event in events.iter() {
+                        log.append_as(&event.envelope, &event.json)?;
+                        let mut folding = Folding { rows: &mut rows, vault: &vault };
+                        fold(self.rebuild.live(), &mut folding, &event.envelope)?;
+                    }
+                    Vec::new()
+                }
                 Ok(Decided::Refused) => Vec::new(),
                 Ok(Decided::Failed(fault)) => return Err(fault),
                 Ok(Decided::Cursor { name, sequence }) => {

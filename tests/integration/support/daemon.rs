@@ -34,6 +34,10 @@ pub(crate) struct Settings {
     pub(crate) env: Vec<(String, String)>,
     /// Whole sections in TOML, appended.
     pub(crate) extra: String,
+    /// Whether it is a replica, which has no RTMP listener.
+    pub(crate) is_replica: bool,
+    /// Words of errors that the test causes.
+    pub(crate) expected: Vec<String>,
 }
 
 impl Default for Settings {
@@ -47,6 +51,8 @@ impl Default for Settings {
             ladder: "enabled = false".into(),
             env: Vec::new(),
             extra: String::new(),
+            is_replica: false,
+            expected: Vec::new(),
         }
     }
 }
@@ -103,13 +109,20 @@ impl Daemon {
         Self::start_in(Workdir::new("daemon"), settings)
     }
 
+    /// Kills it. Returns its folder, for another process.
+    pub(crate) fn into_folder(mut self) -> Workdir {
+        self.process.kill();
+        mem::replace(&mut self.workdir, Workdir::new("ended"))
+    }
+
     /// A new process with the folder of this one, which has ended.
     pub(crate) fn start_again(mut self) -> Self {
         let workdir = mem::replace(&mut self.workdir, Workdir::new("ended"));
         Self::start_in(workdir, &self.settings.clone())
     }
 
-    fn start_in(workdir: Workdir, settings: &Settings) -> Self {
+    /// A process with a folder in which something may be.
+    pub(crate) fn start_in(workdir: Workdir, settings: &Settings) -> Self {
         let config = workdir.path().join("streamforge.toml");
         let data_dir = workdir.path().join("data");
         fs::write(&config, settings.to_toml(data_dir.to_str().expect("a UTF-8 path")))
@@ -117,6 +130,9 @@ impl Daemon {
         let mut command = command();
         command.arg("serve").arg("--config").arg(&config).args(["--log-format", "json"]);
         command.envs(settings.env.iter().cloned());
+        if settings.is_replica {
+            command.args(["--role", "replica"]);
+        }
         let mut process = Process::run("streamforge", command);
         let mut listener = |name: &str| {
             process.wait_for_lines(&format!("{name} listener"), Duration::from_secs(30), |lines| {
@@ -133,7 +149,9 @@ impl Daemon {
                 })
             })
         };
-        let (rtmp, http, admin) = (listener("rtmp"), listener("http"), listener("admin"));
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let rtmp = if settings.is_replica { nowhere } else { listener("rtmp") };
+        let (http, admin) = (listener("http"), listener("admin"));
         Self {
             process,
             rtmp,
@@ -265,7 +283,10 @@ impl Daemon {
             Some(entry) => entry.level() == "ERROR" || line.contains("panicked"),
             None => line.contains("panicked at") || line.contains("overflowed its stack"),
         };
-        self.process.lines().into_iter().filter(complains).collect()
+        let is_expected =
+            |line: &String| self.settings.expected.iter().any(|words| line.contains(words));
+        let lines = self.process.lines().into_iter();
+        lines.filter(complains).filter(|line| !is_expected(line)).collect()
     }
 
     /// Asserts that it still serves after the actions of a test.

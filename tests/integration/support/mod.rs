@@ -12,6 +12,7 @@ pub(crate) mod http;
 pub(crate) mod live;
 pub(crate) mod machine;
 pub(crate) mod media;
+pub(crate) mod nats;
 pub(crate) mod players;
 pub(crate) mod playlist;
 pub(crate) mod proc;

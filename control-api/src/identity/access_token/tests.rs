@@ -115,7 +115,8 @@ fn no_token_of_another_signer_issuer_kind_or_algorithm_is_valid() {
     // A token of our own key of another kind.
     let keys = tokens.keys.load();
     let plain = Header { kid: Some(id), ..Header::new(Algorithm::EdDSA) };
-    let playback = encode(&plain, &written, &keys[0].signing).expect("a token");
+    let playback =
+        encode(&plain, &written, keys[0].signing.as_ref().expect("it signs")).expect("a token");
     let mut more = written.clone();
     more["role"] = "administrator".into();
     let raised = format!("{head}.{}.{signature}", part(more));
@@ -176,4 +177,27 @@ fn another_process_that_rotates_the_keys_is_noticed() {
     assert!(here.verify(&token, signs).is_some());
     // Both have the same keys: the second did not make others.
     assert_eq!(here.jwks(signs), there.jwks(signs));
+}
+
+#[test]
+fn a_replica_verifies_with_the_keys_that_it_has_learned_and_issues_nothing() {
+    let (writer, folder) = (Folder::new("writer"), Folder::new("replica"));
+    let tokens = writer.open(START);
+    let token = issue(&tokens, START);
+    let set = tokens.jwks(START);
+    let replica = AccessTokens::of_replica(&folder.0, "https://example.org");
+    assert_eq!(replica.verify(&token, START), None);
+    replica.learn(b"no keys");
+    replica.learn(set.to_string().as_bytes());
+    assert_eq!(replica.verify(&token, START).map(|claims| claims.account), Some(ADA));
+    assert_eq!(replica.jwks(START.after(ROTATION)), set, "it rotates nothing");
+    assert!(replica.issue(ADA, SESSION, Role::Creator, START).is_err());
+    // After a restart it needs no connection.
+    let again = AccessTokens::of_replica(&folder.0, "https://example.org");
+    assert!(again.verify(&token, START).is_some());
+    // The writer learns nothing.
+    let other = Folder::new("other");
+    let other = other.open(START);
+    tokens.learn(other.jwks(START).to_string().as_bytes());
+    assert_eq!(tokens.verify(&issue(&other, START), START), None);
 }

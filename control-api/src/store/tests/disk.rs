@@ -83,7 +83,8 @@ pub(crate) fn open_on(
     };
     let handle = Handle::new(open().expect("the disk works"), open, open_for_reads);
     let vault = KeyVault::open(folder).expect("keys");
-    let store = Store::with(handle, vault, features, folder, None, Duration::ZERO);
+    let store =
+        Store::with(handle, vault, features, folder, None, Duration::ZERO, NodeRole::Writer);
     store.expect("a sound database")
 }
 

@@ -10,7 +10,10 @@ use std::{
 };
 
 use control_domain::Fault;
-use redb::{Database, Durability, ReadTransaction, ReadableDatabase as _, TableDefinition};
+use redb::{
+    Database, Durability, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
+    TableDefinition,
+};
 
 use crate::store::{
     database::{self, fault, is_of_disk},
@@ -91,6 +94,25 @@ impl Keys {
             changed.extend(keys.iter().map(|(person, _)| person));
         }
         Ok(are_new)
+    }
+
+    /// Stores keys, durable, but for those of persons who have one, also an erased one.
+    pub(super) fn insert_missing(&mut self, keys: &[(PersonId, Vec<u8>)]) -> Result<(), Fault> {
+        self.with(|database| {
+            let transaction = database.begin_write().map_err(fault)?;
+            let mut table = transaction.open_table(KEYS).map_err(fault)?;
+            for (person, key) in keys {
+                if table.get(person).map_err(fault)?.is_none() {
+                    table.insert(person, key.as_slice()).map_err(fault)?;
+                }
+            }
+            drop(table);
+            transaction.commit().map_err(fault)
+        })?;
+        if let Some(changed) = &mut self.changed {
+            changed.extend(keys.iter().map(|(person, _)| person));
+        }
+        Ok(())
     }
 
     /// Deletes keys, durable. Their bytes remain in free pages until the file is written anew.
@@ -177,7 +199,7 @@ pub(super) fn copy(
     let copy = database::builder(CACHE_BYTES).create(path).map_err(fault)?;
     create_tables(&copy)?;
     let from = from.open_table(KEYS).map_err(fault)?;
-    let mut rows = redb::ReadableTable::iter(&from).map_err(fault)?.peekable();
+    let mut rows = from.iter().map_err(fault)?.peekable();
     while rows.peek().is_some() {
         let mut transaction = copy.begin_write().map_err(fault)?;
         transaction.set_durability(Durability::None).map_err(fault)?;
