@@ -13,6 +13,7 @@ use crate::{
         source::{self, Loaded},
     },
     logs, serve,
+    traces::{self, Traces},
 };
 
 /// A live video daemon: RTMP in, low-latency HLS and DASH out.
@@ -68,6 +69,14 @@ enum Command {
         daemon: administer::Daemon,
         #[command(subcommand)]
         command: administer::Stream,
+    },
+    /// Lists the administrative acts of the running daemon: who has used a right over the things of
+    /// others, or has operated the daemon.
+    Audit {
+        #[command(flatten)]
+        daemon: administer::Daemon,
+        #[command(subcommand)]
+        command: administer::Audit,
     },
     /// Publishes the test picture; without an address, to the one on standard input until that
     /// closes. A worker of `serve`.
@@ -133,6 +142,9 @@ pub(crate) enum Error {
     /// The filter of messages is not valid.
     #[error(transparent)]
     Logs(#[from] logs::BadFilter),
+    /// Traces cannot be exported.
+    #[error(transparent)]
+    Traces(#[from] traces::Error),
     /// The daemon failed.
     #[error(transparent)]
     Serve(#[from] serve::Error),
@@ -166,9 +178,10 @@ impl Cli {
         match self.command {
             Command::Serve(Serve { configured, take_over }) => {
                 let loaded = configured.load()?;
-                logs::init(self.log_format)?;
+                let (traces, export) = Traces::new(&loaded.config.traces)?.unzip();
+                logs::init(self.log_format, traces.as_ref())?;
                 let file = configured.file();
-                Ok(serve::run(serve::Call { loaded, file, takes_over: take_over })?)
+                Ok(serve::run(serve::Call { loaded, file, takes_over: take_over, export })?)
             }
             Command::Check(configured) => {
                 let file = configured.file();
@@ -179,6 +192,7 @@ impl Cli {
             Command::Channel { daemon, command } => administer(Task::Channel(command), daemon),
             Command::Key { daemon, command } => administer(Task::Key(command), daemon),
             Command::Stream { daemon, command } => administer(Task::Stream(command), daemon),
+            Command::Audit { daemon, command } => administer(Task::Audit(command), daemon),
             Command::TestPicture { url: Some(url) } => {
                 transcoder::test_picture::push(&url)?;
                 Ok(ExitCode::SUCCESS)

@@ -75,6 +75,14 @@ pub(crate) enum Error {
          server that has the media"
     )]
     OwnOrigin { origin: Box<Origin>, address: SocketAddr },
+    /// Credentials would be readable on their way.
+    #[error(
+        "traces.url is http, so everybody on the way to {host} could read traces.headers: use https"
+    )]
+    PlainHeaders { host: String },
+    /// The program has no exporter.
+    #[error("traces.url is set, but this program was built without the feature otel")]
+    NoTraces,
     /// Two rungs would have the same name.
     #[error("ladder.rungs has two entries with a height of {height}: keep one")]
     SameHeight { height: u64 },

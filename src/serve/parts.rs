@@ -38,6 +38,8 @@ pub(crate) enum Part {
     Webhooks,
     /// Reloads the certificate.
     Certificates,
+    /// Exports traces.
+    Traces,
     /// Notifies the service manager.
     Notify,
 }
@@ -59,6 +61,7 @@ impl fmt::Display for Part {
             Self::Health => "the health checks",
             Self::Webhooks => "the platform's webhooks",
             Self::Certificates => "the certificate's watch",
+            Self::Traces => "the export of traces",
             Self::Notify => "the service manager's messenger",
         })
     }

@@ -6,6 +6,7 @@ mod support;
 
 mod absence;
 mod api;
+mod audit;
 mod certificates;
 mod crowds;
 mod daemon;
@@ -30,5 +31,6 @@ mod publishers;
 mod reload;
 mod sign_in;
 mod switching;
+mod traces;
 mod tracks;
 mod webhooks;
