@@ -1,6 +1,7 @@
 //! The commands that administer a running daemon through its control socket: each is one or a few
 //! requests to the API, and prints the response as a table or as JSON.
 
+mod audit;
 mod commands;
 mod database;
 mod error;
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 pub(crate) use self::{
-    commands::{Channel, Database, Key, Stream, Task, User},
+    commands::{Audit, Channel, Database, Key, Stream, Task, User},
     error::Error,
 };
 use crate::{
@@ -48,6 +49,7 @@ pub(crate) fn run(task: Task, daemon: &Daemon, config: &config::Config) -> Resul
             Task::Channel(command) => requests::channel(&client, command).await,
             Task::Key(command) => requests::key(&client, command).await,
             Task::Stream(command) => requests::stream(&client, command).await,
+            Task::Audit(command) => audit::carry_out(&client, command, daemon.json).await,
             Task::Database(command) => {
                 database::carry_out(&client, command, &config.platform_folder()).await
             }

@@ -18,6 +18,7 @@ use crate::{
     limits,
     publish::Publishers,
     sockets::{self, Purpose, is_absent, try_bind},
+    traces::Traces,
 };
 
 /// Prints the report to stdout. Fails if there is any fault.
@@ -31,6 +32,11 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, config::Error>) ->
             watching(config, &mut report);
             signing_in(config, &mut report);
             bus(config, &mut report);
+            match Traces::new(&config.traces) {
+                Ok(None) => report.note("traces", "off: traces.url names no collector"),
+                Ok(Some(_)) => report.fine("traces", "a collector is configured"),
+                Err(err) => report.wrong("traces", &err.to_string()),
+            }
             if has_address_of_origin(config) {
                 report.note(
                     "http.public_url",

@@ -14,6 +14,7 @@ use crate::{
         source::{self, Loaded},
     },
     logs, serve,
+    traces::{self, Traces},
 };
 
 /// A live video daemon: RTMP in, low-latency HLS and DASH out.
@@ -69,6 +70,14 @@ enum Command {
         daemon: administer::Daemon,
         #[command(subcommand)]
         command: administer::Stream,
+    },
+    /// Lists the administrative acts of the running daemon: who has used a right over the things of
+    /// others, or has operated the daemon.
+    Audit {
+        #[command(flatten)]
+        daemon: administer::Daemon,
+        #[command(subcommand)]
+        command: administer::Audit,
     },
     /// Publishes the test picture; without an address, to the one on standard input until that
     /// closes. A worker of `serve`.
@@ -148,6 +157,9 @@ pub(crate) enum Error {
     /// The filter of messages is not valid.
     #[error(transparent)]
     Logs(#[from] logs::BadFilter),
+    /// Traces cannot be exported.
+    #[error(transparent)]
+    Traces(#[from] traces::Error),
     /// The daemon failed.
     #[error(transparent)]
     Serve(#[from] serve::Error),
@@ -188,9 +200,10 @@ impl Cli {
                         NodeRole::Replica
                     }
                 };
-                logs::init(self.log_format)?;
+                let (traces, export) = Traces::new(&loaded.config.traces)?.unzip();
+                logs::init(self.log_format, traces.as_ref())?;
                 let file = configured.file();
-                Ok(serve::run(serve::Call { loaded, file, takes_over: take_over, role })?)
+                Ok(serve::run(serve::Call { loaded, file, takes_over: take_over, role, export })?)
             }
             Command::Check(configured) => {
                 let file = configured.file();
@@ -201,6 +214,7 @@ impl Cli {
             Command::Channel { daemon, command } => administer(Task::Channel(command), daemon),
             Command::Key { daemon, command } => administer(Task::Key(command), daemon),
             Command::Stream { daemon, command } => administer(Task::Stream(command), daemon),
+            Command::Audit { daemon, command } => administer(Task::Audit(command), daemon),
             Command::TestPicture { url: Some(url) } => {
                 transcoder::test_picture::push(&url)?;
                 Ok(ExitCode::SUCCESS)

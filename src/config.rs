@@ -14,6 +14,7 @@ mod secret;
 mod shown;
 mod smtp;
 pub(crate) mod source;
+mod traces;
 mod webhooks;
 mod within;
 
@@ -35,6 +36,7 @@ use oidc::Provider;
 use platform::Platform;
 pub(crate) use publish::{Format, Jwt, Key, Policy, Publish, Webhook};
 use smtp::Mail;
+pub(crate) use traces::Traces;
 use webhooks::Webhooks;
 use within::Within;
 
@@ -81,6 +83,8 @@ pub(crate) struct Config {
     pub(crate) live: Live,
     /// Renditions.
     pub(crate) ladder: Ladder,
+    /// The export of traces.
+    pub(crate) traces: Traces,
     /// The test picture.
     pub(crate) demo: Demo,
 }
@@ -107,6 +111,7 @@ impl Default for Config {
             publish: Publish::default(),
             live: Live::default(),
             ladder: Ladder::default(),
+            traces: Traces::default(),
             demo: Demo::default(),
         }
     }
@@ -370,6 +375,7 @@ impl Config {
         self.http.check()?;
         self.edge.check()?;
         self.playback.check()?;
+        self.traces.check()?;
         self.check_origins()?;
         Ok(self.live.packager().check()?)
     }

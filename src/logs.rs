@@ -1,29 +1,64 @@
 //! The output of messages: stderr, as readable text or as JSON for collectors. `RUST_LOG` selects
 //! them at the start, and the operator at run time; the default is `info`. No message is repeated
-//! without limit (`limit`).
+//! without limit (`limit`). A line of JSON names the request and the span in which it was logged
+//! (`json`).
+//!
+//! Spans of the target [`TRACES`] are for the export of traces alone: without one they are disabled,
+//! and no line has them.
 
+mod json;
 mod limit;
 
 use std::{
     convert::Infallible,
     io::{self, IsTerminal},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
     time::Instant,
 };
 
+use net_core::TRACES;
 use tokio::time::interval;
-use tracing::warn;
+use tracing::{Subscriber, warn};
 use tracing_subscriber::{
-    EnvFilter, Registry, filter::ParseError, layer::SubscriberExt, reload, util::SubscriberInitExt,
+    EnvFilter, Layer, Registry,
+    filter::{LevelFilter, ParseError, filter_fn},
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    reload,
+    util::SubscriberInitExt,
 };
 
-use self::limit::{Limit, WINDOW};
+use self::{
+    json::WithIds,
+    limit::{Limit, WINDOW},
+};
+use crate::traces::Traces;
 
 /// The limit of this process' messages.
 static LIMIT: OnceLock<Limit> = OnceLock::new();
 
-/// Replaces the filter of this process' messages.
-static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+/// The filter of this process' messages.
+static FILTER: OnceLock<Filter> = OnceLock::new();
+
+/// A filter that can be replaced.
+struct Filter {
+    handle: reload::Handle<EnvFilter, Registry>,
+    /// The filter in force, as the operator reads it.
+    shown: Mutex<String>,
+    /// The level of spans that are exported.
+    traces: LevelFilter,
+}
+
+impl Filter {
+    /// The filter that is applied for one of the operator.
+    fn complete(filter: EnvFilter, traces: LevelFilter) -> EnvFilter {
+        // The operator selects messages, and neither adds nor removes traces.
+        match format!("{TRACES}={traces}").parse() {
+            Ok(directive) => filter.add_directive(directive),
+            Err(_) => filter,
+        }
+    }
+}
 
 /// The format of messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -53,8 +88,9 @@ pub(crate) enum LevelError {
 
 /// The filter in force.
 pub(crate) fn level() -> String {
-    let filter = FILTER.get().and_then(|handle| handle.with_current(ToString::to_string).ok());
-    filter.unwrap_or_default()
+    let filter = FILTER.get();
+    let shown = filter.map(|filter| filter.shown.lock().unwrap_or_else(PoisonError::into_inner));
+    shown.map(|shown| shown.clone()).unwrap_or_default()
 }
 
 /// Replaces the filter.
@@ -64,31 +100,63 @@ pub(crate) fn level() -> String {
 pub(crate) fn set_level(filter: &str) -> Result<(), LevelError> {
     // Values of fields are compared as texts, because a pattern could be expensive to match.
     let filter = EnvFilter::builder().with_regex(false).parse(filter)?;
-    let handle = FILTER.get().ok_or(LevelError::Fixed)?;
-    handle.reload(filter).map_err(|_| LevelError::Fixed)
+    let own = FILTER.get().ok_or(LevelError::Fixed)?;
+    let mut shown = own.shown.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = filter.to_string();
+    let complete = Filter::complete(filter, own.traces);
+    own.handle.reload(complete).map_err(|_| LevelError::Fixed)?;
+    *shown = text;
+    Ok(())
 }
 
-/// Sends the process' messages to stderr from now on.
+/// Sends the process' messages to stderr from now on, and spans to the export of traces, if there
+/// is one.
 ///
 /// # Errors
 /// [`BadFilter`].
-pub(crate) fn init(format: Format) -> Result<(), BadFilter> {
+pub(crate) fn init(format: Format, traces: Option<&Traces>) -> Result<(), BadFilter> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(filter) if !filter.is_empty() => filter.parse::<EnvFilter>()?,
         _ => EnvFilter::new("info"),
     };
+    let shown = Mutex::new(filter.to_string());
+    let level = if traces.is_some() { LevelFilter::INFO } else { LevelFilter::OFF };
     // The limit is a separate layer: if it refuses an event, no other layer formats it.
     let limit = LIMIT.get_or_init(Limit::default).clone();
-    let (filter, handle) = reload::Layer::new(filter);
-    FILTER.get_or_init(|| handle);
+    let (filter, handle) = reload::Layer::new(Filter::complete(filter, level));
+    FILTER.get_or_init(|| Filter { handle, shown, traces: level });
     let registry = tracing_subscriber::registry().with(filter).with(limit);
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
-    match format {
-        // Colours only on a terminal: files and collectors would contain the escape sequences.
-        Format::Text => registry.with(layer.with_ansi(io::stderr().is_terminal())).init(),
-        Format::Json => registry.with(layer.json()).init(),
+    let is_for_log = filter_fn(|metadata| metadata.target() != TRACES);
+    match (format, traces) {
+        (Format::Text, None) => registry.with(text()).init(),
+        (Format::Json, None) => registry.with(json()).init(),
+        (Format::Text, Some(traces)) => {
+            registry.with(traces.layer()).with(text().with_filter(is_for_log)).init();
+        }
+        (Format::Json, Some(traces)) => {
+            registry.with(traces.layer()).with(json().with_filter(is_for_log)).init();
+        }
     }
     Ok(())
+}
+
+/// Readable lines.
+fn text<S>() -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    // Colours only on a terminal: files and collectors would contain the escape sequences.
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    layer.with_ansi(io::stderr().is_terminal())
+}
+
+/// Lines of JSON.
+fn json<S>() -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let layer = tracing_subscriber::fmt::layer().json().with_writer(io::stderr);
+    layer.event_format(WithIds::default())
 }
 
 /// Reports the number of suppressed messages at intervals.

@@ -2,6 +2,7 @@
 //! belong to the crates.
 //!
 //! - `cli`: the commands. `config`: the operator's settings. `logs`: the output of messages.
+//!   `traces`: the export of traces.
 //! - `administer`: the commands that administer a running daemon. `control_socket`: its socket.
 //! - `serve`: the running parts, and their order of stopping. `publish`: the right to publish.
 //!   `playback_key`: the key of playback tokens. `directory`: stored stream keys and private
@@ -33,6 +34,8 @@ mod publish;
 mod serve;
 mod signals;
 mod sockets;
+#[cfg_attr(not(feature = "otel"), path = "no_traces.rs")]
+mod traces;
 
 use std::process::ExitCode;
 

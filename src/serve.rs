@@ -37,6 +37,7 @@ use crate::{
     notify::{self, Pulse},
     signals::{Signal, Signals},
     sockets::{Inherited, Sockets},
+    traces::Export,
 };
 pub(crate) use error::Error;
 use parts::{Part, Parts};
@@ -66,6 +67,8 @@ pub(crate) struct Call {
     pub(crate) takes_over: bool,
     /// Whether the database is the writer's or a replica.
     pub(crate) role: NodeRole,
+    /// The export of traces, if a collector is configured.
+    pub(crate) export: Option<Export>,
 }
 
 /// Runs the daemon until a signal stops it, or it has handed over and drained.
@@ -280,6 +283,8 @@ impl Daemon {
         if let Some(edge) = &self.edge {
             edge.stop().await;
         }
+        // Nothing makes spans any more. It takes some seconds at most.
+        self.parts.stop(Part::Traces).await;
         self.retirement.clean_up().await;
         if let Some(predecessor) = &self.predecessor {
             predecessor.gone().await;

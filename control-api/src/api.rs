@@ -3,6 +3,7 @@
 
 mod accounts;
 mod api_keys;
+mod audit;
 mod categories;
 mod channel_settings;
 mod channels;
@@ -264,6 +265,7 @@ fn platform_routes(
         .merge(follows::routes())
         .merge(reactions::routes())
         .merge(events::routes(platform.clone()))
+        .merge(audit::routes())
         .merge(tokens.unwrap_or_default())
         .merge(webhooks.unwrap_or_default())
         .with_state(platform.clone());

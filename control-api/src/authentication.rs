@@ -9,12 +9,12 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use control_domain::{Actor, Scope, id::SessionId};
-use http::{HeaderMap, Method, header, request::Parts};
+use control_domain::{Actor, Door, Scope, id::SessionId};
+use http::{HeaderMap, HeaderName, Method, header, request::Parts};
 
 use crate::{
     Administrator,
-    caller::{self, Operator},
+    caller::{self, Caller, Operator},
     identity::{
         self, Identity,
         cookie::{self, Tls},
@@ -81,13 +81,29 @@ impl Authentication {
         Self { identity, ..self }
     }
 
+    /// The actor of a request to a route without the layer.
+    ///
+    /// # Errors
+    /// As of the layer.
+    pub(crate) async fn actor(&self, request: &Parts) -> Result<Actor, Problem> {
+        Ok(self.checked(request).await?.actor())
+    }
+
+    /// The credentials of a request, or the operator's socket.
+    async fn checked(&self, request: &Parts) -> Result<Checked, Problem> {
+        match request.extensions.get() {
+            Some(Operator) => Ok(Checked::Operator(Door::Socket)),
+            None => self.check(request).await,
+        }
+    }
+
     /// The credentials of a request.
     ///
     /// # Errors
     /// 401 for a token that is not valid; 403 for a cookie that another site's page has sent.
     async fn check(&self, request: &Parts) -> Result<Checked, Problem> {
         match (bearer(&request.headers), &self.identity) {
-            (Some(token), _) if self.administrator.has(token) => Ok(Checked::Operator),
+            (Some(token), _) if self.administrator.has(token) => Ok(Checked::Operator(Door::Token)),
             (Some(token), Some(identity)) => match identity.credentials(token).await? {
                 Some(credentials) => Ok(Checked::Account(credentials)),
                 None => Err(invalid()),
@@ -120,8 +136,19 @@ impl Authentication {
 /// The result of the check.
 enum Checked {
     Nobody,
-    Operator,
+    Operator(Door),
     Account(identity::Credentials),
+}
+
+impl Checked {
+    /// The actor with these credentials.
+    fn actor(&self) -> Actor {
+        match *self {
+            Self::Nobody => Actor::Anonymous,
+            Self::Operator(door) => Actor::Operator(door),
+            Self::Account(identity::Credentials { actor, .. }) => actor,
+        }
+    }
 }
 
 fn invalid() -> Problem {
@@ -136,24 +163,16 @@ pub async fn authenticate(
     next: Next,
 ) -> Response {
     let (mut head, body) = request.into_parts();
-    let checked = match head.extensions.get() {
-        Some(Operator) => Ok(Checked::Operator),
-        None => authentication.check(&head).await,
-    };
-    let checked = match checked {
+    let checked = match authentication.checked(&head).await {
         Ok(checked) => checked,
         Err(problem) => return problem.into_response(),
     };
-    let actor = match checked {
-        Checked::Nobody => Actor::Anonymous,
-        Checked::Operator => Actor::System,
-        Checked::Account(identity::Credentials { actor, account, session }) => {
-            // Keys of one account share its limits.
-            head.extensions.insert(caller::Account(account.uuid()));
-            head.extensions.insert(Current(session));
-            actor
-        }
-    };
+    let actor = checked.actor();
+    if let Checked::Account(identity::Credentials { account, session, .. }) = checked {
+        // Keys of one account share its limits.
+        head.extensions.insert(caller::Account(account.uuid()));
+        head.extensions.insert(Current(session));
+    }
     if matches!(head.method, Method::GET | Method::HEAD) && !actor.reaches(Some(Scope::Read)) {
         let words = "reading is beyond the scopes of this API key: it needs the scope read";
         return Problem::new(Kind::InsufficientScope, words).into_response();
@@ -167,16 +186,25 @@ pub async fn authenticate(
 pub(crate) struct Credentials {
     /// All headers.
     pub(crate) headers: HeaderMap,
-    /// Whether the operator sends it through the control socket.
+    /// Whether the operator sends it through the control socket, or another process of this daemon
+    /// has permitted it.
     pub(crate) is_operator: bool,
+    /// Whether another process of this daemon passes it on.
+    pub(crate) is_passed_on: bool,
 }
+
+/// The header of a request that another process of this daemon passes on and has permitted itself,
+/// because it alone can read the accounts. It counts on the socket between the processes alone.
+pub(crate) const PERMITTED: HeaderName = HeaderName::from_static("streamforge-permitted");
 
 impl<S: Send + Sync> FromRequestParts<S> for Credentials {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let is_operator = parts.extensions.get::<Operator>().is_some();
-        Ok(Self { headers: parts.headers.clone(), is_operator })
+        let is_passed_on = parts.extensions.get().is_some_and(|caller: &Caller| caller.ours);
+        let is_permitted = is_passed_on && parts.headers.contains_key(PERMITTED);
+        let is_operator = is_permitted || parts.extensions.get::<Operator>().is_some();
+        Ok(Self { headers: parts.headers.clone(), is_operator, is_passed_on })
     }
 }
 

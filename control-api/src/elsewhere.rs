@@ -7,12 +7,13 @@ mod theirs;
 use std::{collections::BTreeMap, pin::Pin};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use media_core::ChannelName;
 use serde::Deserialize;
 
 pub(crate) use self::theirs::Theirs;
 use crate::{
+    authentication::PERMITTED,
     problem::{Kind, Problem},
     request_id::{self, RequestId},
     streams::{Listed, Streams, position},
@@ -21,7 +22,7 @@ use crate::{
 /// Sends requests to the other process, with a time limit, because the client waits.
 pub trait Elsewhere: Send + Sync + 'static {
     /// The response of the other API to this request, which has only a method, a path, a query, the
-    /// client's Authorization header and the request's id.
+    /// client's Authorization header or the mark of a permitted request, and the request's id.
     ///
     /// # Errors
     /// Why there is no response. Only [`NoResponse::Gone`] means that the other process has no
@@ -134,6 +135,15 @@ pub(crate) async fn stream(
     Ok(stream.map(|theirs: Theirs| Listed::There(theirs.mark())))
 }
 
+/// The right to a request that is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Right {
+    /// The administrator's token, which the other process checks against its own configuration.
+    Token,
+    /// It was checked here: the other process has handed over the accounts.
+    Checked,
+}
+
 /// Sends the same DELETE request to the other process. Returns whether a broadcast has ended there;
 /// otherwise there was none. `private`: whether the channel is private.
 ///
@@ -144,9 +154,14 @@ pub(crate) async fn end(
     elsewhere: &dyn Elsewhere,
     uri: &Uri,
     headers: &HeaderMap,
+    right: Right,
     private: bool,
 ) -> Result<bool, Problem> {
-    let request = request(Method::DELETE, uri, headers);
+    let mut request = request(Method::DELETE, uri, headers);
+    if right == Right::Checked {
+        request.headers_mut().remove(header::AUTHORIZATION);
+        request.headers_mut().insert(PERMITTED, HeaderValue::from_static("stream.end"));
+    }
     match elsewhere.ask(request).await.map(|response| response.status()) {
         Ok(StatusCode::NO_CONTENT) => Ok(true),
         Ok(StatusCode::NOT_FOUND) | Err(NoResponse::Gone) => Ok(false),

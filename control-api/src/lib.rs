@@ -9,12 +9,13 @@
 //! - `documentation`: `/api/docs`, a viewer of the API's description.
 //! - [`platform`]: the accounts, channels and other things of the platform, if it is enabled.
 //!   [`authentication`]: the credentials of a request. [`secret`]: random keys. [`duties`]: the
-//!   work that no request asks for. [`webhooks`]: delivers events to webhooks.
+//!   work that no request asks for. [`webhooks`]: delivers events to webhooks. [`audit`]: operations
+//!   of the daemon that are recorded.
 //! - [`bus`]: sends events to NATS JetStream, and makes replicas of them. `replica`: changes that
 //!   are sent to a replica.
 //! - [`maintenance`]: routes of the control socket for the database.
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener. [`health`]: the checks
-//!   behind `/readyz`. [`requests`]: metrics of the API's requests.
+//!   behind `/readyz`. [`requests`]: metrics of the API's requests. [`traces`]: their spans.
 //! - [`store`]: the platform's database, with the rules of `control-domain`.
 //! - [`identity`]: passwords, access and refresh tokens, cookies. [`digest`]: digests of random
 //!   keys. [`mail`]: mails to the owners of accounts.
@@ -30,6 +31,7 @@
 pub mod admin;
 pub mod administrator;
 pub mod api;
+pub mod audit;
 pub mod authentication;
 pub mod bus;
 pub mod caller;
@@ -68,6 +70,7 @@ pub mod secret;
 mod sequence;
 pub mod store;
 mod streams;
+pub mod traces;
 pub mod viewers;
 pub mod webhooks;
 

@@ -10,6 +10,7 @@ use axum::{
     extract::State,
     routing::{get, post},
 };
+use control_domain::{Actor, Door};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, task::spawn_blocking};
@@ -17,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::{
     Platform,
+    audit::Operation,
     content::Content,
     platform::InUse,
     problem::{Kind, Problem},
@@ -26,6 +28,8 @@ use crate::{
 /// Bytes of an export that are sent at once, and the number of such pieces that may wait.
 const PIECE: usize = 64 << 10;
 const PIECES: usize = 4;
+/// The sender of all these requests.
+const OPERATOR: Actor = Actor::Operator(Door::Socket);
 
 /// The routes.
 pub fn routes(platform: Platform) -> Router {
@@ -87,7 +91,10 @@ async fn rebuild(
     }
     let rebuilt = store.rebuild(&names).await?;
     info!(features = ?rebuilt, "tables are built again");
-    store.ready().await.map_err(|err: RebuildError| {
+    let ready = store.ready().await;
+    let operation = Operation::new("database.rebuild", &rebuilt.join(" ")).ended(ready.is_ok());
+    operation.record(Some(&platform), OPERATOR).await;
+    ready.map_err(|err: RebuildError| {
         Problem::new(Kind::Internal, format!("the tables cannot be built: {err}"))
     })?;
     Ok(Json(serde_json::json!({ "rebuilt": rebuilt })))
@@ -102,7 +109,10 @@ async fn backup(
     }
     let store = platform.store().await?;
     let to = folder.clone();
-    let sequence = blocking(move || store.backup(&to)).await?.map_err(|err| match err {
+    let written = blocking(move || store.backup(&to)).await?;
+    let operation = Operation::new("database.backup", &folder.to_string_lossy());
+    operation.ended(written.is_ok()).record(Some(&platform), OPERATOR).await;
+    let sequence = written.map_err(|err| match err {
         ArchiveError::Exists { .. } => Problem::new(Kind::Conflict, err.to_string()),
         ArchiveError::Fault(fault) => fault.into(),
         other => Problem::new(Kind::Internal, format!("the backup failed: {other}")),
@@ -114,6 +124,8 @@ async fn backup(
 /// All events as lines of JSON. It ends early if the database fails; the last line is then cut off.
 async fn export(State(platform): State<Platform>) -> Result<Body, Problem> {
     let store = platform.store().await?;
+    // Before it begins, because nobody waits for its end.
+    Operation::new("database.export", "events").record(Some(&platform), OPERATOR).await;
     let (pieces, mut written) = mpsc::channel(PIECES);
     spawn_blocking(move || write_out(&store, pieces));
     Ok(Body::from_stream(stream::poll_fn(move |context| written.poll_recv(context))))

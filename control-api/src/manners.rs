@@ -19,6 +19,7 @@ use crate::{
     rate::{self, Class, Limiter, Limits},
     request_id,
     requests::{self, Metrics},
+    traces::Networks,
 };
 
 /// The settings of the manners. Clones share what can be replaced: the rate limits and the origins.
@@ -34,6 +35,8 @@ pub struct Manners {
     pub max_body_bytes: usize,
     /// Metrics of the requests; `None`: they are not counted.
     pub metrics: Option<Metrics>,
+    /// The peers whose traces requests continue.
+    pub trusted: Networks,
 }
 
 impl Default for Manners {
@@ -44,6 +47,7 @@ impl Default for Manners {
             deadline: deadline::DEFAULT,
             max_body_bytes: content::DEFAULT_BYTES,
             metrics: None,
+            trusted: Networks::default(),
         }
     }
 }
@@ -63,7 +67,7 @@ impl Manners {
             .layer(from_fn_with_state(self.cors, cors::share))
             // The headers of these two are on every response, also on refusals.
             .layer(map_response(guard::guard))
-            .layer(from_fn(request_id::identify));
+            .layer(from_fn_with_state(self.trusted, request_id::identify));
         match self.metrics {
             // The outermost, so that refusals of the others are counted.
             Some(metrics) => router.layer(from_fn_with_state(metrics, requests::count)),

@@ -29,6 +29,7 @@ pub(crate) use self::{matching::Matching, provided::Provided};
 use crate::{
     problem::{Kind, Problem},
     store::{NodeRole, OpenError, Receipt, Store},
+    traces,
 };
 
 /// How long a request waits for the database to open.
@@ -263,7 +264,8 @@ impl Platform {
         Problem: From<E>,
     {
         let store = self.store().await?;
-        Ok(store.read(query)??)
+        let span = traces::query(&query);
+        Ok(span.in_scope(|| store.read(query))??)
     }
 }
 

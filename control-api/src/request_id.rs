@@ -3,10 +3,16 @@
 
 use std::{fmt, sync::Arc};
 
-use axum::{extract::Request, middleware::Next, response::Response};
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tracing::{Instrument, info_span};
 use uuid::Uuid;
+
+use crate::traces::{self, Networks};
 
 /// The header of requests and responses.
 pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -69,12 +75,20 @@ fn is_valid(id: &str) -> bool {
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
-/// Middleware: gives the request its id and its span, and returns the id.
-pub async fn identify(mut request: Request, next: Next) -> Response {
+/// Middleware: gives the request its id and its spans, and returns the id.
+pub async fn identify(
+    State(trusted): State<Networks>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let id = RequestId::of(request.headers());
+    let exported = traces::request(&request, &id, &trusted);
     let span = info_span!("api", %id, method = %request.method(), path = request.uri().path());
     request.extensions_mut().insert(id.clone());
-    let mut response = id.clone().scope(next.run(request).instrument(span)).await;
+    let served = next.run(request).instrument(span).instrument(exported.clone());
+    let mut response = id.clone().scope(served).await;
+    let status = response.status();
+    traces::respond(&exported, status, status.is_server_error());
     if let Some(header) = id.header() {
         response.headers_mut().insert(HEADER, header);
     }
@@ -83,7 +97,7 @@ pub async fn identify(mut request: Request, next: Next) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use axum::{Router, body::Body, middleware::from_fn, routing::get};
+    use axum::{Router, body::Body, middleware::from_fn_with_state, routing::get};
     use http_body_util::BodyExt;
     use tower::ServiceExt;
 
@@ -91,7 +105,9 @@ mod tests {
 
     async fn seen(given: Option<&str>) -> (String, String) {
         let current = || async { RequestId::current().map(|id| id.to_string()).unwrap() };
-        let router = Router::new().route("/", get(current)).layer(from_fn(identify));
+        let router = Router::new()
+            .route("/", get(current))
+            .layer(from_fn_with_state(Networks::default(), identify));
         let mut request = Request::get("/");
         if let Some(given) = given {
             request = request.header(HEADER, given);

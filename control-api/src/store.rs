@@ -17,6 +17,7 @@ use std::{fmt, fs, io, path::Path, sync::Arc, time::Duration};
 use control_domain::{Actor, Command, Envelope, Fault, Feature, Rows};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 mod archive;
 mod buffer;
@@ -244,8 +245,12 @@ impl Store {
             return Err(SendError::Replica);
         }
         let (job, receipt) = Pending::new(actor, command);
-        self.give(Message::Job(Box::new(job))).await?;
-        receipt.await.unwrap_or(Err(SendError::Closed))
+        let span = job.span();
+        let sent = async {
+            self.give(Message::Job(Box::new(job))).await?;
+            receipt.await.unwrap_or(Err(SendError::Closed))
+        };
+        sent.instrument(span).await
     }
 
     async fn give(&self, message: Message) -> Result<(), SendError> {

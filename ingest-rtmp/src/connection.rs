@@ -4,6 +4,7 @@
 
 mod right;
 mod role;
+mod traced;
 mod writes;
 
 use std::{
@@ -23,7 +24,7 @@ use tokio::{
     time::{Sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{Instrument as _, debug};
 
 use crate::{
     Error,
@@ -38,6 +39,7 @@ use crate::{
 };
 use right::{decided, going_down, revoked, unclaimed};
 use role::{Role, Wake, signalled};
+use traced::Traced;
 use writes::{Writer, linger, stopped};
 
 /// Read buffer of publishers: one wake-up reads everything that the kernel holds. Reused.
@@ -86,6 +88,8 @@ struct Connection<'a, S> {
     pace: Pace,
     /// The channel that it published, or tried to publish, last.
     channel: Option<ChannelName>,
+    /// The exported span of the publisher.
+    traced: Traced,
 }
 
 /// Serves one peer until it disconnects or is disconnected; the result is counted and logged here.
@@ -116,8 +120,16 @@ pub(crate) async fn run<S>(
         role: Role::Idle,
         pace: Pace::new(context.write_limit),
         channel: None,
+        traced: Traced::default(),
     };
     let ended = connection.drive(&retire, &shutdown, stop.as_mut()).await;
+    match &ended {
+        Ok(Cause::Evicted) => connection.traced.ending("evicted"),
+        Err(Error::Io(_)) => connection.traced.ending("socket"),
+        Err(Error::TimedOut { .. } | Error::TooSlow { .. }) => connection.traced.ending("timeout"),
+        Err(_) => connection.traced.ending("protocol"),
+        Ok(_) => {}
+    }
     connection.leave(now());
     // Peers disconnect in many ways, so an error of the socket is logged for debugging only. A
     // violation of the protocol or of a limit is reported.
@@ -428,7 +440,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     fn authorize(&mut self, request: PublishRequest) {
         let (authorize, limit) = (Arc::clone(&self.context.authorize), self.context.session.setup);
         let decision: Pin<Box<dyn Future<Output = Result<Grant, Refusal>> + Send>> =
-            Box::pin(decided(authorize, request, limit));
+            Box::pin(decided(authorize, request, limit).instrument(self.traced.begin()));
         self.role = Role::Authorizing(Dormant::new(decision));
     }
 
@@ -448,6 +460,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             Err(refusal) => return Ok(Err(refusal)),
         };
         self.channel = Some(grant.channel.clone());
+        self.traced.permitted(&grant.channel);
         // Only with the right to publish: a claim can take the name from a publisher that is
         // silent.
         let claim = match context.hub.claim_active(grant.channel, now) {
@@ -511,6 +524,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     /// Sends a refusal, after which the session is closing, and reports it.
     fn refuse(&mut self, refusal: Refusal) -> Result<(), Error> {
+        self.traced.ending(refusal.reason.label());
         self.report(&refusal);
         self.session.refuse(&refusal)
     }
@@ -532,7 +546,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     fn leave(&mut self, now: Instant) {
         // It may be called again at the end of the connection, which then changes nothing: the
         // permit stays idle since the first call.
-        match std::mem::replace(&mut self.role, Role::Idle) {
+        let role = std::mem::replace(&mut self.role, Role::Idle);
+        let broadcast = match &role {
+            Role::Publisher { publisher, .. } => publisher.broadcast(),
+            _ => None,
+        };
+        self.traced.finish(broadcast);
+        match role {
             Role::Idle => return,
             Role::Publisher { publisher, .. } => publisher.leave(now),
             Role::Authorizing(_) | Role::Player(_) => {}

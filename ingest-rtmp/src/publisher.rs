@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use media_core::{
-    AccessUnit,
+    AccessUnit, BroadcastId,
     codec::{adts, avc},
     hub::Claim,
 };
@@ -217,6 +217,11 @@ impl Publisher {
     /// accepted is not its fault.
     pub(crate) fn excuse_silence(&mut self, now: Instant) {
         self.output.advisor.health.excuse(now);
+    }
+
+    /// The broadcast, if it has started.
+    pub(crate) fn broadcast(&self) -> Option<BroadcastId> {
+        self.output.state.broadcast().map(|broadcast| broadcast.id())
     }
 
     /// The next text for the streamer, if there is one.

@@ -7,6 +7,7 @@
 //! - [`shutdown`]: a flag that is set once and awaited by thousands of connections.
 //! - [`dormant`]: a future that is polled only after it was woken.
 //! - [`rope`]: bytes in pieces, which are never joined.
+//! - `traces`: the target of spans that are exported.
 //! - [`gauge`]: counts live objects. [`config`]: addresses and ranges in the configuration.
 
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ mod notice;
 pub mod quota;
 pub mod rope;
 pub mod shutdown;
+mod traces;
 
 pub use accept::accept;
 pub use dormant::Dormant;
@@ -32,3 +34,4 @@ pub use listener::Listener;
 pub use quota::{Quota, Share};
 pub use rope::Rope;
 pub use shutdown::{Shutdown, TriggerOnDrop};
+pub use traces::TRACES;

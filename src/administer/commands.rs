@@ -155,6 +155,36 @@ pub(crate) enum Stream {
     End {
         /// The channel's name.
         channel: String,
+        /// Why, for the audit log.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+}
+
+/// Commands about the audit log.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Lists what administrators, moderators and the operator have done, the newest first.
+    List {
+        /// On whose behalf: an account's id, name or e-mail address, operator:socket,
+        /// operator:token, operator:signal or system.
+        #[arg(long)]
+        actor: Option<String>,
+        /// The type of the event, such as streamforge.account.role_changed.v1.
+        #[arg(long = "type")]
+        kind: Option<String>,
+        /// The thing that it happened to: an id, or the subject of an operation.
+        #[arg(long)]
+        subject: Option<String>,
+        /// The earliest time, as in RFC 3339: 2026-12-01T00:00:00Z.
+        #[arg(long)]
+        from: Option<String>,
+        /// The time before which it happened.
+        #[arg(long)]
+        to: Option<String>,
+        /// Greatest number of entries.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
     },
 }
 
@@ -166,4 +196,5 @@ pub(crate) enum Task {
     Channel(Channel),
     Key(Key),
     Stream(Stream),
+    Audit(Audit),
 }

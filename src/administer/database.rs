@@ -7,10 +7,11 @@ use std::{
 
 use control_api::{
     Store,
+    audit::Operation,
     maintenance::{Backup, Rebuild},
     store::NodeRole,
 };
-use control_domain::features;
+use control_domain::{Actor, Door, features};
 use http::Method;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -55,6 +56,7 @@ async fn rebuild(client: &Client, folder: &Path, features: Vec<String>) -> Resul
     let store = open(folder).await?;
     let rebuilt = store.rebuild(&names).await.map_err(failed)?;
     store.ready().await.map_err(failed)?;
+    record(&store, Operation::new("database.rebuild", &rebuilt.join(" "))).await;
     Ok(json!({ "rebuilt": rebuilt }))
 }
 
@@ -66,7 +68,9 @@ async fn backup(client: &Client, folder: &Path, to: &Path) -> Result<Value, Erro
     if let Some(done) = of_daemon(sent)? {
         return Ok(done);
     }
-    let sequence = open(folder).await?.backup(&to)?;
+    let store = open(folder).await?;
+    let sequence = store.backup(&to)?;
+    record(&store, Operation::new("database.backup", &to.to_string_lossy())).await;
     Ok(json!({ "folder": to, "sequence": sequence }))
 }
 
@@ -83,14 +87,17 @@ async fn restore(
     let lists: Vec<&Path> = erased.iter().map(PathBuf::as_path).collect();
     let restored = Store::restore(backup, folder, &lists)?;
     // The tables are built now, so that the daemon starts at once.
-    open(folder).await?;
+    let store = open(folder).await?;
+    record(&store, Operation::new("database.restore", &backup.to_string_lossy())).await;
     Ok(json!({ "sequence": restored.sequence, "erased_again": restored.erased_again }))
 }
 
 async fn export(client: &Client, folder: &Path) -> Result<Value, Error> {
     let mut out = io::BufWriter::new(io::stdout());
     if of_daemon(client.copy("/maintenance/export", &mut out).await)?.is_none() {
-        open(folder).await?.export(&mut out)?;
+        let store = open(folder).await?;
+        store.export(&mut out)?;
+        record(&store, Operation::new("database.export", "events")).await;
     }
     Ok(Value::Null)
 }
@@ -109,6 +116,16 @@ async fn open(folder: &Path) -> Result<Store, Error> {
     let store = Store::open_as(NodeRole::of(folder), folder, features::ALL)?;
     store.ready().await.map_err(failed)?;
     Ok(store)
+}
+
+/// Adds an operation to the audit log. It was carried out, so that a failure, for example of a disk
+/// that is read-only, is no error of the command.
+async fn record(store: &Store, operation: Operation) {
+    if let Some(command) = operation.into_command()
+        && let Err(err) = store.send(Actor::Operator(Door::Socket), command).await
+    {
+        eprintln!("streamforge: done, but not in the audit log: {err}");
+    }
 }
 
 fn body(content: &impl Serialize) -> Value {

@@ -52,7 +52,7 @@ pub(super) async fn user(client: &Client, command: User) -> Result<Value, Error>
 }
 
 /// The account with an id, a name or an e-mail address.
-async fn find(client: &Client, account: &str) -> Result<Value, Error> {
+pub(super) async fn find(client: &Client, account: &str) -> Result<Value, Error> {
     let listed = all(client, ACCOUNTS, "accounts").await?;
     let is_it = |entry: &&Value| {
         let is = |member: &str| {
@@ -145,7 +145,11 @@ pub(super) async fn stream(client: &Client, command: Stream) -> Result<Value, Er
     match command {
         Stream::List => Ok(all(client, "/api/v1/streams", "streams").await?),
         Stream::Show { channel } => Ok(client.send(Method::GET, &at(&channel), None).await?),
-        Stream::End { channel } => Ok(client.send(Method::DELETE, &at(&channel), None).await?),
+        Stream::End { channel, reason } => {
+            let reason = reason.map(|reason| format!("?reason={}", encoded(&reason)));
+            let path = at(&channel) + &reason.unwrap_or_default();
+            Ok(client.send(Method::DELETE, &path, None).await?)
+        }
     }
 }
 
@@ -170,7 +174,7 @@ fn object<const N: usize>(members: [(&str, Option<String>); N]) -> Value {
 }
 
 /// A text as one segment of a path (RFC 3986 3.3).
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
 }
 

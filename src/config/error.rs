@@ -93,6 +93,14 @@ pub(crate) enum Error {
     /// A vote of an even number of servers has no majority if half of them are lost.
     #[error("bus.copies is {copies}, it must be 1, 3 or 5")]
     EvenCopies { copies: u64 },
+    /// Credentials would be readable on their way.
+    #[error(
+        "traces.url is http, so everybody on the way to {host} could read traces.headers: use https"
+    )]
+    PlainHeaders { host: String },
+    /// The program has no exporter.
+    #[error("traces.url is set, but this program was built without the feature otel")]
+    NoTraces,
     /// Two rungs would have the same name.
     #[error("ladder.rungs has two entries with a height of {height}: keep one")]
     SameHeight { height: u64 },

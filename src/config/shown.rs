@@ -50,6 +50,10 @@ fn value_of(path: &str, value: Value) -> Json {
 
 /// Whether a key is a secret, by its name.
 fn is_secret(path: &str) -> bool {
+    // Credentials of a collector, under any name.
+    if path.starts_with("traces.headers.") {
+        return true;
+    }
     let key = path.rsplit('.').next().unwrap_or(path);
     let is_public = PUBLIC.contains(&key) || PUBLIC.contains(&path);
     !is_public && SECRETS.contains(&key.rsplit('_').next().unwrap_or(key))
@@ -124,6 +128,8 @@ mod tests {
             [bus]
             url = "tls://me:SECRET-password@a.example,tls://b.example:4300"
             token = "SECRET-token-of-the-bus"
+            [traces.headers]
+            x-team = "SECRET"
             [[playback.keys]]
             id = "2026-12"
             secret = "SECRET-0123456789abcdef0123456789abcdef"

@@ -40,6 +40,8 @@ pub(crate) enum Part {
     Bus,
     /// Reloads the certificate.
     Certificates,
+    /// Exports traces.
+    Traces,
     /// Notifies the service manager.
     Notify,
 }
@@ -62,6 +64,7 @@ impl fmt::Display for Part {
             Self::Webhooks => "the platform's webhooks",
             Self::Bus => "the bus",
             Self::Certificates => "the certificate's watch",
+            Self::Traces => "the export of traces",
             Self::Notify => "the service manager's messenger",
         })
     }

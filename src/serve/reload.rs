@@ -3,7 +3,8 @@
 
 use std::{env, path::PathBuf, sync::Arc};
 
-use control_api::{Administrator, Manners};
+use control_api::{Administrator, Manners, Platform, audit::Operation};
+use control_domain::{Actor, Door};
 use origin_http::{AccessLog, Playback};
 use tracing::{info, warn};
 
@@ -39,12 +40,23 @@ pub(super) struct Reloadable {
     pub(super) access_log: Option<AccessLog>,
     /// Shows the configuration in force.
     pub(super) operations: RunningDaemon,
+    /// Has the audit log.
+    pub(super) platform: Option<Platform>,
 }
 
 impl Reloadable {
     /// Reloads the configuration and applies it. The result is logged. If the future is dropped, a
     /// certificate may still be replaced.
     pub(super) async fn reload(&mut self) {
+        let changed = self.apply().await;
+        // Names of keys alone: values may be secrets.
+        let operation = Operation::new("configuration.reload", "configuration");
+        let operation = operation.ended(changed.is_some()).setting(&changed.unwrap_or_default());
+        operation.record(self.platform.as_ref(), Actor::Operator(Door::Signal)).await;
+    }
+
+    /// Reloads and applies. Returns the keys that have changed; `None` if it was refused.
+    async fn apply(&mut self) -> Option<String> {
         // First, because the file may have been moved even if the configuration is invalid
         // (logrotate(8)).
         if let Some(access_log) = &self.access_log {
@@ -54,7 +66,7 @@ impl Reloadable {
             Ok(newer) => newer,
             Err(err) => {
                 warn!(%err, "invalid configuration: nothing was changed");
-                return;
+                return None;
             }
         };
         let changed = self.running.changes(&newer);
@@ -66,14 +78,14 @@ impl Reloadable {
             warn!(
                 "the configuration conflicts with settings that need a restart: nothing was changed"
             );
-            return;
+            return None;
         };
         // Files may have changed although their names are the same, so they are read again.
         let prepared = match self.prepare(running.config.publish.clone()).await {
             Ok(prepared) => prepared,
             Err(err) => {
                 warn!(%err, "invalid configuration: nothing was changed");
-                return;
+                return None;
             }
         };
         // The same for the certificate. This is the last step that can fail: the previous
@@ -83,7 +95,7 @@ impl Reloadable {
             let reload = move || certificates.reload(certificate.files()?);
             if let Err(err) = blocking::run(reload).await {
                 warn!(%err, "invalid certificate: nothing was changed");
-                return;
+                return None;
             }
         }
         let withdrawn = self.publishers.reload(prepared);
@@ -96,7 +108,9 @@ impl Reloadable {
         for key in &later {
             warn!(key, "this setting needs a restart, or an upgrade by SIGUSR2");
         }
-        info!(changed = now.join(" "), withdrawn_keys = withdrawn, "configuration read again");
+        let changed = now.join(" ");
+        info!(changed, withdrawn_keys = withdrawn, "configuration read again");
+        Some(changed)
     }
 
     /// Applies the part that concerns a draining process: the rights to publish, to watch and to

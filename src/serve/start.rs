@@ -110,7 +110,7 @@ impl Daemon {
     /// # Errors
     /// The first fault; no part has begun.
     pub(super) async fn start(
-        Call { loaded, file, role, .. }: Call,
+        Call { loaded, file, role, export, .. }: Call,
         inherited: Inherited,
         predecessor: Option<Predecessor>,
     ) -> Result<Self, Error> {
@@ -134,12 +134,18 @@ impl Daemon {
         let health = Health::new(readiness.clone(), created.health.checks);
         let mut registry = created.registry;
         health.register(&mut registry);
+        if let Some(export) = &export {
+            export.register(&mut registry);
+        }
         let tools = admin::router(registry, health);
         let tools = strict(tools, usize::try_from(config.http.max_headers).unwrap_or(usize::MAX));
         let (clock, ticking) = (hub.clone(), pulse.clone());
         // The clock first: it ends broadcasts whose publishers are away, and its beats keep the
         // watchdog quiet. Listeners follow when everything behind them runs.
         parts.start(Part::Clock, |stop| tick(clock, ticking, stop));
+        if let Some(export) = export {
+            parts.start(Part::Traces, |stop| export.serve(stop));
+        }
         if let Some(ladder) = created.ladder {
             parts.start(Part::Ladder, |stop| ladder.serve(stop));
         }
@@ -188,7 +194,7 @@ impl Daemon {
         Ok(Self {
             hub,
             presentations,
-            platform,
+            platform: platform.clone(),
             readiness,
             parts,
             sockets,
@@ -205,6 +211,7 @@ impl Daemon {
                 certificates: created.certificates,
                 access_log: created.access_log,
                 operations: created.operations,
+                platform,
             },
             predecessor,
         })
@@ -415,6 +422,7 @@ fn make_manners(config: &Config) -> Manners {
     Manners {
         limiter: Arc::new(Limiter::new(config.api.limits())),
         cors: Cors::new(config.api.origins()),
+        trusted: config.traces.trusted.clone(),
         ..Manners::default()
     }
 }

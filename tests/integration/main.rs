@@ -6,6 +6,7 @@ mod support;
 
 mod absence;
 mod api;
+mod audit;
 mod bus;
 mod certificates;
 mod channel_settings;
@@ -33,5 +34,6 @@ mod publishers;
 mod reload;
 mod sign_in;
 mod switching;
+mod traces;
 mod tracks;
 mod webhooks;

@@ -54,8 +54,57 @@ pub enum Actor {
         /// The part of the account's rights that the key has.
         scopes: Scopes,
     },
-    /// The daemon itself, and the operator at its machine: may do everything.
+    /// The daemon itself: may do everything.
     System,
+    /// The operator of the daemon: may do everything.
+    Operator(Door),
+}
+
+/// The way by which the operator reaches the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Door {
+    /// The control socket, or the command line on the files while no daemon runs.
+    Socket,
+    /// The administrator's token of the configuration.
+    Token,
+    /// A signal to the process.
+    Signal,
+}
+
+impl Door {
+    /// All ways.
+    pub const ALL: [Self; 3] = [Self::Socket, Self::Token, Self::Signal];
+
+    /// The name in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Socket => "socket",
+            Self::Token => "token",
+            Self::Signal => "signal",
+        }
+    }
+
+    /// The name of the operator who comes this way.
+    const fn full_name(self) -> &'static str {
+        match self {
+            Self::Socket => "operator:socket",
+            Self::Token => "operator:token",
+            Self::Signal => "operator:signal",
+        }
+    }
+}
+
+/// The right by which somebody did what is not for everybody with an own thing: an act that the
+/// audit log keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Authority {
+    /// The account is a moderator.
+    Moderator,
+    /// The account is an administrator.
+    Administrator,
+    /// The operator did it.
+    Operator,
 }
 
 impl Actor {
@@ -63,8 +112,13 @@ impl Actor {
     pub fn account(&self) -> Option<AccountId> {
         match *self {
             Self::Person { id, .. } | Self::Key { id, .. } => Some(id),
-            Self::Anonymous | Self::System => None,
+            Self::Anonymous | Self::System | Self::Operator(_) => None,
         }
+    }
+
+    /// Whether no permission limits the actor: the daemon and its operator.
+    pub fn is_unlimited(&self) -> bool {
+        matches!(self, Self::System | Self::Operator(_))
     }
 
     /// Whether the actor has this role or a greater one. A key without the scope `admin` has no
@@ -75,7 +129,7 @@ impl Actor {
             Self::Key { role: own, scopes, .. } if scopes.contains(Scope::Admin) => own >= role,
             Self::Key { role: own, .. } => own.min(Role::Creator) >= role,
             Self::Anonymous => false,
-            Self::System => true,
+            Self::System | Self::Operator(_) => true,
         }
     }
 
@@ -84,7 +138,7 @@ impl Actor {
     pub fn reaches(&self, scope: Option<Scope>) -> bool {
         match *self {
             Self::Key { scopes, .. } => scope.is_some_and(|scope| scopes.contains(scope)),
-            Self::Anonymous | Self::Person { .. } | Self::System => true,
+            Self::Anonymous | Self::Person { .. } | Self::System | Self::Operator(_) => true,
         }
     }
 
@@ -94,11 +148,13 @@ impl Actor {
             Self::Anonymous => ActorId::Anonymous,
             Self::Person { id, .. } | Self::Key { id, .. } => ActorId::Account(id),
             Self::System => ActorId::System,
+            Self::Operator(door) => ActorId::Operator(door),
         }
     }
 }
 
-/// The name of an actor in an event: `anonymous`, `system` or an account's identifier.
+/// The name of an actor in an event: `anonymous`, `system`, `operator:` with the way by which the
+/// operator came, or an account's identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ActorId {
@@ -106,8 +162,10 @@ pub enum ActorId {
     Anonymous,
     /// A person.
     Account(AccountId),
-    /// The daemon or its operator.
+    /// The daemon.
     System,
+    /// The operator of the daemon.
+    Operator(Door),
 }
 
 impl fmt::Display for ActorId {
@@ -116,6 +174,7 @@ impl fmt::Display for ActorId {
             Self::Anonymous => f.write_str("anonymous"),
             Self::Account(id) => id.fmt(f),
             Self::System => f.write_str("system"),
+            Self::Operator(door) => f.write_str(door.full_name()),
         }
     }
 }
@@ -133,7 +192,32 @@ impl TryFrom<String> for ActorId {
         match text.as_str() {
             "anonymous" => Ok(Self::Anonymous),
             "system" => Ok(Self::System),
-            id => id.parse().map(Self::Account),
+            other => match Door::ALL.into_iter().find(|door| other == door.full_name()) {
+                Some(door) => Ok(Self::Operator(door)),
+                None => other.parse().map(Self::Account),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_an_actor_is_read_back() {
+        let account = AccountId::new(uuid::Uuid::from_u128(7));
+        let doors = Door::ALL.map(ActorId::Operator);
+        for id in [ActorId::Anonymous, ActorId::System, ActorId::Account(account)]
+            .into_iter()
+            .chain(doors)
+        {
+            let text = serde_json::to_string(&id).expect("a name");
+            assert_eq!(serde_json::from_str::<ActorId>(&text).expect("the same name"), id);
+        }
+        assert_eq!(ActorId::Operator(Door::Socket).to_string(), "operator:socket");
+        for text in ["operator", "operator:", "operator:window", "somebody"] {
+            assert!(ActorId::try_from(text.to_owned()).is_err(), "{text}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 pub use crate::refusal::Refusal;
 use crate::{
-    actor::Actor,
+    actor::{Actor, Authority, Role},
     event::NewEvent,
     id::AccountId,
     permission::{Permission, Who},
@@ -141,5 +141,29 @@ pub fn decide<C: Command>(
         let is_visible = command.is_visible(context.rows, context.actor)?;
         C::PERMISSION.check(context.actor, owner, is_visible)?;
     }
-    command.decide(context)
+    let mut decision = command.decide(context)?;
+    let authority = authority(C::WHO, context.actor, owner);
+    decision.events.iter_mut().for_each(|event| event.authority = authority);
+    Ok(decision)
+}
+
+/// The right without which the actor could not have sent the command: a role, because the thing is
+/// somebody else's or the command is for a role alone. `None` for an own thing, and for the daemon.
+fn authority(who: Who, actor: &Actor, owner: Option<AccountId>) -> Option<Authority> {
+    let (id, role) = match *actor {
+        Actor::Anonymous | Actor::System => return None,
+        Actor::Operator(_) => return Some(Authority::Operator),
+        Actor::Person { id, role } | Actor::Key { id, role, .. } => (id, role),
+    };
+    let needs_role = match who {
+        Who::Role(role) if role >= Role::Moderator => true,
+        Who::OwnerOr(_) => owner != Some(id),
+        Who::Anyone | Who::SignedIn | Who::System | Who::Role(_) => {
+            owner.is_some_and(|owner| owner != id)
+        }
+    };
+    needs_role.then_some(match role {
+        Role::Administrator => Authority::Administrator,
+        Role::Viewer | Role::Creator | Role::Moderator => Authority::Moderator,
+    })
 }

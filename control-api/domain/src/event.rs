@@ -5,12 +5,17 @@ use schemars::Schema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{actor::ActorId, id::EventId, rows::Fault, time::Time};
+use crate::{
+    actor::{ActorId, Authority},
+    id::EventId,
+    rows::Fault,
+    time::Time,
+};
 
 /// An event as it is kept in the log and sent to others.
 ///
-/// In JSON it is a CloudEvent in structured mode. `actor` is an extension attribute. The sequence
-/// is not part of it, because it is the event's key in the log.
+/// In JSON it is a CloudEvent in structured mode. `actor`, `authority` and `request` are extension
+/// attributes. The sequence is not part of it, because it is the event's key in the log.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Envelope {
     /// Always `1.0`.
@@ -30,6 +35,14 @@ pub struct Envelope {
     pub datacontenttype: ContentType,
     /// On whose behalf it happened.
     pub actor: ActorId,
+    /// The right by which it was done, if the actor did not act on an own thing. Absent in events
+    /// that need no special right, and in those of the daemon itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<Authority>,
+    /// The identifier of the request by which it was done, which log messages and traces have too.
+    /// Only events with an authority have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
     /// The fields of the event's type.
     pub data: Box<RawValue>,
 }
@@ -62,6 +75,8 @@ pub struct NewEvent {
     pub subject: String,
     /// The fields.
     pub data: Box<RawValue>,
+    /// The right by which it is done; [`crate::command::decide`] sets it.
+    pub authority: Option<Authority>,
 }
 
 impl NewEvent {
@@ -76,8 +91,19 @@ impl NewEvent {
             time,
             datacontenttype: ContentType::Json,
             actor,
+            authority: self.authority,
+            request: None,
             data: self.data,
         }
+    }
+}
+
+impl Envelope {
+    /// Adds the identifier of the request by which it was done, if it needed an authority.
+    #[must_use]
+    pub fn requested_by(self, request: Option<&str>) -> Self {
+        let request = request.filter(|_| self.authority.is_some()).map(str::to_owned);
+        Self { request, ..self }
     }
 }
 
@@ -151,7 +177,8 @@ macro_rules! events {
                 fn try_from(event: $variant) -> Result<Self, $crate::Fault> {
                     let data = serde_json::value::to_raw_value(&event)
                         .map_err(|error| $crate::event::unreadable($kind, error))?;
-                    Ok(Self { kind: $kind, subject: event.$subject.to_string(), data })
+                    let subject = event.$subject.to_string();
+                    Ok(Self { kind: $kind, subject, data, authority: None })
                 }
             }
         )+

@@ -9,6 +9,9 @@ use crate::{
     vault::Vault,
 };
 
+/// Stands for all types of events among a feature's foreign ones.
+pub const ANY_EVENT: &str = "*";
+
 /// A feature: one folder with its events, commands, tables and queries.
 #[derive(Debug, Clone, Copy)]
 pub struct Feature {
@@ -20,7 +23,7 @@ pub struct Feature {
     /// The types of its events.
     pub events: &'static [EventType],
     /// The types of other features' events that change its tables too, such as the deletion of a
-    /// thing that its rows belong to.
+    /// thing that its rows belong to; [`ANY_EVENT`] for all.
     pub foreign_events: &'static [&'static str],
     /// The names of its tables.
     pub tables: &'static [&'static str],
@@ -40,7 +43,8 @@ impl Feature {
 
     /// Whether events of this type change its tables.
     pub fn folds(&self, kind: &str) -> bool {
-        self.declares(kind) || self.foreign_events.contains(&kind)
+        let is_foreign = |event: &&str| *event == kind || *event == ANY_EVENT;
+        self.declares(kind) || self.foreign_events.iter().any(|event| is_foreign(event))
     }
 }
 

@@ -4,6 +4,7 @@ use crate::{feature::Feature, permission::Permission};
 
 pub mod accounts;
 pub mod api_keys;
+pub mod audit;
 pub mod categories;
 pub mod channels;
 pub mod follows;
@@ -31,6 +32,7 @@ pub const ALL: &[&Feature] = &[
     &follows::FEATURE,
     &reactions::FEATURE,
     &webhooks::FEATURE,
+    &audit::FEATURE,
 ];
 
 /// The table of permissions: who may send each command.

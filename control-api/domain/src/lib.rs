@@ -32,7 +32,7 @@ pub mod text;
 pub mod time;
 pub mod vault;
 
-pub use actor::{Actor, Role};
+pub use actor::{Actor, Authority, Door, Role};
 pub use audience::Audience;
 pub use command::{Command, Context};
 pub use event::{Envelope, NewEvent};

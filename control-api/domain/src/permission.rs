@@ -28,7 +28,7 @@ impl Who {
     /// is about one.
     pub fn includes(self, actor: &Actor, owner: Option<AccountId>) -> bool {
         match self {
-            _ if *actor == Actor::System => true,
+            _ if actor.is_unlimited() => true,
             Self::Anyone => true,
             Self::SignedIn => actor.account().is_some(),
             Self::Role(role) => actor.has(role),

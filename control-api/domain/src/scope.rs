@@ -52,7 +52,7 @@ impl Scope {
             (_, read) if [".list", ".show"].iter().any(|verb| read.contains(verb)) => {
                 Some(Self::Read)
             }
-            ("channel", _) => Some(Self::Channels),
+            ("channel" | "stream", _) => Some(Self::Channels),
             ("stream_key", _) => Some(Self::StreamKeys),
             ("video", _) => Some(Self::Videos),
             // Commands that are new here need the greatest scope until somebody decides otherwise.

@@ -136,6 +136,12 @@ texts! {
     CategoryName: line 1..=50,
     /// The reason of a failure, for the person that it concerns.
     Reason: line 1..=300,
+    /// The name of an operation of the daemon: `thing.verb`.
+    OperationName: line 3..=64,
+    /// The thing that an operation of the daemon was about.
+    OperationSubject: line 1..=500,
+    /// The value that an operation of the daemon has set.
+    OperationValue: line 1..=1_000,
 }
 
 /// The name of a channel in addresses: 1 to 64 letters, digits, `_` and `-` of ASCII.

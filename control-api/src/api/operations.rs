@@ -8,7 +8,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use control_domain::{Actor, Role, Who, permission::Permission};
+use control_domain::{Actor, Door, Role, Who, permission::Permission};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::warn;
@@ -17,6 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::Api;
 use crate::{
+    audit::Operation,
     authentication::{Credentials, Sender},
     content::Content,
     operations::{Operations, Shared, Worker},
@@ -38,15 +39,21 @@ pub(super) fn routes(operations: Arc<dyn Operations>) -> OpenApiRouter<Api> {
         .layer(Extension(Shared(operations)))
 }
 
-/// Checks that the request is the operator's or an administrator's.
+/// Checks that the request is the operator's or an administrator's. Returns its sender.
 ///
 /// # Errors
 /// 401 or 403.
-fn check(api: &Api, actor: Actor, credentials: &Credentials) -> Result<(), Problem> {
+fn check(api: &Api, actor: Actor, credentials: &Credentials) -> Result<Actor, Problem> {
     match actor {
         // Without the platform nobody is signed in: there is the administrator's token alone.
-        Actor::Anonymous => api.administrator(credentials),
-        actor => Ok(PERMISSION.check(&actor, None, true)?),
+        Actor::Anonymous => {
+            api.administrator(credentials)?;
+            Ok(Actor::Operator(Door::Token))
+        }
+        actor => {
+            PERMISSION.check(&actor, None, true)?;
+            Ok(actor)
+        }
     }
 }
 
@@ -151,7 +158,7 @@ async fn set_log_level(
     credentials: Credentials,
     Content(LogLevel { filter }): Content<LogLevel>,
 ) -> Result<Response, Problem> {
-    check(&api, actor, &credentials)?;
+    let actor = check(&api, actor, &credentials)?;
     let invalid = |detail: String| {
         let fault = Fault { pointer: "/filter".into(), detail: detail.into() };
         let problem = Problem::new(Kind::InvalidContent, "this is not a filter of log messages");
@@ -165,6 +172,8 @@ async fn set_log_level(
     let filter = operations.log_level();
     // At a level that most filters show, because somebody may look for missing messages later.
     warn!(%before, now = %filter, actor = %actor.id(), "log level changed");
+    let operation = Operation::new("log_level.set", "log_level").setting(&filter);
+    operation.record(api.platform.as_ref(), actor).await;
     Ok(Json(LogLevel { filter }).into_response())
 }
 

@@ -7,9 +7,7 @@ use axum::{
     middleware::from_fn_with_state,
     response::{IntoResponse, Response},
 };
-use control_domain::{
-    Actor, Command as _, Refusal, features::accounts, id::AccountId, text::Email,
-};
+use control_domain::{Command as _, Refusal, features::accounts, id::AccountId, text::Email};
 use http::StatusCode;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -132,7 +130,7 @@ async fn send_verification_mail(
         Ok(Path(account)) => account.parse::<AccountId>().map_err(|_| unknown())?,
         Err(_) => return Err(unknown()),
     };
-    let is_visible = actor == Actor::System || actor.account() == Some(id);
+    let is_visible = actor.is_unlimited() || actor.account() == Some(id);
     accounts::queries::SHOW.check(&actor, Some(id), is_visible)?;
     identity.send_verification(id).await?;
     Ok(StatusCode::ACCEPTED)

@@ -416,7 +416,7 @@ pub(super) async fn shown(
 pub(super) fn own(actor: &Actor) -> Result<AccountId, Problem> {
     match (actor.account(), actor) {
         (Some(account), _) => Ok(account),
-        (None, Actor::System) => {
+        (None, actor) if actor.is_unlimited() => {
             Err(Problem::new(Kind::Forbidden, "the operator's token belongs to no account"))
         }
         (None, _) => Err(Refusal::SignIn.into()),

@@ -2,17 +2,29 @@
 
 use axum::{
     Json,
-    extract::{Path, State, rejection::PathRejection},
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
 };
-use http::{StatusCode, Uri};
+use control_domain::{
+    Actor, Door,
+    features::audit,
+    text::{self, Reason},
+};
+use http::{StatusCode, Uri, request::Parts};
 use media_core::ChannelName;
+use serde::Deserialize;
 use tracing::info;
+use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::Api;
 use crate::{
-    authentication::Credentials,
-    elsewhere,
+    audit::record_end,
+    authentication::{Authentication, Credentials, bearer},
+    described::described,
+    elsewhere::{self, Right},
     page::{NoFilter, Paging},
     precondition::IfMatch,
     problem::{Kind, Problem, problems},
@@ -38,9 +50,20 @@ problems!(
 );
 problems!(
     /// Problems of [`end_stream`].
-    EndProblems: Unauthenticated, InvalidToken, Forbidden, AdministrationDisabled, NotFound,
-    PreconditionFailed, DrainingFaulty, DrainingLate
+    EndProblems: InvalidRequest, Unauthenticated, InvalidToken, Forbidden, AdministrationDisabled,
+    InsufficientScope, NotFound, PreconditionFailed, DrainingFaulty, DrainingLate
 );
+
+/// Why a broadcast is ended.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Ending {
+    /// The sender's words for the audit log. Default: none.
+    #[serde(default)]
+    #[param(schema_with = described::<Reason>, required = false)]
+    reason: Option<Reason>,
+}
 
 /// List live broadcasts
 ///
@@ -136,14 +159,14 @@ async fn show_stream(
 /// End a broadcast
 ///
 /// The broadcast ends for its viewers and the publisher's connection is closed. A publisher that
-/// connects again begins another one. During an upgrade a channel may have a broadcast in each
-/// process, and both end: after an error one of them may have ended, and the request can be
-/// repeated.
+/// connects again begins another one. Administrators and the channel's owner may do it; the audit
+/// log has it. During an upgrade a channel may have a broadcast in each process, and both end:
+/// after an error one of them may have ended, and the request can be repeated.
 #[utoipa::path(
     delete,
     path = "/api/v1/streams/{channel}",
-    params(("channel" = String, Path, description = "The channel's name")),
-    security(("administrator" = [])),
+    params(("channel" = String, Path, description = "The channel's name"), Ending),
+    security(("administrator" = []), ("account" = [])),
     responses(
         (status = NO_CONTENT, description = "The broadcast has ended"),
         EndProblems
@@ -153,20 +176,33 @@ async fn end_stream(
     State(api): State<Api>,
     uri: Uri,
     channel: Result<Path<String>, PathRejection>,
+    ending: Result<Query<Ending>, QueryRejection>,
     credentials: Credentials,
+    head: Parts,
 ) -> Result<StatusCode, Problem> {
-    // The token is checked first: without it, the response does not depend on the channel.
-    api.administrator(&credentials)?;
+    // The credentials are checked first: without them, the response does not depend on the channel.
+    let actor = sender(&api, &credentials, &head).await?;
+    let Query(Ending { reason }) =
+        ending.map_err(|err| Problem::new(Kind::InvalidRequest, err.body_text()))?;
     let name = named(channel)?;
+    let known = permit(&api, actor, &name).await?;
     // Streams have no entity tags.
     IfMatch::of(&credentials.headers).check(None)?;
     // If both processes have a broadcast, both are ended; otherwise the other one would be listed
     // again.
     let (here, private) = (api.hub.kick(&name), api.privacy.is_private(&name));
-    let there = elsewhere::end(&*api.elsewhere, &uri, &credentials.headers, private).await;
+    let right = match actor {
+        Actor::Operator(Door::Token) => Right::Token,
+        _ => Right::Checked,
+    };
+    let there = elsewhere::end(&*api.elsewhere, &uri, &credentials.headers, right, private).await;
     let has_ended = here || there == Ok(true);
     if has_ended {
-        info!(%name, "broadcast ended by the administrator");
+        info!(%name, actor = %actor.id(), "broadcast ended by a request");
+    }
+    // The process that passes on a request records it.
+    if (has_ended || there.is_err()) && !credentials.is_passed_on {
+        record_end(api.platform.as_ref(), actor, known, there.is_ok(), reason).await;
     }
     // A broadcast that may continue there is an error even if one has ended here, because the
     // channel may still be live.
@@ -175,6 +211,47 @@ async fn end_stream(
         Ok(_) if has_ended => Ok(StatusCode::NO_CONTENT),
         Ok(_) => Err(not_live(&name)),
     }
+}
+
+/// The sender of a request to end a broadcast.
+///
+/// # Errors
+/// 401 without credentials or with others; 403 if there are neither accounts nor a token.
+async fn sender(api: &Api, credentials: &Credentials, head: &Parts) -> Result<Actor, Problem> {
+    if credentials.is_operator {
+        return Ok(Actor::Operator(Door::Socket));
+    }
+    let token = bearer(&credentials.headers);
+    let has_accounts = api.identity.is_some() && !credentials.is_passed_on;
+    if !has_accounts || token.is_some_and(|token| api.administrator.has(token)) {
+        api.administrator(credentials)?;
+        return Ok(Actor::Operator(Door::Token));
+    }
+    let authentication =
+        Authentication::new(api.administrator.clone()).with_identity(api.identity.clone());
+    match authentication.actor(head).await? {
+        Actor::Anonymous => {
+            Err(Problem::new(Kind::Unauthenticated, "sign in, or send a token, to end a broadcast"))
+        }
+        actor => Ok(actor),
+    }
+}
+
+/// Checks that the actor may end the broadcast of a channel. Returns the name as the platform has
+/// it.
+///
+/// # Errors
+/// 403, or 404 for a channel that the actor may not know of.
+async fn permit(api: &Api, actor: Actor, name: &ChannelName) -> Result<text::ChannelName, Problem> {
+    let known = name.as_str().parse::<text::ChannelName>();
+    let known = known.map_err(|err| Problem::new(Kind::NotFound, err.to_string()))?;
+    // The operator ends broadcasts also while the database cannot be read.
+    if let (false, Some(platform)) = (actor.is_unlimited(), &api.platform) {
+        let check =
+            |rows: &dyn control_domain::Rows| audit::queries::may_end_stream(rows, &actor, &known);
+        platform.read(check).await?;
+    }
+    Ok(known)
 }
 
 /// Parses a channel's name. An invalid name is a channel that is not live.

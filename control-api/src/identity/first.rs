@@ -8,7 +8,10 @@ use control_domain::{
 use tracing::info;
 
 use super::{authority::Identity, password::Password};
-use crate::problem::{Kind, Problem};
+use crate::{
+    audit::Operation,
+    problem::{Kind, Problem},
+};
 
 /// Names that are tried, because a viewer may have the first.
 const NAMES: [&str; 4] = ["admin", "administrator", "operator", "admin-1"];
@@ -47,6 +50,8 @@ impl Identity {
                 Ok(receipt) => {
                     let Some(account) = receipt.done else { return Ok(None) };
                     info!(%account, "first administrator made");
+                    let made = Operation::new("administrator.make", &account.to_string());
+                    made.record(Some(self.platform()), Actor::System).await;
                     return Ok(Some(FirstAdministrator { name: name.to_owned(), password }));
                 }
                 Err(problem) if problem.kind() == Kind::Conflict => refused = problem,

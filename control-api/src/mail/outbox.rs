@@ -30,7 +30,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, error, info, warn};
 
 use super::{
     letter::{Letter, Link},
@@ -40,6 +40,7 @@ use crate::{
     Platform,
     identity::ticket::{Holder, Purpose, Ticket},
     problem::Problem,
+    traces,
 };
 
 /// Orders that may wait for the first attempt.
@@ -178,8 +179,14 @@ impl Postman {
         let sent = match self.writer.write(&order).await {
             Ok(None) => return,
             Ok(Some((mail, kind))) => {
-                let sent = timeout(TIME, self.mailer.send(&mail)).await;
+                let span = traces::mail(kind, attempts);
+                let sent = timeout(TIME, self.mailer.send(&mail).instrument(span.clone())).await;
                 let sent = sent.unwrap_or_else(|_| Err(SendError::NotSent("too slow".to_owned())));
+                match &sent {
+                    Ok(()) => {}
+                    Err(SendError::Refused(_)) => traces::fail(&span, "refused"),
+                    Err(SendError::NotSent(_)) => traces::fail(&span, "not_sent"),
+                }
                 sent.map(|()| kind)
             }
             Err(words) => Err(SendError::NotSent(words)),

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use control_domain::{Actor, Command, Context, Envelope, Fault, NewEvent, Refusal, command};
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::metrics::CommandResult;
+use crate::{request_id::RequestId, traces::CommandSpan};
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +56,9 @@ pub(super) trait Job: Send {
     /// On whose behalf.
     fn actor(&self) -> &Actor;
 
+    /// The request by which it was sent, if it was one.
+    fn request(&self) -> Option<&RequestId>;
+
     /// Decides the command. It may be called again, if the transaction was aborted. The result for
     /// the sender is kept until [`Job::committed`].
     fn decide(&mut self, context: &Context<'_>) -> Decided;
@@ -98,6 +103,8 @@ type Settled<C> = Result<Receipt<<C as Command>::Done>, SendError>;
 /// A command, and the channel to its sender.
 pub(super) struct Pending<C: Command> {
     actor: Actor,
+    request: Option<RequestId>,
+    traced: CommandSpan,
     command: C,
     decided: Option<Result<C::Done, Refusal>>,
     receipt: oneshot::Sender<Settled<C>>,
@@ -106,7 +113,14 @@ pub(super) struct Pending<C: Command> {
 impl<C: Command> Pending<C> {
     pub(super) fn new(actor: Actor, command: C) -> (Self, oneshot::Receiver<Settled<C>>) {
         let (receipt, receiver) = oneshot::channel();
-        (Self { actor, command, decided: None, receipt }, receiver)
+        let request = RequestId::current();
+        let traced = CommandSpan::new(C::NAME);
+        (Self { actor, request, traced, command, decided: None, receipt }, receiver)
+    }
+
+    /// The span of the command.
+    pub(super) fn span(&self) -> Span {
+        self.traced.span()
     }
 }
 
@@ -115,9 +129,14 @@ impl<C: Command> Job for Pending<C> {
         &self.actor
     }
 
+    fn request(&self) -> Option<&RequestId> {
+        self.request.as_ref()
+    }
+
     fn decide(&mut self, context: &Context<'_>) -> Decided {
         match command::decide(&self.command, context) {
             Ok(decision) => {
+                self.traced.decided(decision.events.len());
                 self.decided = Some(Ok(decision.done));
                 Decided::Events(decision.events)
             }
@@ -143,16 +162,24 @@ impl<C: Command> Job for Pending<C> {
     }
 
     fn committed(self: Box<Self>, sequence: u64) {
-        let receipt = match self.decided {
-            Some(Ok(done)) => Ok(Receipt { done, sequence }),
-            Some(Err(refusal)) => Err(SendError::Refused(refusal)),
-            None => Err(SendError::Closed),
+        let (outcome, receipt) = match self.decided {
+            Some(Ok(done)) => ("done", Ok(Receipt { done, sequence })),
+            Some(Err(refusal)) => ("refused", Err(SendError::Refused(refusal))),
+            None => ("not_committed", Err(SendError::Closed)),
         };
+        self.traced.ended(outcome, receipt.is_err() && outcome != "refused");
         // A sender that no longer waits does not need it.
         let _ = self.receipt.send(receipt);
     }
 
     fn failed(self: Box<Self>, error: SendError) {
+        let outcome = match error {
+            SendError::Refused(_) => "refused",
+            SendError::NotCommitted(_) => "not_committed",
+            SendError::Panicked => "panicked",
+            SendError::Closed => "closed",
+        };
+        self.traced.ended(outcome, true);
         let _ = self.receipt.send(Err(error));
     }
 }
@@ -177,6 +204,10 @@ impl CursorMove {
 impl Job for CursorMove {
     fn actor(&self) -> &Actor {
         &Actor::System
+    }
+
+    fn request(&self) -> Option<&RequestId> {
+        None
     }
 
     fn decide(&mut self, _: &Context<'_>) -> Decided {

@@ -31,6 +31,7 @@ use super::{
     rows::WriteRows,
     vault::KeyVault,
 };
+use crate::request_id::RequestId;
 
 /// Commands that one commit may hold. With more, the first would wait long for the last.
 const GROUP: usize = 256;
@@ -213,6 +214,7 @@ impl Writer {
             for event in events {
                 let id = EventId::new(NewIds.next());
                 let envelope = event.sealed_in(id, now, actor.id());
+                let envelope = envelope.requested_by(job.request().map(RequestId::as_str));
                 log.append(&envelope)?;
                 let mut folding = Folding { rows: &mut rows, vault: &vault };
                 fold(self.rebuild.live(), &mut folding, &envelope)?;

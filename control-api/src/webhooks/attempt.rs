@@ -11,7 +11,8 @@ use control_domain::{
     features::webhooks::{commands::GiveUp, events::Cause, queries::Webhook, url::WebhookUrl},
     id::WebhookId,
 };
-use tracing::warn;
+use http::StatusCode;
+use tracing::{Instrument as _, Span, warn};
 
 use super::{
     client::{Failure, Signed},
@@ -20,7 +21,10 @@ use super::{
     shared::{Shared, keep},
     signature::sign,
 };
-use crate::store::{Deliveries, Delivery, DeliveryRows, DeliveryState, Store};
+use crate::{
+    store::{Deliveries, Delivery, DeliveryRows, DeliveryState, Store},
+    traces,
+};
 
 /// Events that are examined at once.
 const PAGE: usize = 256;
@@ -217,6 +221,17 @@ pub(super) struct Prepared {
     body: Bytes,
 }
 
+/// Adds the result of a delivery to its span.
+fn trace(span: &Span, sent: &Result<u16, Failure>) {
+    match sent {
+        Ok(status) => {
+            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY);
+            traces::respond(span, status, !status.is_success());
+        }
+        Err(failure) => traces::fail(span, failure.label()),
+    }
+}
+
 impl Shared {
     /// Signs an event for a webhook.
     ///
@@ -250,7 +265,12 @@ impl Shared {
     pub(super) async fn attempt(&self, prepared: Result<Prepared, Failure>) -> Attempt {
         let begun = Instant::now();
         let result = match prepared {
-            Ok(Prepared { url, signed, body }) => self.client.post(&url, &signed, body).await,
+            Ok(Prepared { url, signed, body }) => {
+                let span = traces::delivery(&signed.id);
+                let sent = self.client.post(&url, &signed, body).instrument(span.clone()).await;
+                trace(&span, &sent);
+                sent
+            }
             Err(failure) => Err(failure),
         };
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -25,6 +25,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::address::is_internal;
+use crate::traces;
 
 /// Time for an attempt, with the look-up of the name.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -62,6 +63,23 @@ pub(super) enum Failure {
     Late,
     #[error("the webhook's secret cannot be read")]
     Secret,
+}
+
+impl Failure {
+    /// A short name, which has no part of the address.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Plain => "plain",
+            Self::Unresolved => "unresolved",
+            Self::Internal => "internal",
+            Self::Connect(_) => "connect",
+            Self::Tls(_) => "tls",
+            Self::Http(_) => "http",
+            Self::Late => "timeout",
+            Self::Secret => "secret",
+        }
+    }
 }
 
 /// The headers of a delivery that are signed, and the signature.
@@ -172,7 +190,12 @@ fn bare(host: &str) -> &str {
 fn request(uri: &Uri, signed: &Signed, body: Bytes) -> Result<Request<Full<Bytes>>, Failure> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let authority = uri.authority().ok_or(Failure::Address)?.as_str();
-    Request::post(path)
+    let mut request = Request::post(path);
+    // The receiver's spans join the trace of the delivery.
+    if let Some(parent) = traces::traceparent() {
+        request = request.header(traces::TRACEPARENT, parent);
+    }
+    request
         .header(header::HOST, authority)
         .header(header::CONTENT_TYPE, CONTENT_TYPE)
         .header(header::USER_AGENT, concat!("streamforge/", env!("CARGO_PKG_VERSION")))

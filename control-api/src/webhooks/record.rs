@@ -49,7 +49,7 @@ impl Webhooks {
         webhook: &Webhook,
     ) -> Result<(EventId, Delivery), Problem> {
         let data = RawValue::from_string("{}".to_owned()).map_err(|_| broken())?;
-        let event = NewEvent { kind: TEST, subject: id.to_string(), data };
+        let event = NewEvent { kind: TEST, subject: id.to_string(), data, authority: None };
         let event_id = EventId::new(uuid::Uuid::now_v7());
         let envelope = event.sealed_in(event_id, self.0.clock.now(), ActorId::System);
         let store = self.0.platform.store().await?;

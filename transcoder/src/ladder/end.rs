@@ -18,6 +18,19 @@ pub(super) enum End {
     Failed(Failure),
 }
 
+impl End {
+    /// Its name in traces.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Drained(_) => "drained",
+            Self::Over => "over",
+            Self::Replan => "replan",
+            Self::Stopped => "stopped",
+            Self::Failed(failure) => failure.label(),
+        }
+    }
+}
+
 /// Why a worker failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {

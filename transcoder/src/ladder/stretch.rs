@@ -14,12 +14,13 @@ use media_core::{
     broadcast::Consumer,
     codec::{aac, avc},
 };
+use net_core::TRACES;
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, field::Empty, info_span, warn};
 
 use super::{
     end::{End, Failure},
@@ -103,6 +104,16 @@ pub(super) async fn run(
     let counted = Counted::new(&shared.metrics.workers);
     debug!(pid = process.id(), "worker started");
     let listed = shared.workers.add(process.id(), feed.broadcast, shared.encoder.name());
+    // It is never entered, because the frames of hours pass meanwhile.
+    let span = info_span!(
+        target: TRACES,
+        parent: None,
+        "ladder worker",
+        channel = feed.broadcast.name().as_str(),
+        broadcast = %feed.broadcast.id(),
+        encoder = shared.encoder.name(),
+        end = Empty,
+    );
     shedding.start(Instant::now());
     let (broadcast, resume_after) = (feed.broadcast, feed.resume_after);
     let progress = Mutex::new(Progress::new(&rungs.bitrates()));
@@ -141,7 +152,8 @@ pub(super) async fn run(
         End::Drained(_) | End::Over | End::Replan => process.end().await,
         _ => process.kill().await,
     };
-    drop((counted, listed));
+    span.record("end", end.label());
+    drop((counted, listed, span));
     if let Ok(status) = status {
         debug!(%status, ?end, "worker ended");
     }

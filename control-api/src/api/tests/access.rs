@@ -46,6 +46,7 @@ fn routes() -> Vec<(&'static str, &'static str, Value)> {
         ("DELETE", "/api/v1/api-keys/{key}", Value::Null),
         ("POST", "/api/v1/auth/verify", json!({ "token": "x" })),
         ("GET", "/.well-known/jwks.json", Value::Null),
+        ("GET", "/api/v1/audit", Value::Null),
     ]
 }
 

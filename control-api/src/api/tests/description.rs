@@ -98,7 +98,7 @@ async fn the_openapi_description_lists_exactly_the_served_paths_and_methods() {
     let delete = &paths["/api/v1/streams/{channel}"]["delete"];
     let statuses: Vec<&str> =
         delete["responses"].as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(statuses, ["204", "401", "403", "404", "412", "429", "502", "503", "504"]);
+    assert_eq!(statuses, ["204", "400", "401", "403", "404", "412", "429", "502", "503", "504"]);
     assert!(delete["security"][0].get("administrator").is_some());
     assert_eq!(document["components"]["securitySchemes"]["administrator"]["scheme"], "bearer");
 }

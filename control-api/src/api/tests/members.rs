@@ -1,6 +1,6 @@
 //! A platform with accounts, behind all the layers of the API, in a folder of the test.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, sync::Mutex};
 
 use control_domain::{
     Actor, Role,
@@ -11,7 +11,7 @@ use control_domain::{
     id::AccountId,
 };
 
-use super::*;
+use super::{operations::SomeDaemon, *};
 use crate::{
     Caller, Manners, Platform,
     identity::{Identity, SignedIn, password::Hasher},
@@ -29,6 +29,7 @@ pub(super) struct Members {
     pub(super) platform: Platform,
     pub(super) identity: Identity,
     pub(super) router: Router,
+    pub(super) hub: Hub,
     pub(super) folder: PathBuf,
     pub(super) limiter: Arc<Limiter>,
     /// The hash of [`PASSWORD`].
@@ -60,16 +61,18 @@ impl Members {
         )
         .expect("the folder can be written");
         let administrator = Administrator::new(Some(KeyDigest::of(TOKEN)));
+        let hub = hub();
         let router =
-            Api::new(hub(), Arc::new(SomeViewers), Arc::new(SomeRenditions), administrator)
+            Api::new(hub.clone(), Arc::new(SomeViewers), Arc::new(SomeRenditions), administrator)
                 .with_platform(platform.clone())
                 .with_identity(identity.clone())
+                .with_operations(Arc::new(SomeDaemon(Mutex::new("info".to_owned()))))
                 .with_manners(Manners { limiter: Arc::clone(&limiter), ..Manners::default() })
                 .router()
                 .layer(axum::Extension(Caller { address: [192, 0, 2, 1].into(), ours: false }));
         let password = crate::identity::password::Password::presented(PASSWORD).expect("short");
         let hash = identity.hasher().hash(password).await.expect("room");
-        Self { platform, identity, router, folder, limiter, hash }
+        Self { platform, identity, router, hub, folder, limiter, hash }
     }
 
     pub(super) async fn account(&self, name: &str, role: Role) -> AccountId {

@@ -6,7 +6,7 @@ use super::{
 };
 
 /// The API of another process, with a different administrator.
-struct Before(Router);
+pub(super) struct Before(pub(super) Router);
 
 impl Elsewhere for Before {
     fn ask(&self, request: Request<()>) -> PendingResponse<'_> {

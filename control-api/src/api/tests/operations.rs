@@ -10,7 +10,7 @@ use crate::{
     operations::{InvalidFilter, Worker},
 };
 
-struct SomeDaemon(Mutex<String>);
+pub(super) struct SomeDaemon(pub(super) Mutex<String>);
 
 impl Operations for SomeDaemon {
     fn configuration(&self) -> Value {

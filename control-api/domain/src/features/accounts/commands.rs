@@ -8,7 +8,7 @@ use super::{
     queries,
 };
 use crate::{
-    actor::{Actor, Role},
+    actor::Role,
     command::{Command, Context, Decision, Refusal},
     id::AccountId,
     permission::Who,
@@ -314,7 +314,7 @@ impl Command for Erase {
             None => Err(Refusal::NotFound { thing: "account" }),
             Some(account) if account.person.is_none() => Ok(Decision::nothing(())),
             // The operator can: the next start makes an administrator.
-            Some(_) if *context.actor != Actor::System && is_last_administrator(context, self)? => {
+            Some(_) if !context.actor.is_unlimited() && is_last_administrator(context, self)? => {
                 Err(Refusal::Conflict {
                     rule: "last_administrator",
                     reason: "this is the only administrator; make another one first",

@@ -35,6 +35,10 @@ impl Command for Create {
 
     type Done = ChannelId;
 
+    fn owner(&self, _: &dyn Rows) -> Result<Option<AccountId>, Refusal> {
+        Ok(Some(self.owner))
+    }
+
     fn decide(&self, context: &Context<'_>) -> Result<Decision<ChannelId>, Refusal> {
         if context.actor.account() != Some(self.owner) && !context.actor.has(Role::Administrator) {
             return Err(Refusal::Forbidden { command: Self::NAME, who: Self::WHO });

@@ -6,11 +6,11 @@ use std::{collections::BTreeSet, time::Duration};
 use proptest::prelude::*;
 
 use super::super::{
-    ALL, accounts, api_keys, categories, channels, follows, permissions, reactions, sessions,
-    stream_keys, tags, videos, webhooks,
+    ALL, accounts, api_keys, audit, categories, channels, follows, permissions, reactions,
+    sessions, stream_keys, tags, videos, webhooks,
 };
 use crate::{
-    actor::{Actor, Role},
+    actor::{Actor, Door, Role},
     command::{Command, Refusal},
     feature::{Feature, Folding, fold},
     id::{ApiKeyId, CategoryId, ChannelId, SessionId, StreamKeyId, VideoId, WebhookId},
@@ -33,13 +33,14 @@ const COVERED: &[&Feature] = &[
     &follows::FEATURE,
     &reactions::FEATURE,
     &webhooks::FEATURE,
+    &audit::FEATURE,
 ];
 
 /// A step: its kind, and three numbers that choose its things and its values.
 type Step = (u8, u8, u8, u8);
 
 /// The number of kinds.
-const KINDS: u8 = 52;
+const KINDS: u8 = 54;
 
 /// A platform on which steps are taken. It remembers all things that ever existed, so that commands
 /// are sent about deleted ones, too.
@@ -98,6 +99,7 @@ impl Platform {
             20..=31 => self.about_videos(kind % KINDS, a, b, c),
             40..=47 => self.about_sessions(kind % KINDS, a, b, c),
             48..=51 => self.about_webhooks(kind % KINDS, a, b, c),
+            52..=53 => self.about_operations(kind % KINDS, a, b, c),
             kind => self.about_lists(kind, a, b, c),
         }
     }
@@ -157,6 +159,27 @@ impl Platform {
             _ => self.send(Actor::System, &ExpirePassword { account })?,
         }
         Some(())
+    }
+
+    fn about_operations(&mut self, kind: u8, a: u8, b: u8, c: u8) -> Option<()> {
+        use audit::{commands::*, events::Outcome};
+        let people = pick(&self.people, a).into_iter();
+        let doors = Door::ALL.into_iter().map(Actor::Operator).chain([Actor::System]);
+        let actor = pick(&people.chain(doors).collect::<Vec<_>>(), b)?;
+        let outcome = Outcome::of(c.is_multiple_of(2));
+        let reason = c.is_multiple_of(3).then(|| "it was loud".parse().expect("a reason"));
+        if kind == 52 {
+            let channel = format!("c{}", b % 8).parse().expect("a channel name");
+            return self.send(actor, &EndStream { channel, outcome, reason });
+        }
+        let record = Record {
+            operation: "log_level.set".parse().expect("a name"),
+            subject: "log_level".parse().expect("a subject"),
+            outcome,
+            value: c.is_multiple_of(5).then(|| "debug".parse().expect("a value")),
+            reason,
+        };
+        self.send(actor, &record)
     }
 
     fn about_people(&mut self, kind: u8, a: u8, b: u8, c: u8) -> Option<()> {
