@@ -18,6 +18,7 @@ use control_domain::{Actor, Command, Envelope, Fault, Feature, Rows};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+mod analytics;
 mod archive;
 mod buffer;
 mod condition;
@@ -41,6 +42,7 @@ mod vault;
 mod verify;
 mod writer;
 
+pub use analytics::{Kept, Step};
 pub use archive::ArchiveError;
 pub use condition::Condition;
 pub use deliveries::{
