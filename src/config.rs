@@ -2,6 +2,7 @@
 //! is in its range; constraints between two values are checked at the end. Each section is passed
 //! to its crate.
 
+mod analytics;
 mod api;
 mod error;
 mod ladder;
@@ -26,6 +27,7 @@ use crate::{
     certificates::{self, Files},
     sockets::{Purpose, Wanted},
 };
+use analytics::Analytics;
 use api::Api;
 pub(crate) use error::Error;
 pub(crate) use ladder::Ladder;
@@ -65,6 +67,8 @@ pub(crate) struct Config {
     pub(crate) api: Api,
     /// The database of accounts and channels.
     pub(crate) platform: Platform,
+    /// Views and watch time.
+    pub(crate) analytics: Analytics,
     /// The server of the platform's mails.
     pub(crate) smtp: Mail,
     /// The providers at which people sign in.
@@ -96,6 +100,7 @@ impl Default for Config {
             upgrade: Upgrade::default(),
             api: Api::default(),
             platform: Platform::default(),
+            analytics: Analytics::default(),
             smtp: Mail::default(),
             oidc: Vec::new(),
             webhooks: Webhooks::default(),

@@ -12,6 +12,7 @@ mod reload;
 mod retire;
 mod retirement;
 mod start;
+mod views;
 
 use std::{
     ops::RangeInclusive,
@@ -270,6 +271,7 @@ impl Daemon {
         if let Some(platform) = &self.platform {
             self.parts.stop(Part::Mail).await;
             self.parts.stop(Part::Webhooks).await;
+            self.parts.stop(Part::Views).await;
             self.parts.stop(Part::Platform).await;
             platform.close().await;
         }

@@ -133,17 +133,20 @@ pub enum Stream {
     Live,
 }
 
-/// A report as it was sent, copied so that it outlives the request's head.
+/// A report as it was sent, copied so that it outlives the request's head. The memory of a copy is
+/// used for the next one.
+#[derive(Default)]
 pub struct Raw {
-    bytes: [u8; MAX_BYTES],
-    len: usize,
+    /// At most [`MAX_BYTES`].
+    bytes: Vec<u8>,
     state: State,
 }
 
 /// The presence and the form of a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum State {
     /// The request has none.
+    #[default]
     Absent,
     /// The value of a query argument, percent-encoded.
     Encoded,
@@ -153,22 +156,17 @@ enum State {
     TooLong,
 }
 
-impl Default for Raw {
-    fn default() -> Self {
-        Self { bytes: [0; MAX_BYTES], len: 0, state: State::Absent }
-    }
-}
-
 impl fmt::Debug for Raw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Raw").field("state", &self.state).field("len", &self.len).finish()
+        f.debug_struct("Raw").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
 impl Raw {
     /// Copies the report of a request, if it has one. The query takes precedence.
     pub fn copy(&mut self, query: Option<&str>, headers: &HeaderMap) {
-        (self.len, self.state) = (0, State::Absent);
+        self.bytes.clear();
+        self.state = State::Absent;
         let argument = query.and_then(|query| {
             query.split('&').find_map(|argument| argument.strip_prefix(ARGUMENT))
         });
@@ -177,7 +175,7 @@ impl Raw {
             return;
         }
         for value in FIELDS.iter().filter_map(|name| headers.get(name)) {
-            if self.len > 0 {
+            if !self.bytes.is_empty() {
                 self.append(b",", State::Plain);
             }
             self.append(value.as_bytes(), State::Plain);
@@ -185,14 +183,12 @@ impl Raw {
     }
 
     fn append(&mut self, more: &[u8], state: State) {
-        let end = self.len + more.len();
-        let Some(room) = self.bytes.get_mut(self.len..end).filter(|_| self.state != State::TooLong)
-        else {
+        if self.state == State::TooLong || self.bytes.len() + more.len() > MAX_BYTES {
             self.state = State::TooLong;
             return;
-        };
-        room.copy_from_slice(more);
-        (self.len, self.state) = (end, state);
+        }
+        self.bytes.extend_from_slice(more);
+        self.state = state;
     }
 
     /// The values of the report; `None` if the request had none. The copy is decoded in place, so
@@ -202,12 +198,15 @@ impl Raw {
             State::Absent => return None,
             State::TooLong => return Some(Err(Malformed::TooLong)),
             State::Plain => {}
-            State::Encoded => match decode(&mut self.bytes[..self.len]) {
-                Ok(len) => (self.len, self.state) = (len, State::Plain),
+            State::Encoded => match decode(&mut self.bytes) {
+                Ok(len) => {
+                    self.bytes.truncate(len);
+                    self.state = State::Plain;
+                }
                 Err(malformed) => return Some(Err(malformed)),
             },
         }
-        let text = std::str::from_utf8(&self.bytes[..self.len]);
+        let text = std::str::from_utf8(&self.bytes);
         Some(text.map_err(|_| Malformed::Encoding).and_then(Cmcd::parse))
     }
 }

@@ -35,7 +35,7 @@ use crate::{
 
 /// Greatest number of samples: of responses that are being sent or wait, and of those that were
 /// sent since the last collection.
-pub(crate) const MAX_SAMPLES: usize = 16_384;
+pub(crate) const MAX_SAMPLES: usize = 32_768;
 /// Number of locks.
 const SHARDS: usize = 16;
 

@@ -36,6 +36,8 @@ pub(crate) enum Part {
     Health,
     /// Delivers the platform's events.
     Webhooks,
+    /// Counts views.
+    Views,
     /// Reloads the certificate.
     Certificates,
     /// Notifies the service manager.
@@ -58,6 +60,7 @@ impl fmt::Display for Part {
             Self::Mail => "the mails",
             Self::Health => "the health checks",
             Self::Webhooks => "the platform's webhooks",
+            Self::Views => "the count of views",
             Self::Certificates => "the certificate's watch",
             Self::Notify => "the service manager's messenger",
         })

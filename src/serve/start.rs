@@ -34,6 +34,7 @@ use super::{
     reload::Reloadable,
     retirement::Retirement,
     tick,
+    views::ViewCounts,
 };
 use crate::{
     certificates::Certificates,
@@ -63,6 +64,8 @@ struct Created {
     platform: Option<PlatformParts>,
     /// Sends the platform's mails, if there is a mail server.
     postman: Option<Postman>,
+    /// Counts views; `None` without the platform.
+    views: Option<ViewCounts>,
     /// The routes of the API for the control socket, which only the platform has.
     control: Option<axum::Router>,
     /// Decides about publishers.
@@ -146,6 +149,10 @@ impl Daemon {
             let older = predecessor.clone();
             let (webhooks, folder) = (platform.webhooks.clone(), platform.folder().to_owned());
             parts.start(Part::Webhooks, |stop| deliver(webhooks, folder, stop));
+            if let Some(views) = created.views {
+                let platform = platform.platform.clone();
+                parts.start(Part::Views, |stop| views.run(platform, stop));
+            }
             parts.start(Part::Platform, |stop| platform.follow(older, stop));
         }
         if let Some(postman) = created.postman {
@@ -239,6 +246,7 @@ impl Created {
             platform: platform.as_ref().map(|parts| (&parts.platform, &parts.directory)),
         };
         let health = Checks::new(&checked, &mut registry);
+        let views = ViewCounts::new(config, platform.as_ref(), &mut registry);
         let operations = RunningDaemon::new(loaded, ladder.as_ref().map(Ladder::workers));
         let privacy = PrivateChannels(Arc::clone(&playback));
         let mut api =
@@ -281,6 +289,7 @@ impl Created {
         router.log(access_log.clone());
         router.fetch_from(edge.clone());
         router.guard(Arc::clone(&playback));
+        router.sample(views.as_ref().map(ViewCounts::sampler));
         Ok(Self {
             hub,
             packager,
@@ -288,6 +297,7 @@ impl Created {
             certificates,
             platform,
             postman,
+            views,
             control,
             publishers,
             demo_key,

@@ -31,4 +31,5 @@ mod reload;
 mod sign_in;
 mod switching;
 mod tracks;
+mod views;
 mod webhooks;
