@@ -2,6 +2,7 @@
 //! is in its range; constraints between two values are checked at the end. Each section is passed
 //! to its crate.
 
+mod analytics;
 mod api;
 mod bus;
 mod error;
@@ -28,6 +29,7 @@ use crate::{
     certificates::{self, Files},
     sockets::{Purpose, Wanted},
 };
+use analytics::Analytics;
 use api::Api;
 use bus::Bus;
 pub(crate) use error::Error;
@@ -71,6 +73,8 @@ pub(crate) struct Config {
     pub(crate) platform: Platform,
     /// The servers to which its events go.
     pub(crate) bus: Bus,
+    /// Views and watch time.
+    pub(crate) analytics: Analytics,
     /// The server of the platform's mails.
     pub(crate) smtp: Mail,
     /// The providers at which people sign in.
@@ -105,6 +109,7 @@ impl Default for Config {
             api: Api::default(),
             platform: Platform::default(),
             bus: Bus::default(),
+            analytics: Analytics::default(),
             smtp: Mail::default(),
             oidc: Vec::new(),
             webhooks: Webhooks::default(),

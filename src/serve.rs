@@ -13,6 +13,7 @@ mod reload;
 mod retire;
 mod retirement;
 mod start;
+mod views;
 
 use std::{
     ops::RangeInclusive,
@@ -277,6 +278,7 @@ impl Daemon {
             self.parts.stop(Part::Mail).await;
             self.parts.stop(Part::Bus).await;
             self.parts.stop(Part::Webhooks).await;
+            self.parts.stop(Part::Views).await;
             self.parts.stop(Part::Platform).await;
             platform.close().await;
         }

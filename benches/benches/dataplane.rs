@@ -14,7 +14,7 @@ use benches::{
     stream::{AAC, AVC, BITRATE_BPS, Kind, PERIOD, Stream, Tag},
     wire::Wire,
 };
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use ingest_rtmp::{
     flv,
@@ -26,13 +26,21 @@ use media_core::{
     codec::{Config, aac, avc},
     hub::Producer,
 };
-use origin_http::{Playback, playback};
+use origin_http::{Playback, Sampler, playback};
 use packager::{
     LiveEdge, Metrics, Packager, Presentation, Rendered, Skip, TextKey, program, program::Program,
 };
 use tokio_util::sync::CancellationToken;
 
-criterion_group!(dataplane, rtmp_to_frames, frames_to_parts, rendered, requests, playback_tokens);
+criterion_group!(
+    dataplane,
+    rtmp_to_frames,
+    frames_to_parts,
+    rendered,
+    requests,
+    playback_tokens,
+    samples
+);
 criterion_main!(dataplane);
 
 /// Maximum size of a read from a socket.
@@ -367,6 +375,45 @@ fn requests(criterion: &mut Criterion) {
                 runtime.block_on(async {
                     frames(get_as(&router, address, encodings).await.into_body()).await.len()
                 })
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Requests for a part with and without samples of delivered media, which are collected now and then
+/// as the daemon does it.
+fn samples(criterion: &mut Criterion) {
+    const REPORT: &str = "br%3D1254%2Cbl%3D5100%2Ccid%3D%22show%22%2Cd%3D200%2Cmtp%3D25400%2C\
+        ot%3Dv%2Csf%3Dh%2Csid%3D%226e2fb550-c457-11e9-bb97-0800200c9a66%22%2Cst%3Dl";
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let (mut router, presentation, _publisher) = stage(&runtime);
+    let LiveEdge { msn, parts } = presentation.tracks[0].edge().expect("it is live");
+    let part = format!("/media/{}/v0/{msn}.{}.m4s", presentation.broadcast, parts - 1);
+    let reported = format!("{part}?CMCD={REPORT}");
+    let sampler = Sampler::new([1; 16]);
+    let mut group = criterion.benchmark_group("samples");
+    for (name, address, is_sampled) in [
+        ("part, no samples", &part, false),
+        ("part", &part, true),
+        ("part with a report", &reported, true),
+        ("part with a report, no samples", &reported, false),
+    ] {
+        router.sample(is_sampled.then(|| sampler.clone()));
+        let router = &router;
+        let status = runtime.block_on(get_as(router, address, "identity")).status();
+        assert_eq!(status, 200, "{address}");
+        let mut requests = 0_u32;
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let response = runtime.block_on(get_as(router, address, "identity"));
+                for mut data in runtime.block_on(frames(response.into_body())) {
+                    data.advance(data.remaining());
+                }
+                requests += 1;
+                if requests.is_multiple_of(1_024) {
+                    sampler.collect(|_| ());
+                }
             });
         });
     }

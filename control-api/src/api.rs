@@ -2,6 +2,7 @@
 //! `/api/v1/openapi.json`, is generated from the handlers and their response types.
 
 mod accounts;
+mod analytics;
 mod api_keys;
 mod audit;
 mod categories;
@@ -264,6 +265,7 @@ fn platform_routes(
         .merge(tags::routes())
         .merge(follows::routes())
         .merge(reactions::routes())
+        .merge(analytics::routes())
         .merge(events::routes(platform.clone()))
         .merge(audit::routes())
         .merge(tokens.unwrap_or_default())

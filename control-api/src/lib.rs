@@ -17,6 +17,7 @@
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener. [`health`]: the checks
 //!   behind `/readyz`. [`requests`]: metrics of the API's requests. [`traces`]: their spans.
 //! - [`store`]: the platform's database, with the rules of `control-domain`.
+//! - [`views`]: counts views and watch time by the media that were delivered.
 //! - [`identity`]: passwords, access and refresh tokens, cookies. [`digest`]: digests of random
 //!   keys. [`mail`]: mails to the owners of accounts.
 //! - [`viewers`], [`renditions`], [`privacy`], [`elsewhere`], [`operations`]: traits through which
@@ -72,6 +73,7 @@ pub mod store;
 mod streams;
 pub mod traces;
 pub mod viewers;
+pub mod views;
 pub mod webhooks;
 
 pub use administrator::Administrator;

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+mod analytics;
 mod archive;
 mod buffer;
 mod condition;
@@ -43,6 +44,7 @@ mod vault;
 mod verify;
 mod writer;
 
+pub use analytics::{Kept, Step};
 pub use archive::ArchiveError;
 pub use condition::Condition;
 pub use deliveries::{

@@ -20,6 +20,7 @@ use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use net_core::{InFlight, Rope};
 
 use crate::{
+    arrival::{Arrival, Observer},
     delivery::{Delivery, Finish},
     priority::Rank,
     schedule::{self, Schedule, Turn},
@@ -44,6 +45,8 @@ pub struct Body {
     turn: Option<Turn>,
     /// Its place among the bodies of its connection.
     rank: Rank,
+    /// Learns whether it was sent to its end.
+    observer: Observer,
 }
 
 /// The source of a body's frames.
@@ -71,6 +74,8 @@ pub trait Growing: Send {
 pub struct Data {
     chunk: Chunk,
     delivery: Option<Arc<Delivery>>,
+    /// Of the body, if this is its last frame.
+    observer: Observer,
 }
 
 /// Consecutive bytes: one piece, or pieces that are sent without being joined.
@@ -114,6 +119,7 @@ impl Body {
     pub(crate) fn clear(&mut self) {
         self.content = Content::Empty;
         self.staged = None;
+        self.observer = Observer::default();
     }
 
     /// Its progress from now on.
@@ -130,6 +136,11 @@ impl Body {
     /// given to a connection, because it replaces the record of its progress.
     pub fn on_finish(&mut self, finish: Box<dyn Finish>) {
         self.delivery = Some(Arc::new(Delivery::watched(finish)));
+    }
+
+    /// Notifies `arrival` when the body has been sent to its end, or is dropped.
+    pub fn on_arrival(&mut self, arrival: Box<dyn Arrival>) {
+        self.observer = Observer::new(arrival);
     }
 
     /// Its rank among the bodies of its connection.
@@ -171,7 +182,7 @@ impl Body {
         if let Some(delivery) = &self.delivery {
             delivery.hand_over(chunk.remaining());
         }
-        Data { chunk, delivery: self.delivery.clone() }
+        Data { chunk, delivery: self.delivery.clone(), observer: Observer::default() }
     }
 }
 
@@ -225,6 +236,7 @@ impl HttpBody for Body {
                 }
                 Poll::Ready(None) => {
                     this.rest(true);
+                    this.observer.finish(true);
                     return Poll::Ready(None);
                 }
             }
@@ -242,8 +254,12 @@ impl HttpBody for Body {
             Some(staged) if staged.remaining() > most => Some(staged.split_to(most)),
             staged => staged.take(),
         };
-        let data = chunk.map(|chunk| this.data(chunk));
+        let mut data = chunk.map(|chunk| this.data(chunk));
         if this.is_end_stream() {
+            // The last frame knows whether all of it was sent.
+            if let Some(data) = &mut data {
+                data.observer = mem::take(&mut this.observer);
+            }
             this.rest(true);
         }
         Poll::Ready(data.map(|data| Ok(Frame::data(data))))
@@ -356,6 +372,7 @@ impl Drop for Data {
         if let Some(delivery) = &self.delivery {
             delivery.take_back(self.chunk.remaining());
         }
+        self.observer.finish(!self.chunk.has_remaining());
     }
 }
 

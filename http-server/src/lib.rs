@@ -6,7 +6,8 @@
 //!
 //! - [`priority`]: the order of the responses of a connection. `schedule` keeps it in HTTP/2,
 //!   `quic/send_order` in HTTP/3.
-//! - `delivery`, `activity`: the progress of responses, and connections that are idle or stall.
+//! - `delivery`, `arrival`, `activity`: the progress and the end of responses, and connections that
+//!   are idle or stall.
 //! - `socket`: time limits of a connection's bytes. `cork`, `yield_once`: fewer writes.
 //! - `pending`: the steps with a request and its response that are common to all protocols.
 //!   [`request`], [`authority`]: requests that are refused. `date`: the Date field.
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod activity;
+mod arrival;
 pub mod authority;
 mod body;
 mod config;
@@ -44,6 +46,7 @@ mod tls;
 pub mod upgrade;
 mod yield_once;
 
+pub use arrival::Arrival;
 pub use body::{Body, BoxError, Data, Growing};
 pub use config::Config;
 pub use delivery::Finish;

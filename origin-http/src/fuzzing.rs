@@ -10,6 +10,7 @@ use http::{
 use tokio::time::Instant;
 
 use crate::{
+    cmcd::{Cmcd, Format, MAX_BYTES, Object, Raw, Stream},
     directives::{self, Directives},
     edge::freshness::Freshness,
     playback::{self, Carried, Playback},
@@ -105,6 +106,84 @@ pub fn playback_token(bytes: &[u8]) {
     }
 }
 
+/// A player's report, as the query of a request and as its header fields, the first byte of a line
+/// selecting the field: values are in their bounds, and values that are written are read again.
+pub fn cmcd(bytes: &[u8]) {
+    let names = ["cmcd-request", "cmcd-object", "cmcd-status", "cmcd-session"];
+    let headers =
+        fields(bytes, |first| HeaderName::from_static(names[usize::from(first) % names.len()]));
+    let mut raw = Raw::default();
+    raw.copy(None, &headers);
+    let _ = raw.parse();
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    raw.copy(Some(text), &headers);
+    if let Some(Ok(report)) = raw.parse() {
+        check(&report);
+    }
+    if let Ok(report) = Cmcd::parse(text) {
+        assert!(text.len() <= MAX_BYTES);
+        check(&report);
+    }
+}
+
+/// Writes a report and reads it again.
+fn check(report: &Cmcd<'_>) {
+    let numbers = [
+        ("br", report.bitrate_kbps),
+        ("bl", report.buffer_ms),
+        ("d", report.duration_ms),
+        ("dl", report.deadline_ms),
+        ("ltc", report.latency_ms),
+        ("msd", report.start_delay_ms),
+        ("mtp", report.throughput_kbps),
+        ("v", report.version),
+    ];
+    let texts = [("cid", report.content), ("nor", report.next), ("sid", report.session)];
+    assert!([report.content, report.session].iter().flatten().all(|id| id.len() <= 64));
+    let mut pairs = Vec::new();
+    let number = |(key, value): (&str, Option<u32>)| value.map(|value| format!("{key}={value}"));
+    pairs.extend(numbers.into_iter().filter_map(number));
+    let text = |(key, value): (&str, Option<&str>)| value.map(|value| format!("{key}=\"{value}\""));
+    pairs.extend(texts.into_iter().filter_map(text));
+    pairs.extend(
+        [("bs", report.starved), ("su", report.startup)]
+            .map(|(key, value)| if value { key.to_owned() } else { format!("{key}=false") }),
+    );
+    pairs.extend(report.rate_percent.map(|rate| format!("pr={}.{:02}", rate / 100, rate % 100)));
+    pairs.extend(report.object.map(|object| {
+        let token = match object {
+            Object::Manifest => "m",
+            Object::Audio => "a",
+            Object::Video => "v",
+            Object::Muxed => "av",
+            Object::Init => "i",
+            Object::Caption => "c",
+            Object::TimedText => "tt",
+            Object::Key => "k",
+            Object::Other => "o",
+        };
+        format!("ot={token}")
+    }));
+    pairs.extend(report.format.map(|format| {
+        let token = match format {
+            Format::Dash => "d",
+            Format::Hls => "h",
+            Format::Smooth => "s",
+            Format::Other => "o",
+        };
+        format!("sf={token}")
+    }));
+    pairs.extend(report.stream.map(|stream| match stream {
+        Stream::OnDemand => "st=v".to_owned(),
+        Stream::Live => "st=l".to_owned(),
+    }));
+    let written = pairs.join(",");
+    // Leading zeros may be shorter than explicit values.
+    if written.len() <= MAX_BYTES {
+        assert_eq!(Cmcd::parse(&written).as_ref(), Ok(report));
+    }
+}
+
 /// A header map with a field of each line that is a valid value; `name` gets a line's first byte.
 fn fields(bytes: &[u8], name: impl Fn(u8) -> HeaderName) -> HeaderMap {
     let lines = bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
@@ -130,5 +209,6 @@ mod tests {
         corpus::run("edge_freshness", super::freshness);
         corpus::run("hls_directives", super::directives);
         corpus::run("playback_token", super::playback_token);
+        corpus::run("cmcd", super::cmcd);
     }
 }

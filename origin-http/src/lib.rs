@@ -4,7 +4,8 @@
 //! The path of a request: `http-server` reads it and calls the [`Router`], its service, in the same
 //! way for all protocols. Decisions that need no waiting are in pure modules: [`resource`] (the
 //! requested resource), [`directives`] (RFC 8216bis), `lookup` (the available media), [`range`],
-//! [`encoding`], `response` (status, headers, lifetimes).
+//! [`encoding`], `response` (status, headers, lifetimes), [`cmcd`] (reports of players). `sampler`
+//! takes samples of delivered media.
 //!
 //! No media are copied here, nothing is rendered twice, and a waiting request costs a waiter, but
 //! no thread and no polling.
@@ -14,6 +15,7 @@
 mod access_log;
 mod audience;
 mod clock;
+pub mod cmcd;
 mod conditions;
 mod config;
 mod cors;
@@ -33,6 +35,7 @@ mod response;
 mod router;
 #[cfg(test)]
 mod sample;
+mod sampler;
 mod server_timing;
 mod site;
 #[cfg(test)]
@@ -52,5 +55,6 @@ pub use pending::Pending;
 pub use playback::Playback;
 pub use posters::{NoPosters, Poster, Posters};
 pub use router::Router;
+pub use sampler::{Delivered, Key, Sampler};
 pub use site::PublicUrl;
 pub use static_files::{StaticFile, StaticFiles};

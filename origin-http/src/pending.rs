@@ -19,7 +19,7 @@ use http_server::{
 };
 use media_core::{ChannelName, TrackIndex};
 use net_core::{Counted, Rope};
-use packager::{Changed, Follow, Live, Presentation, Skip};
+use packager::{Changed, Follow, Live, Presentation, Skip, Track};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 use tracing::{Level, debug, enabled};
@@ -33,6 +33,7 @@ use crate::{
     playback::Seal,
     resource::{Kind, Object},
     response::{self, Lifetime, SOON, refuse},
+    sampler::{Delivery, Sampled},
     server_timing,
     text::{Renders, Text},
     urgency,
@@ -185,6 +186,8 @@ pub(crate) struct Media {
     pub(crate) index: TrackIndex,
     pub(crate) object: Object,
     pub(crate) conditions: Conditions,
+    /// The sample of its delivery.
+    pub(crate) sampled: Sampled,
 }
 
 /// The data of a request with which its response is completed, after its head was dropped.
@@ -352,7 +355,7 @@ impl Media {
 
     /// The response for an object in the state `found`. `lifetime`: that of complete bytes.
     pub(crate) fn respond(
-        &self,
+        self,
         presentation: &Presentation,
         found: Found,
         lifetime: Lifetime,
@@ -375,14 +378,21 @@ impl Media {
         };
         let mut response = match found {
             Found::Bytes(rope) => {
-                response::media(&self.conditions, &rope, etag(self.object), content_type, lifetime)
+                let etag = etag(self.object);
+                let mut response =
+                    response::media(&self.conditions, &rope, etag, content_type, lifetime);
+                // Nothing more for a server that takes no samples.
+                if self.sampled.is_some() {
+                    sample(self.sampled, &self.live, track, self.object, &mut response);
+                }
+                response
             }
             // It has no entity tag yet.
             Found::Growing(_) if self.conditions.excludes(None) => {
                 return response::precondition_failed();
             }
             Found::Growing(msn) => {
-                let body = Body::growing(Following(self.live.follow(self.index, msn)));
+                let body = Body::growing(Following::new(&self.live, self.index, msn, self.sampled));
                 response::growing(body, content_type, Lifetime::Unchanging(6 * target))
             }
             Found::Next(_) | Found::Future => {
@@ -402,13 +412,63 @@ impl Media {
 }
 
 /// A segment from its first part to its last.
-struct Following(Follow);
+struct Following {
+    follow: Follow,
+    /// The sample of its delivery, with the address of the segment.
+    sampled: Option<(Sampled, Arc<Live>, TrackIndex, u64)>,
+    /// Bytes of its parts so far.
+    bytes: u64,
+}
+
+impl Following {
+    fn new(live: &Arc<Live>, index: TrackIndex, msn: u64, sampled: Sampled) -> Self {
+        let follow = live.follow(index, msn);
+        let sampled = sampled.is_some().then(|| (sampled, Arc::clone(live), index, msn));
+        Self { follow, sampled, bytes: 0 }
+    }
+
+    /// The body has ended: its media were delivered.
+    fn end(&mut self) {
+        let Some((sampled, live, index, msn)) = self.sampled.take() else { return };
+        let presentation = live.current();
+        let track = presentation.as_ref().and_then(|now| now.tracks.get(index.get()));
+        let object = Object::Segment(msn);
+        let media = track.and_then(|track| Delivery::of(&live, track, object, self.bytes, true));
+        if let Some(media) = media {
+            sampled.delivered(media);
+        }
+    }
+}
 
 impl Growing for Following {
     // An error cuts the body: a broadcast that fails must not leave a segment that looks complete.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Rope, BoxError>>> {
-        let next = ready!(self.0.poll_next(cx));
+        let next = ready!(self.follow.poll_next(cx));
+        match &next {
+            Some(Ok(parts)) => self.bytes += parts.len() as u64,
+            Some(Err(_)) => self.sampled = None,
+            None => self.end(),
+        }
         Poll::Ready(next.map(|parts| parts.map_err(Into::into)))
+    }
+}
+
+/// Makes the sample of a request observe the delivery of its response, if that has media.
+fn sample(
+    sampled: Sampled,
+    live: &Arc<Live>,
+    track: &Track,
+    object: Object,
+    response: &mut Response<Body>,
+) {
+    let whole = response.status() == StatusCode::OK;
+    if !whole && response.status() != StatusCode::PARTIAL_CONTENT {
+        return;
+    }
+    let bytes = response.body().len().unwrap_or(0);
+    let media = Delivery::of(live, track, object, bytes, whole);
+    if let Some(observer) = media.and_then(|media| sampled.observer(media)) {
+        response.body_mut().on_arrival(observer);
     }
 }
 

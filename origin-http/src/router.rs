@@ -39,6 +39,7 @@ use crate::{
     posters::Posters,
     resource::{Kind, Object, Resource, Subject, UNKNOWN},
     response::{self, Lifetime, SOON, refuse},
+    sampler::{Sampled, Sampler},
     static_files::StaticFiles,
     text::Renders,
 };
@@ -66,6 +67,8 @@ pub struct Router {
     edge: Option<Arc<Edge>>,
     /// Decides about tokens for private channels.
     playback: Arc<Playback>,
+    /// Takes samples of delivered media, for the platform.
+    sampler: Option<Sampler>,
     /// Longest wait for more of a request's body.
     body_pause: Duration,
     /// `http.public_url`, if set.
@@ -105,6 +108,7 @@ impl Router {
             access_log: None,
             edge: None,
             playback: Arc::new(Playback::new(&playback::Config::default())),
+            sampler: None,
             body_pause: config.body_pause(),
             public_site: config.public_url.site(),
         }
@@ -123,6 +127,11 @@ impl Router {
     /// Sets the rules for playback tokens. Without them every channel is public.
     pub fn guard(&mut self, playback: Arc<Playback>) {
         self.playback = playback;
+    }
+
+    /// Sets the sampler of delivered media, if any. Without one they are not observed.
+    pub fn sample(&mut self, sampler: Option<Sampler>) {
+        self.sampler = sampler;
     }
 
     /// Serves one request as from a listener without TLS, and without the server's checks.
@@ -395,8 +404,12 @@ impl Router {
             return Step::ready(refuse(StatusCode::NOT_FOUND, "no such track\n", gone));
         };
         self.saw(live.channel(), target, client, head);
-        let media =
-            Media { live, index, object, conditions: Conditions::of(&head.method, &head.headers) };
+        let conditions = Conditions::of(&head.method, &head.headers);
+        let sampled = match (&self.sampler, object) {
+            (None, _) | (_, Object::Init(_)) => Sampled::NONE,
+            (Some(sampler), _) => sampler.begin(head, client),
+        };
+        let media = Media { live, index, object, conditions, sampled };
         // Media that were awaited have the lifetime of blocking responses, six target durations
         // (appendix B.1); others are immutable.
         match lookup::find(&presentation.tracks[index.get()], object, presentation.ended) {

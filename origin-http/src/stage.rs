@@ -27,8 +27,8 @@ use packager::Packager;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Audience, Config, Https, Metrics, Playback, Poster, Posters, PublicUrl, Router, StaticFile,
-    StaticFiles,
+    Audience, Config, Https, Metrics, Playback, Poster, Posters, PublicUrl, Router, Sampler,
+    StaticFile, StaticFiles,
 };
 
 /// Number of frames in a segment, and in a part.
@@ -47,6 +47,7 @@ pub(crate) struct Stage {
     pub(crate) metrics: Metrics,
     pub(crate) audience: Audience,
     pub(crate) playback: Arc<Playback>,
+    pub(crate) sampler: Sampler,
     pub(crate) id: BroadcastId,
     /// Number of the first segment.
     pub(crate) first: u64,
@@ -115,6 +116,8 @@ impl Stage {
         );
         let playback = Arc::new(Playback::new(rules));
         router.guard(Arc::clone(&playback));
+        let sampler = Sampler::new([7; 16]);
+        router.sample(Some(sampler.clone()));
         let (payloads, frame_bytes) = (Vec::new(), 1_000);
         let (router, producer, _stop) = (Arc::new(router), Some(producer), stop.drop_guard());
         let stage = Self {
@@ -122,6 +125,7 @@ impl Stage {
             metrics,
             audience,
             playback,
+            sampler,
             id,
             first,
             payloads,

@@ -38,6 +38,8 @@ pub(crate) enum Part {
     Webhooks,
     /// Publishes the platform's events, or takes them.
     Bus,
+    /// Counts views.
+    Views,
     /// Reloads the certificate.
     Certificates,
     /// Exports traces.
@@ -63,6 +65,7 @@ impl fmt::Display for Part {
             Self::Health => "the health checks",
             Self::Webhooks => "the platform's webhooks",
             Self::Bus => "the bus",
+            Self::Views => "the count of views",
             Self::Certificates => "the certificate's watch",
             Self::Traces => "the export of traces",
             Self::Notify => "the service manager's messenger",

@@ -79,6 +79,8 @@ impl Daemon {
                 "another process serves, this one drains"
             );
         }
+        // Views are counted where the database is.
+        self.parts.stop(Part::Views).await;
         // A database has one writer, so the new process opens it after this one has closed it. A
         // request that hangs does not delay the upgrade; the new process waits for it.
         if let Some(platform) = &self.platform

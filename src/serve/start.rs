@@ -35,6 +35,7 @@ use super::{
     reload::Reloadable,
     retirement::Retirement,
     tick,
+    views::ViewCounts,
 };
 use crate::{
     certificates::Certificates,
@@ -66,6 +67,8 @@ struct Created {
     bus: Option<BusPart>,
     /// Sends the platform's mails, if there is a mail server.
     postman: Option<Postman>,
+    /// Counts views; `None` without the platform.
+    views: Option<ViewCounts>,
     /// The routes of the API for the control socket, which only the platform has.
     control: Option<axum::Router>,
     /// Decides about publishers.
@@ -154,9 +157,13 @@ impl Daemon {
         if let Some(platform) = created.platform {
             let older = predecessor.clone();
             let (webhooks, folder) = (platform.webhooks.clone(), platform.folder().to_owned());
-            // The writer delivers.
+            // The writer delivers and counts.
             if role == NodeRole::Writer {
                 parts.start(Part::Webhooks, |stop| deliver(webhooks, folder, stop));
+                if let Some(views) = created.views {
+                    let platform = platform.platform.clone();
+                    parts.start(Part::Views, |stop| views.run(platform, stop));
+                }
             }
             parts.start(Part::Platform, |stop| platform.follow(older, stop));
         }
@@ -265,6 +272,7 @@ impl Created {
             bus: bus.as_ref(),
         };
         let health = Checks::new(&checked, &mut registry);
+        let views = ViewCounts::new(config, platform.as_ref(), &mut registry);
         let operations = RunningDaemon::new(loaded, ladder.as_ref().map(Ladder::workers));
         let privacy = PrivateChannels(Arc::clone(&playback));
         let mut api =
@@ -309,6 +317,7 @@ impl Created {
         router.log(access_log.clone());
         router.fetch_from(edge.clone());
         router.guard(Arc::clone(&playback));
+        router.sample(views.as_ref().map(ViewCounts::sampler));
         Ok(Self {
             hub,
             packager,
@@ -317,6 +326,7 @@ impl Created {
             platform,
             bus,
             postman,
+            views,
             control,
             publishers,
             demo_key,

@@ -36,4 +36,5 @@ mod sign_in;
 mod switching;
 mod traces;
 mod tracks;
+mod views;
 mod webhooks;

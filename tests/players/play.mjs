@@ -6,7 +6,7 @@
 //                   [--tour 144,240,360]
 //                   [--back 6:4] [--stall MS] [--wait SECONDS] [--certificate PEM [--http3]]
 //                   [--until playing,ended,playing] [--delay SECONDS]
-//                   [--reach HEIGHT] [--rise HEIGHT]
+//                   [--reach HEIGHT] [--rise HEIGHT] [--cmcd]
 //
 // `hls`, `dash` and `shaka` are the players of the packages of those names; `native` is Chromium's
 // own HLS player; `page` opens URL itself and observes its video element. All but `page` run in a
@@ -31,6 +31,7 @@
 //   `protocols` in the report holds the protocol of each request, with the browser's names.
 // - `--delay` makes Shaka begin this many seconds before the live edge of a DASH manifest, instead of
 //   suggestedPresentationDelay.
+// - `--cmcd` makes hls.js and dash.js report in their requests (CTA-5004), under a random session.
 // - `--until` stops two seconds after the watch page has shown these states in this order, or after
 //   `--seconds`.
 // - `--reach` begins with the schedule of the other options, but for those of 0, when pictures of this
@@ -89,6 +90,7 @@ const { values: options } = parseArgs({
     delay: { type: 'string', default: '0' },
     reach: { type: 'string', default: '0' },
     rise: { type: 'string' },
+    cmcd: { type: 'boolean', default: false },
   },
 });
 const seconds = Number(options.seconds);
@@ -108,7 +110,7 @@ if (
   console.error(
     `usage: play.mjs --player ${PLAYERS.join('|')} --url URL [--seconds N] [--out DIR] [--latency | --numbers FPS]\n` +
       '                [--throttle SECONDS:KBPS,...] [--level SECONDS:HEIGHT,...] [--tour HEIGHT,...] [--back SECONDS:BY,...] [--stall MS]\n' +
-      '                [--wait SECONDS] [--certificate PEM [--http3]] [--until STATE,...] [--delay SECONDS] [--reach HEIGHT] [--rise HEIGHT]',
+      '                [--wait SECONDS] [--certificate PEM [--http3]] [--until STATE,...] [--delay SECONDS] [--reach HEIGHT] [--rise HEIGHT] [--cmcd]',
   );
   process.exit(2);
 }
@@ -168,7 +170,7 @@ async function play() {
       await page.goto(`${server.origin}/${options.player}.html`);
       tell({ event: 'ready' });
       await page.waitForTimeout(waitMs);
-      await page.evaluate(({ url, options }) => void window.start(url, options), { url, options: { ...strip, delay } });
+      await page.evaluate(({ url, options }) => void window.start(url, options), { url, options: { ...strip, delay, cmcd: options.cmcd } });
     }
 
     const started = await page

@@ -15,6 +15,7 @@ pub mod sessions;
 pub mod stream_keys;
 pub mod tags;
 pub mod videos;
+pub mod views;
 pub mod webhooks;
 
 /// All features, in the order in which they fold an event that several of them fold.
@@ -31,6 +32,7 @@ pub const ALL: &[&Feature] = &[
     &videos::FEATURE,
     &follows::FEATURE,
     &reactions::FEATURE,
+    &views::FEATURE,
     &webhooks::FEATURE,
     &audit::FEATURE,
 ];

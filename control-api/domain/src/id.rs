@@ -90,4 +90,6 @@ ids! {
     CategoryId,
     /// A webhook: an address to which events are delivered.
     WebhookId,
+    /// A node: a daemon with a file of traffic of its own, which counts views.
+    NodeId,
 }

@@ -14,7 +14,7 @@ use control_domain::{
             queries,
             tables::Channel,
         },
-        follows,
+        follows, views,
     },
     id::{AccountId, ChannelId},
     table::Key as _,
@@ -79,6 +79,8 @@ pub(super) struct Shown {
     changed: Time,
     /// The number of its followers.
     followers: u64,
+    /// The number of views of its broadcasts. It grows each minute.
+    views: u64,
 }
 
 impl Shown {
@@ -86,8 +88,20 @@ impl Shown {
     /// A fault of the tables.
     pub(super) fn of(rows: &dyn Rows, id: ChannelId, channel: Channel) -> Result<Self, Fault> {
         let followers = follows::queries::followers(rows, id)?;
+        let views = views::queries::of_channel(rows, id)?.views;
         let Channel { owner, name, title, description, visibility, created, changed } = channel;
-        Ok(Self { id, name, title, description, visibility, owner, created, changed, followers })
+        Ok(Self {
+            id,
+            name,
+            title,
+            description,
+            visibility,
+            owner,
+            created,
+            changed,
+            followers,
+            views,
+        })
     }
 
     /// A channel with its entity tag.

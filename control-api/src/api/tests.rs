@@ -26,6 +26,7 @@ use crate::{
 mod access;
 mod accounts;
 mod administration;
+mod analytics;
 mod audit;
 mod categories;
 mod channel_settings;

@@ -1,6 +1,7 @@
 //! What happens too often to be kept for ever as events: the present refresh token of each session,
-//! and its last use. It is in a file of its own, `traffic.redb`, is bounded by age, and is neither
-//! folded nor rebuilt: without the file everybody signs in again.
+//! and its last use; `analytics`: how often and how well each channel is watched. It is in a file of
+//! its own, `traffic.redb`, is bounded by age, and is neither folded nor rebuilt: without the file
+//! everybody signs in again.
 //!
 //! Writes are durable when they return, because a refresh token that was used must never become
 //! valid again. All calls block for the disk.
@@ -16,6 +17,7 @@ use redb::{Durability, ReadableDatabase as _};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    analytics,
     database::{Handle, fault, is_of_disk},
     open_error::OpenError,
     rows::{ReadRows, WriteRows},
@@ -98,7 +100,8 @@ impl Traffic {
         traffic.write(|rows| {
             let nobody = SessionId::new(uuid::Uuid::nil());
             REFRESH.remove(rows, &nobody)?;
-            BY_USE.remove(rows, &(Time::default(), nobody))
+            BY_USE.remove(rows, &(Time::default(), nobody))?;
+            analytics::prepare(rows)
         })?;
         Ok(traffic)
     }
@@ -177,13 +180,16 @@ impl Traffic {
     }
 
     /// The tables as they are now. None of them is ever built again.
-    fn rows(&self) -> Result<ReadRows, Fault> {
+    pub(super) fn rows(&self) -> Result<ReadRows, Fault> {
         let snapshot = self.handle.get()?.begin_read().map_err(fault)?;
         Ok(ReadRows::of(snapshot, Arc::default()))
     }
 
     /// Writes in one transaction, which is durable afterwards.
-    fn write<T>(&self, act: impl FnOnce(&mut dyn RowsMut) -> Result<T, Fault>) -> Result<T, Fault> {
+    pub(super) fn write<T>(
+        &self,
+        act: impl FnOnce(&mut dyn RowsMut) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let written = self.handle.writable().and_then(|database| {
             let mut transaction = database.begin_write().map_err(fault)?;

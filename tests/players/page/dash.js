@@ -5,7 +5,7 @@ window.start = (url, options) => {
   const { events } = dashjs.MediaPlayer;
   const video = document.getElementById('video');
   const player = dashjs.MediaPlayer().create();
-  player.updateSettings({ streaming: { liveCatchup: { enabled: true } } });
+  player.updateSettings({ streaming: { liveCatchup: { enabled: true }, cmcd: { enabled: options.cmcd, cid: 'test' } } });
   player.on(events.ERROR, ({ error }) => {
     window.probe.failed({ source: 'dash.js', message: `${error?.code}: ${error?.message ?? JSON.stringify(error)}` });
   });

@@ -3,7 +3,8 @@
 
 window.start = (url, options) => {
   const video = document.getElementById('video');
-  const hls = new Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.2 });
+  const cmcd = options.cmcd ? { contentId: 'test' } : undefined;
+  const hls = new Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.2, cmcd });
   hls.on(Hls.Events.ERROR, (_, data) => {
     const what = data.error?.message ?? data.reason ?? '';
     window.probe.failed({ source: 'hls.js', fatal: data.fatal, message: `${data.type} ${data.details} ${what}`.trim() });

@@ -13,6 +13,7 @@ use control_domain::{
             queries::{self, Entry},
             state::{Cause, State},
         },
+        views,
     },
     id::{CategoryId, ChannelId, VideoId},
     language::Language,
@@ -81,6 +82,8 @@ pub(in crate::api) struct Shown {
     likes: u64,
     /// The number of people that dislike it.
     dislikes: u64,
+    /// The number of its views. It grows each minute.
+    views: u64,
 }
 
 /// The channel of a video.
@@ -141,6 +144,7 @@ impl Shown {
     pub(in crate::api) fn of(rows: &dyn Rows, entry: Entry) -> Result<Self, Fault> {
         let reactions::queries::Counts { likes, dislikes } =
             reactions::queries::counts(rows, entry.id)?;
+        let views = views::queries::of_video(rows, entry.id)?.views;
         let Entry { id, video, channel } = entry;
         let Details { title, description, tags, category, language, visibility, chapters } =
             video.details;
@@ -175,6 +179,7 @@ impl Shown {
             changed,
             likes,
             dislikes,
+            views,
         })
     }
 }

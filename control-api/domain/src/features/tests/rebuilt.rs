@@ -7,13 +7,13 @@ use proptest::prelude::*;
 
 use super::super::{
     ALL, accounts, api_keys, audit, categories, channels, follows, permissions, reactions,
-    sessions, stream_keys, tags, videos, webhooks,
+    sessions, stream_keys, tags, videos, views, webhooks,
 };
 use crate::{
     actor::{Actor, Door, Role},
     command::{Command, Refusal},
     feature::{Feature, Folding, fold},
-    id::{ApiKeyId, CategoryId, ChannelId, SessionId, StreamKeyId, VideoId, WebhookId},
+    id::{ApiKeyId, CategoryId, ChannelId, NodeId, SessionId, StreamKeyId, VideoId, WebhookId},
     password::PasswordHash,
     rows::{MemoryRows, RowsMut as _},
     scenario::Scenario,
@@ -32,6 +32,7 @@ const COVERED: &[&Feature] = &[
     &videos::FEATURE,
     &follows::FEATURE,
     &reactions::FEATURE,
+    &views::FEATURE,
     &webhooks::FEATURE,
     &audit::FEATURE,
 ];
@@ -40,7 +41,7 @@ const COVERED: &[&Feature] = &[
 type Step = (u8, u8, u8, u8);
 
 /// The number of kinds.
-const KINDS: u8 = 54;
+const KINDS: u8 = 56;
 
 /// A platform on which steps are taken. It remembers all things that ever existed, so that commands
 /// are sent about deleted ones, too.
@@ -57,6 +58,7 @@ struct Platform {
     videos: Vec<(VideoId, Actor)>,
     categories: Vec<CategoryId>,
     webhooks: Vec<(WebhookId, Actor)>,
+    batch: u64,
 }
 
 fn pick<T: Copy>(things: &[T], number: u8) -> Option<T> {
@@ -100,6 +102,7 @@ impl Platform {
             40..=47 => self.about_sessions(kind % KINDS, a, b, c),
             48..=51 => self.about_webhooks(kind % KINDS, a, b, c),
             52..=53 => self.about_operations(kind % KINDS, a, b, c),
+            54..=55 => self.about_views(a, b, c),
             kind => self.about_lists(kind, a, b, c),
         }
     }
@@ -410,6 +413,19 @@ impl Platform {
         }
     }
 
+    fn about_views(&mut self, a: u8, b: u8, c: u8) -> Option<()> {
+        use views::commands::{Count, Record, Subject};
+        let channel = pick(&self.channels, a).map(|(channel, _)| Subject::Channel(channel));
+        let video = pick(&self.videos, b).map(|(video, _)| Subject::Video(video));
+        let (minute, views) = (self.scenario.now(), u64::from(c));
+        let count = |subject| Count { subject, minute, views, watched_ms: 1_000 * views };
+        let counts = channel.into_iter().chain(video).map(count).collect();
+        let node = NodeId::new(uuid::Uuid::from_u128(u128::from(c % 2)));
+        // Now and then a batch is sent again, or late.
+        self.batch += u64::from(b % 4 > 0);
+        self.send(Actor::System, &Record { node, batch: self.batch, counts })
+    }
+
     /// The live tables after the tables of one feature were dropped and folded again.
     fn rebuilt_alone(&self, feature: &'static Feature) -> MemoryRows {
         let mut rows = MemoryRows::default();
@@ -476,7 +492,8 @@ fn all_commands_of_these_features_are_sent_and_carried_out() {
     // The permissions of queries are no commands.
     let is_query = |name: &str| {
         let verb = name.split('.').nth(1).unwrap_or_default();
-        ["list", "show", "show_settings", "admit_viewers", "deliver"].contains(&verb)
+        ["list", "show", "show_settings", "show_analytics", "admit_viewers", "deliver"]
+            .contains(&verb)
     };
     let missing = all.difference(&platform.carried_out).filter(|name| !is_query(name));
     assert_eq!(missing.collect::<Vec<_>>(), [] as [&&str; 0], "never carried out");
