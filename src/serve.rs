@@ -270,6 +270,8 @@ impl Daemon {
         if let Some(platform) = &self.platform {
             self.parts.stop(Part::Mail).await;
             self.parts.stop(Part::Webhooks).await;
+            #[cfg(feature = "search")]
+            self.parts.stop(Part::Search).await;
             self.parts.stop(Part::Platform).await;
             platform.close().await;
         }

@@ -36,6 +36,9 @@ pub(crate) enum Part {
     Health,
     /// Delivers the platform's events.
     Webhooks,
+    /// Keeps the index of the platform's search.
+    #[cfg(feature = "search")]
+    Search,
     /// Reloads the certificate.
     Certificates,
     /// Notifies the service manager.
@@ -58,6 +61,8 @@ impl fmt::Display for Part {
             Self::Mail => "the mails",
             Self::Health => "the health checks",
             Self::Webhooks => "the platform's webhooks",
+            #[cfg(feature = "search")]
+            Self::Search => "the platform's search",
             Self::Certificates => "the certificate's watch",
             Self::Notify => "the service manager's messenger",
         })

@@ -146,6 +146,11 @@ impl Daemon {
             let older = predecessor.clone();
             let (webhooks, folder) = (platform.webhooks.clone(), platform.folder().to_owned());
             parts.start(Part::Webhooks, |stop| deliver(webhooks, folder, stop));
+            #[cfg(feature = "search")]
+            {
+                let (search, folder) = (platform.search.clone(), platform.folder().to_owned());
+                parts.start(Part::Search, |stop| super::platform::keep_index(search, folder, stop));
+            }
             parts.start(Part::Platform, |stop| platform.follow(older, stop));
         }
         if let Some(postman) = created.postman {
@@ -238,7 +243,10 @@ impl Created {
             certificates: certificates.as_ref(),
             platform: platform.as_ref().map(|parts| (&parts.platform, &parts.directory)),
         };
-        let health = Checks::new(&checked, &mut registry);
+        #[allow(unused_mut, reason = "the search adds its own")]
+        let mut health = Checks::new(&checked, &mut registry);
+        #[cfg(feature = "search")]
+        health.checks.extend(platform.as_ref().map(PlatformParts::search_health));
         let operations = RunningDaemon::new(loaded, ladder.as_ref().map(Ladder::workers));
         let privacy = PrivateChannels(Arc::clone(&playback));
         let mut api =
@@ -252,6 +260,10 @@ impl Created {
                 .with_identity(identity)
                 .with_playback_tokens(parts.playback_key.clone())
                 .with_webhooks(parts.webhooks.clone());
+            #[cfg(feature = "search")]
+            {
+                api = api.with_search(parts.search.clone());
+            }
         }
         api = api.with_operations(Arc::new(operations.clone()));
         let control = platform.as_ref().map(|parts| {
@@ -407,6 +419,8 @@ fn register_platform(
     metrics.register(registry);
     parts.platform.register(registry);
     parts.directory.register(registry);
+    #[cfg(feature = "search")]
+    parts.search.register(registry);
     Some(metrics)
 }
 
