@@ -1,34 +1,33 @@
 //! `/api/v1/search`: finds videos and channels by words, and completes what is being typed.
 
-use std::collections::HashSet;
+mod completion;
+mod hits;
 
 use axum::{
     Extension, Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Path, State},
 };
 use control_domain::{
     Actor, Fault, Refusal, Rows,
-    features::{categories, channels as channel_domain, tags, videos as video_domain},
-    id::{CategoryId, ChannelId, VideoId},
+    features::{categories, tags},
+    id::{CategoryId, ChannelId},
     language::Language,
-    text::{ChannelTitle, Tag, folded},
+    text::Tag,
 };
 use http::HeaderMap;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
-use uuid::Uuid;
 
-use super::{channels, videos};
+use self::hits::{Hit, HitKind, hit};
+use super::channels;
 use crate::{
     Platform, Search,
     authentication::Sender,
     described::described,
-    page::{Entry, Page, Paging},
+    page::{Page, Paging},
     problem::{Kind, Problem, problems},
-    search::{
-        Asked, Filters, MAX_CHARS, Piece, Position, Reading, Sort, Thing, Wanted, excerpt, pieces,
-    },
+    search::{Asked, Filters, MAX_CHARS, Position, Reading, Sort, Thing, Wanted},
     sequence,
 };
 
@@ -38,18 +37,12 @@ const BEST: &str = "search";
 const NEWEST: &str = "search-new";
 /// Hits that are looked at beyond those of the page, in case that some are not shown.
 const RESERVE: usize = 50;
-/// Number of suggestions: least and greatest.
-const SUGGESTIONS: std::ops::RangeInclusive<usize> = 1..=20;
-/// Number of suggestions without a limit of the sender.
-const DEFAULT_SUGGESTIONS: usize = 8;
-/// Tags among the suggestions.
-const SUGGESTED_TAGS: usize = 3;
 
 /// The routes.
 pub(super) fn routes(search: Search) -> OpenApiRouter<Platform> {
     OpenApiRouter::new()
         .routes(routes!(search_things))
-        .routes(routes!(complete_search))
+        .routes(routes!(completion::complete_search))
         .layer(Extension(search))
 }
 
@@ -65,7 +58,7 @@ struct Filter {
     q: String,
     /// Only videos, or only channels.
     #[serde(default)]
-    #[param(required = false)]
+    #[param(required = false, inline)]
     kind: Option<HitKind>,
     /// Only videos of this category.
     #[serde(default)]
@@ -92,16 +85,6 @@ struct Filter {
     highlight: bool,
 }
 
-/// The kinds of hits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum HitKind {
-    /// A video.
-    Video,
-    /// A channel.
-    Channel,
-}
-
 /// The orders of hits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -113,120 +96,12 @@ enum Order {
     New,
 }
 
-/// A video or a channel that was found.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = SearchHit)]
-struct Hit {
-    /// What it is.
-    kind: HitKind,
-    /// The video; null for a channel.
-    video: Option<videos::Shown>,
-    /// The channel; null for a video.
-    channel: Option<channels::Shown>,
-    /// The words that were found; null if they were not requested.
-    highlights: Option<Highlights>,
-}
-
-/// The texts of a hit with the words that were found.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = SearchHighlights)]
-struct Highlights {
-    /// The title, in pieces.
-    title: Vec<TextPiece>,
-    /// The part of the description around the first of the words, in pieces; empty if it has none.
-    description: Vec<TextPiece>,
-}
-
-/// A piece of a text.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = SearchPiece)]
-struct TextPiece {
-    /// The piece.
-    text: String,
-    /// Whether it is a word that was found.
-    is_match: bool,
-}
-
-impl From<Piece> for TextPiece {
-    fn from(Piece { text, is_match }: Piece) -> Self {
-        Self { text, is_match }
-    }
-}
-
-impl Highlights {
-    fn new(title: &str, description: &str, spellings: &HashSet<String>) -> Self {
-        let sent = |pieces: Vec<Piece>| pieces.into_iter().map(TextPiece::from).collect();
-        let title = sent(pieces(title, spellings));
-        Self { title, description: sent(excerpt(description, spellings)) }
-    }
-}
-
-impl Entry for Hit {
-    const MEMBER: &'static str = "hits";
-    const PAGE: &'static str = "SearchHits";
-    const DESCRIPTION: &'static str = "Videos and channels that were found.";
-    type Schema = Self;
-}
-
 /// A page of hits.
 type Hits = Page<Hit>;
-
-/// What is being typed.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Typed {
-    /// The beginning of a search.
-    #[param(min_length = 1, max_length = 200)]
-    q: String,
-    /// Maximum number of suggestions. Default 8.
-    #[param(minimum = 1, maximum = 20, default = 8)]
-    limit: Option<usize>,
-}
-
-/// A suggestion.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = SearchSuggestion)]
-struct Suggestion {
-    /// What it is.
-    kind: SuggestionKind,
-    /// The title or the tag.
-    #[schema(schema_with = described::<ChannelTitle>)]
-    text: String,
-    /// The video or channel; null for a tag.
-    #[schema(schema_with = described::<Option<VideoId>>)]
-    id: Option<Uuid>,
-}
-
-/// The kinds of suggestions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[schema(as = SearchSuggestionKind)]
-enum SuggestionKind {
-    /// The title of a video.
-    Video,
-    /// The title of a channel.
-    Channel,
-    /// A tag.
-    Tag,
-}
-
-/// Suggestions, the best first, then tags.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = SearchSuggestions)]
-struct Suggestions {
-    /// The suggestions.
-    #[schema(max_items = 20)]
-    suggestions: Vec<Suggestion>,
-}
 
 problems!(
     /// Problems of [`search_things`].
     SearchProblems: InvalidRequest, InvalidCursor, InvalidToken, NotFound, PreconditionFailed
-);
-problems!(
-    /// Problems of [`complete_search`].
-    CompleteProblems: InvalidRequest, InvalidToken, PreconditionFailed
 );
 
 /// Search
@@ -278,48 +153,6 @@ async fn search_things(
         };
         let (hits, next) = reading.store.read(read)??;
         Ok(Page::new(list, hits, next.as_deref())?)
-    };
-    search.ask(answer).await.map(Json)
-}
-
-/// Complete a search
-///
-/// Titles of videos and channels that the sender may find and that have all words, and tags that
-/// begin with the text.
-#[utoipa::path(
-    get,
-    path = "/api/v1/search/completion",
-    params(Typed),
-    responses(
-        (status = OK, description = "The suggestions", body = Suggestions,
-            content_type = "application/json"),
-        CompleteProblems
-    ),
-    security((), ("account" = []), ("administrator" = []))
-)]
-async fn complete_search(
-    Extension(search): Extension<Search>,
-    Sender(actor): Sender,
-    headers: HeaderMap,
-    typed: Result<Query<Typed>, QueryRejection>,
-) -> Result<Json<Suggestions>, Problem> {
-    let invalid = |words: String| Problem::new(Kind::InvalidRequest, words);
-    let Query(Typed { q, limit }) = typed.map_err(|err| invalid(err.body_text()))?;
-    let limit = limit.unwrap_or(DEFAULT_SUGGESTIONS);
-    if !SUGGESTIONS.contains(&limit) {
-        let (least, greatest) = (SUGGESTIONS.start(), SUGGESTIONS.end());
-        return Err(invalid(format!("limit is {limit}, it must be {least} to {greatest}")));
-    }
-    let asked = asked(&q)?;
-    wait(&search, &headers).await?;
-    let answer = move |reading: &Reading<'_>| {
-        let (filters, after) = (Filters::of(&actor, false), None);
-        let sort = Sort::Relevance;
-        let wanted =
-            Wanted { asked, filters, sort, after, limit: limit + RESERVE, needs_all: true };
-        let found = reading.find(&wanted)?;
-        let suggest = |rows: &dyn Rows| suggestions(rows, &actor, &q, &found.places, limit);
-        Ok(Suggestions { suggestions: reading.store.read(suggest)?? })
     };
     search.ask(answer).await.map(Json)
 }
@@ -404,108 +237,6 @@ fn shown<T>(
         }
     }
     Ok((hits, None))
-}
-
-/// A hit as it is sent, if the sender may find it.
-fn hit(
-    rows: &dyn Rows,
-    actor: &Actor,
-    thing: Thing,
-    in_channel: bool,
-    spellings: Option<&HashSet<String>>,
-) -> Result<Option<Hit>, Fault> {
-    let highlights = |title: &str, description: &str| {
-        spellings.map(|spellings| Highlights::new(title, description, spellings))
-    };
-    Ok(match thing {
-        Thing::Video(id) => {
-            let Some(entry) = listed_video(rows, actor, id, in_channel)? else { return Ok(None) };
-            let details = &entry.video.details;
-            let highlights = highlights(details.title.as_str(), details.description.as_str());
-            let video = Some(videos::Shown::of(rows, entry)?);
-            Some(Hit { kind: HitKind::Video, video, channel: None, highlights })
-        }
-        Thing::Channel(id) => {
-            let Some(channel) = listed_channel(rows, actor, id)? else { return Ok(None) };
-            let highlights = highlights(&channel.title, &channel.description);
-            let channel = Some(channels::Shown::of(rows, id, channel)?);
-            Some(Hit { kind: HitKind::Channel, video: None, channel, highlights })
-        }
-    })
-}
-
-/// A video, if the actor may find it.
-fn listed_video(
-    rows: &dyn Rows,
-    actor: &Actor,
-    id: VideoId,
-    in_channel: bool,
-) -> Result<Option<video_domain::queries::Entry>, Fault> {
-    match video_domain::queries::video(rows, id) {
-        Ok(entry) => {
-            let is_listed = match in_channel {
-                true => entry.is_listed_in_channel(actor),
-                false => entry.is_listed(actor),
-            };
-            Ok(Some(entry).filter(|_| is_listed))
-        }
-        Err(Refusal::Fault(fault)) => Err(fault),
-        Err(_) => Ok(None),
-    }
-}
-
-/// A channel, if the actor may find it.
-fn listed_channel(
-    rows: &dyn Rows,
-    actor: &Actor,
-    id: ChannelId,
-) -> Result<Option<channel_domain::queries::Channel>, Fault> {
-    let channel = channel_domain::queries::find(rows, id)?;
-    Ok(channel.filter(|channel| channel_domain::queries::is_listed(channel, actor)))
-}
-
-/// The suggestions for a text: the best hits, of which each title is named once, then tags.
-fn suggestions(
-    rows: &dyn Rows,
-    actor: &Actor,
-    text: &str,
-    places: &[Position],
-    limit: usize,
-) -> Result<Vec<Suggestion>, Fault> {
-    let beginning = text.trim();
-    // The longest tag has 30 characters.
-    let tags = match beginning.chars().count() {
-        1..=30 => video_domain::queries::complete_tag(rows, beginning, SUGGESTED_TAGS.min(limit))?,
-        _ => Vec::new(),
-    };
-    let mut suggestions = Vec::<Suggestion>::new();
-    let mut seen = HashSet::new();
-    for place in places {
-        if suggestions.len() + tags.len() >= limit {
-            break;
-        }
-        let thing = place.rank.thing();
-        let (kind, id, title) = match thing {
-            Thing::Video(id) => {
-                let entry = listed_video(rows, actor, id, false)?;
-                let title = entry.map(|entry| String::from(entry.video.details.title));
-                (SuggestionKind::Video, id.uuid(), title)
-            }
-            Thing::Channel(id) => {
-                let title = listed_channel(rows, actor, id)?.map(|channel| channel.title);
-                (SuggestionKind::Channel, id.uuid(), title)
-            }
-        };
-        let title = title.filter(|title| seen.insert((thing.is_channel(), folded(title))));
-        suggestions.extend(title.map(|text| Suggestion { kind, text, id: Some(id) }));
-    }
-    let tags = tags.into_iter().map(|found| Suggestion {
-        kind: SuggestionKind::Tag,
-        text: found.tag.into(),
-        id: None,
-    });
-    suggestions.extend(tags);
-    Ok(suggestions)
 }
 
 #[cfg(test)]

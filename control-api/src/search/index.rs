@@ -188,16 +188,22 @@ impl Files {
         View { reader: self.reader.clone(), fields: self.fields.clone() }
     }
 
+    /// Adds an entry of a thing that has none. It is seen after the next commit.
+    ///
+    /// # Errors
+    /// [`Error::Index`]: the index must be opened again.
+    pub(super) fn add(&self, entry: Entry) -> Result<(), Error> {
+        self.writer.add_document(self.fields.document(entry))?;
+        Ok(())
+    }
+
     /// Replaces the entry of a thing, or removes it. It is seen after the next commit.
     ///
     /// # Errors
     /// [`Error::Index`]: the index must be opened again.
     pub(super) fn set(&self, thing: Thing, entry: Option<Entry>) -> Result<(), Error> {
         self.writer.delete_term(Term::from_field_text(self.fields.keys, &thing.key()));
-        if let Some(entry) = entry {
-            self.writer.add_document(self.fields.document(entry))?;
-        }
-        Ok(())
+        entry.map_or(Ok(()), |entry| self.add(entry))
     }
 
     /// Removes all entries with a key.

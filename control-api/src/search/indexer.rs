@@ -222,7 +222,12 @@ impl Indexer {
     fn set(&mut self, thing: Thing, entry: Option<Entry>) -> Result<(), Error> {
         self.bytes += entry.as_ref().map_or(0, Entry::bytes);
         self.changes += 1;
-        self.files.set(thing, entry)
+        match entry {
+            // Nothing of a channel that is being copied is there: what was not committed as a whole
+            // is gone.
+            Some(entry) if self.now.copied.is_some() => self.files.add(entry),
+            entry => self.files.set(thing, entry),
+        }
     }
 
     /// Reads a channel and its videos again.

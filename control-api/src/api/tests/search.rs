@@ -27,11 +27,13 @@ impl Found {
         let sequence = self.site.platform.store().await.expect("it is open").sequence();
         let sequence = sequence.to_string();
         let fields = [("sf-sequence", sequence.as_str())];
+        let begun = Instant::now();
         loop {
             let sent = self.site.send(actor, Method::GET, path, Value::Null, &fields).await;
             if sent.0 != StatusCode::SERVICE_UNAVAILABLE {
                 return (sent.0, sent.2);
             }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{path} {}", sent.2);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -105,9 +105,9 @@ async fn better_places_and_better_fits_come_first_and_all_words_before_some() {
         [
             "Sourdough",
             "Sourdough for beginners",
+            "Sourdoughs of the world",
             "Evening show",
             "Sourdouhg mishaps",
-            "Sourdoughs of the world",
             "Kitchen talk",
         ]
     );
