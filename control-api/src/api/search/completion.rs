@@ -60,7 +60,7 @@ struct Suggestion {
     #[schema(schema_with = described::<ChannelTitle>)]
     text: String,
     /// The video or channel; null for a tag.
-    #[schema(schema_with = described::<Option<VideoId>>)]
+    #[schema(schema_with = described::<Option<VideoId>>, required)]
     id: Option<Uuid>,
 }
 

@@ -33,10 +33,13 @@ pub(super) struct Hit {
     /// What it is.
     kind: HitKind,
     /// The video; null for a channel.
+    #[schema(required)]
     video: Option<videos::Shown>,
     /// The channel; null for a video.
+    #[schema(required)]
     channel: Option<channels::Shown>,
     /// The words that were found; null if they were not requested.
+    #[schema(required)]
     highlights: Option<Highlights>,
 }
 
