@@ -2,6 +2,7 @@
 
 mod completion;
 mod hits;
+mod request;
 
 use axum::{
     Extension, Json,
@@ -19,7 +20,10 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::hits::{Hit, HitKind, hit};
+use self::{
+    hits::{Hit, HitKind, hit},
+    request::{RESERVE, asked, wait},
+};
 use super::channels;
 use crate::{
     Platform, Search,
@@ -27,17 +31,13 @@ use crate::{
     described::described,
     page::{Page, Paging},
     problem::{Kind, Problem, problems},
-    search::{Asked, Filters, MAX_CHARS, Position, Reading, Sort, Thing, Wanted},
-    sequence,
+    search::{Asked, Filters, Position, Reading, Sort, Thing, Wanted},
 };
 
 /// The name of the list in its cursors.
 const BEST: &str = "search";
 /// The name of the list by time in its cursors.
 const NEWEST: &str = "search-new";
-/// Hits that are looked at beyond those of the page, in case that some are not shown.
-const RESERVE: usize = 50;
-
 /// The routes.
 pub(super) fn routes(search: Search) -> OpenApiRouter<Platform> {
     OpenApiRouter::new()
@@ -157,35 +157,12 @@ async fn search_things(
     search.ask(answer).await.map(Json)
 }
 
-/// The words of a query.
-///
-/// # Errors
-/// 400 if it is empty or too long.
-fn asked(q: &str) -> Result<Asked, Problem> {
-    let length = q.chars().take(MAX_CHARS + 1).count();
-    if !(1..=MAX_CHARS).contains(&length) {
-        let words = format!("q must have 1 to {MAX_CHARS} characters");
-        return Err(Problem::new(Kind::InvalidRequest, words));
-    }
-    Ok(Asked::parse(q))
-}
-
 /// The place behind which a page begins.
 fn position(key: &[u8], asked: &Asked) -> Result<Position, Problem> {
     Position::parse(key, asked).ok_or_else(|| {
         let words = "this cursor is of another query: send it with the same q";
         Problem::new(Kind::InvalidCursor, words)
     })
-}
-
-/// Waits until the index knows of the event that the sender names. The tables have it already.
-async fn wait(search: &Search, headers: &HeaderMap) -> Result<(), Problem> {
-    let wanted =
-        headers.get(sequence::SEQUENCE).and_then(|value| value.to_str().ok()?.parse().ok());
-    match wanted {
-        Some(wanted) => search.reached(wanted).await,
-        None => Ok(()),
-    }
 }
 
 /// The filters of a search.

@@ -1,6 +1,6 @@
 //! Cuts texts into the words that are indexed and searched, in the same way for both.
 //!
-//! Letters are folded: compatibility forms (Unicode NFKD), case, and the marks of Latin, Greek,
+//! Letters are folded: compatibility forms (Unicode NFKD), case, and marks of Latin, Greek,
 //! Cyrillic, Arabic and Hebrew letters, so that "cafe" finds "Café". A word is a run of letters and
 //! digits. Scripts that are written without spaces, and Hangul, are cut into overlapping pairs of
 //! characters instead, because no dictionary of words is needed for that. The rules do not depend

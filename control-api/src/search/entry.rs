@@ -13,7 +13,7 @@ use control_domain::{
 };
 use uuid::Uuid;
 
-use super::{analysis, schema::Place};
+use super::{analysis, place::Place};
 
 /// A thing that is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,8 +102,8 @@ impl Entry {
             (Place::Title, String::from(title)),
             (Place::Description, String::from(description)),
             (Place::Channel, channel.title),
-            (Place::Channel, channel.name),
         ];
+        texts.extend(spoken(channel.name).map(|name| (Place::Channel, name)));
         for tag in tags.iter() {
             keys.push(tag_key(&folded(tag.as_str())));
             let meaning = tags::queries::meaning(rows, tag)?;
@@ -130,11 +130,9 @@ impl Entry {
         keys.push(exact(&channel.title));
         keys.push(exact(&channel.name));
         keys.dedup();
-        let texts = vec![
-            (Place::Title, channel.title),
-            (Place::Title, channel.name),
-            (Place::Description, channel.description),
-        ];
+        let mut texts =
+            vec![(Place::Title, channel.title), (Place::Description, channel.description)];
+        texts.extend(spoken(channel.name).map(|name| (Place::Title, name)));
         Ok(Self { thing, texts, keys, at: channel.created, popularity: popularity(followers) })
     }
 
@@ -143,6 +141,14 @@ impl Entry {
         let texts = self.texts.iter().map(|(_, text)| text.len()).sum::<usize>();
         texts + self.keys.iter().map(String::len).sum::<usize>()
     }
+}
+
+/// The name of a channel, and if it is cut into words by signs, the name without them: people type
+/// it as one word, too.
+fn spoken(name: String) -> impl Iterator<Item = String> {
+    let whole = name.replace(['-', '_'], "");
+    let is_cut = whole.len() < name.len() && !whole.is_empty();
+    [name].into_iter().chain(is_cut.then_some(whole))
 }
 
 /// The popularity that the entry of a thing has now.

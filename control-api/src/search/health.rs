@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Search, State};
+use super::service::{Search, State};
 use crate::health::{Check, Finding};
 
 /// Events behind which the search is late.

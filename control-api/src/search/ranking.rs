@@ -327,7 +327,7 @@ fn each(
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{asked::MAX_WORDS, schema::Place, spellings::fit},
+        super::{asked::MAX_WORDS, place::Place, spellings::fit},
         *,
     };
 

@@ -20,7 +20,8 @@ use tantivy_fst::Automaton;
 use super::{
     asked::{Asked, AskedWord},
     error::Error,
-    schema::{MARK, Place},
+    place::Place,
+    schema::MARK,
 };
 
 /// Steps of a query through the dictionaries of all segments.

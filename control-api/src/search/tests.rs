@@ -2,8 +2,12 @@
 
 use std::{
     fs, io,
-    path::PathBuf,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use control_domain::{
@@ -32,9 +36,23 @@ use tantivy::{
         {DirectoryLock, Lock},
     },
 };
-use tokio::task::JoinHandle;
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
 
-use super::*;
+use super::{
+    find::Hits,
+    index::{self, Disk, Files},
+    metrics::QueryResult,
+    service::{AT_ONCE, NoAnswer, State},
+    *,
+};
+use crate::{
+    Platform,
+    problem::{Kind, Problem},
+};
 
 mod keeping;
 mod limits;

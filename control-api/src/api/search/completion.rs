@@ -18,9 +18,8 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    RESERVE, asked,
     hits::{listed_channel, listed_video},
-    wait,
+    request::{RESERVE, asked, wait},
 };
 use crate::{
     Search,

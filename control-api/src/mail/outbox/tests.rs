@@ -72,8 +72,7 @@ impl Site {
         self.stop.cancel();
         self.serving.await.expect("no panic");
         let _ = fs::remove_dir_all(&self.folder);
-        let mails = self.server.mails.lock().expect("no panic").clone();
-        mails
+        self.server.mails.lock().expect("no panic").clone()
     }
 }
 

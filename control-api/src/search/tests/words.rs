@@ -35,7 +35,7 @@ async fn a_video_is_found_by_its_title_description_tags_and_channel_despite_typi
         assert_eq!(found.first(), Some(&video), "{text}");
         assert!(!found.contains(&other), "{text}");
     }
-    for text in ["blender", "fundation", "blendr foundation"] {
+    for text in ["blender", "fundation", "blendr foundation", "blenderopen", "blender-open"] {
         let found = site.find(text).await;
         assert_eq!(found.first(), Some(&Thing::Channel(channel)), "the channel itself: {text}");
         assert!(found.contains(&video) && found.contains(&other), "{text}");
