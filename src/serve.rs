@@ -279,6 +279,8 @@ impl Daemon {
             self.parts.stop(Part::Bus).await;
             self.parts.stop(Part::Webhooks).await;
             self.parts.stop(Part::Views).await;
+            #[cfg(feature = "search")]
+            self.parts.stop(Part::Search).await;
             self.parts.stop(Part::Platform).await;
             platform.close().await;
         }

@@ -15,6 +15,8 @@ mod operations;
 mod playback_tokens;
 mod reactions;
 mod recovery;
+#[cfg(feature = "search")]
+mod search;
 mod second_factor;
 mod sessions;
 mod stream_keys;
@@ -84,6 +86,9 @@ pub struct Api {
     operations: Option<Arc<dyn Operations>>,
     /// Delivers the platform's events.
     webhooks: Option<Webhooks>,
+    /// Finds videos and channels of the platform.
+    #[cfg(feature = "search")]
+    search: Option<crate::Search>,
     /// Rate limits, CORS and other properties that all routes share.
     manners: Manners,
 }
@@ -110,6 +115,8 @@ impl Api {
             playback_tokens: None,
             operations: None,
             webhooks: None,
+            #[cfg(feature = "search")]
+            search: None,
             manners,
         }
     }
@@ -160,6 +167,22 @@ impl Api {
     #[must_use]
     pub fn with_webhooks(self, webhooks: Webhooks) -> Self {
         Self { webhooks: Some(webhooks), ..self }
+    }
+
+    /// Adds the search. The platform has the things that it finds.
+    #[cfg(feature = "search")]
+    #[must_use]
+    pub fn with_search(self, search: crate::Search) -> Self {
+        Self { search: Some(search), ..self }
+    }
+
+    /// The routes of the platform that the crate may be built without.
+    fn optional_routes(&self) -> OpenApiRouter<Platform> {
+        #[cfg(feature = "search")]
+        if let Some(search) = &self.search {
+            return search::routes(search.clone());
+        }
+        OpenApiRouter::new()
     }
 
     /// The routes, with their full paths.
@@ -245,13 +268,15 @@ impl Modify for Security {
     }
 }
 
-/// The routes of the platform. A POST may have an Idempotency-Key. Credentials are checked before.
+/// The routes of the platform, with `more`. A POST may have an Idempotency-Key. Credentials are
+/// checked before.
 fn platform_routes(
     platform: &Platform,
     identity: Option<&Identity>,
     limiter: &Arc<rate::Limiter>,
     tokens: Option<&Arc<dyn PlaybackTokens>>,
     webhooks: Option<&Webhooks>,
+    more: OpenApiRouter<Platform>,
 ) -> OpenApiRouter<Api> {
     let webhooks = webhooks.map(|webhooks| webhooks::routes(platform.clone(), webhooks.clone()));
     let tokens = tokens.map(|tokens| playback_tokens::routes(platform.clone(), Arc::clone(tokens)));
@@ -270,6 +295,7 @@ fn platform_routes(
         .merge(audit::routes())
         .merge(tokens.unwrap_or_default())
         .merge(webhooks.unwrap_or_default())
+        .merge(more)
         .with_state(platform.clone());
     if let Some(identity) = identity {
         let accounts = OpenApiRouter::new()
@@ -304,7 +330,8 @@ fn documented(api: &Api) -> (Router<Api>, utoipa::openapi::OpenApi) {
         let credentials = from_fn_with_state(authentication, authenticate);
         let (identity, tokens) = (api.identity.as_ref(), api.playback_tokens.as_ref());
         let (limiter, webhooks) = (&api.manners.limiter, api.webhooks.as_ref());
-        let routes = platform_routes(platform, identity, limiter, tokens, webhooks);
+        let more = api.optional_routes();
+        let routes = platform_routes(platform, identity, limiter, tokens, webhooks, more);
         router = router.merge(routes.merge(operations).layer(credentials));
     } else {
         // These routes check the administrator's token themselves.

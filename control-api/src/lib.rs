@@ -20,6 +20,7 @@
 //! - [`views`]: counts views and watch time by the media that were delivered.
 //! - [`identity`]: passwords, access and refresh tokens, cookies. [`digest`]: digests of random
 //!   keys. [`mail`]: mails to the owners of accounts.
+//! - `search`: full-text search, if the crate is built with it (feature `search`).
 //! - [`viewers`], [`renditions`], [`privacy`], [`elsewhere`], [`operations`]: traits through which
 //!   other crates provide the audience, the state of the ladder, the private channels, the streams
 //!   of an older process, and the running daemon.
@@ -67,6 +68,8 @@ pub mod renditions;
 mod replica;
 pub mod request_id;
 pub mod requests;
+#[cfg(feature = "search")]
+pub mod search;
 pub mod secret;
 mod sequence;
 pub mod store;
@@ -89,6 +92,8 @@ pub use playback::PlaybackTokens;
 pub use privacy::Privacy;
 pub use readiness::Readiness;
 pub use renditions::Renditions;
+#[cfg(feature = "search")]
+pub use search::Search;
 pub use store::Store;
 pub use viewers::Viewers;
 pub use webhooks::Webhooks;

@@ -40,6 +40,9 @@ pub(crate) enum Part {
     Bus,
     /// Counts views.
     Views,
+    /// Keeps the index of the platform's search.
+    #[cfg(feature = "search")]
+    Search,
     /// Reloads the certificate.
     Certificates,
     /// Exports traces.
@@ -66,6 +69,8 @@ impl fmt::Display for Part {
             Self::Webhooks => "the platform's webhooks",
             Self::Bus => "the bus",
             Self::Views => "the count of views",
+            #[cfg(feature = "search")]
+            Self::Search => "the platform's search",
             Self::Certificates => "the certificate's watch",
             Self::Traces => "the export of traces",
             Self::Notify => "the service manager's messenger",

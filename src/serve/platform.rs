@@ -45,6 +45,9 @@ pub(super) struct PlatformParts {
     pub(super) playback_key: Arc<PlaybackKey>,
     /// Delivers the events.
     pub(super) webhooks: Webhooks,
+    /// Finds videos and channels.
+    #[cfg(feature = "search")]
+    pub(super) search: control_api::Search,
     folder: PathBuf,
 }
 
@@ -79,12 +82,27 @@ impl PlatformParts {
         let keys = folder.clone();
         let playback_key = Arc::new(blocking::run(move || PlaybackKey::open(&keys)).await?);
         let webhooks = make_webhooks(config, &platform).await?;
-        Ok(Some(Self { platform, identity, directory, playback_key, webhooks, folder }))
+        Ok(Some(Self {
+            #[cfg(feature = "search")]
+            search: control_api::Search::new(platform.clone()),
+            platform,
+            identity,
+            directory,
+            playback_key,
+            webhooks,
+            folder,
+        }))
     }
 
     /// The folder of the database.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The check of the search.
+    #[cfg(feature = "search")]
+    pub(super) fn search_health(&self) -> Box<dyn control_api::health::Check> {
+        Box::new(control_api::search::SearchHealth(self.search.clone()))
     }
 
     /// Opens the database if it is not open yet, then follows its events and does its duties until
@@ -142,6 +160,18 @@ async fn make_webhooks(config: &Config, platform: &Platform) -> Result<Webhooks,
 /// Delivers events until `stop`.
 pub(super) async fn deliver(webhooks: Webhooks, folder: PathBuf, stop: CancellationToken) {
     webhooks.serve(folder, stop.clone()).await;
+    // It ends earlier in a process that has handed over the database.
+    stop.cancelled().await;
+}
+
+/// Keeps the index of the search until `stop`.
+#[cfg(feature = "search")]
+pub(super) async fn keep_index(
+    search: control_api::Search,
+    folder: PathBuf,
+    stop: CancellationToken,
+) {
+    search.serve(folder, stop.clone()).await;
     // It ends earlier in a process that has handed over the database.
     stop.cancelled().await;
 }

@@ -165,6 +165,11 @@ impl Daemon {
                     parts.start(Part::Views, |stop| views.run(platform, stop));
                 }
             }
+            #[cfg(feature = "search")]
+            {
+                let (search, folder) = (platform.search.clone(), platform.folder().to_owned());
+                parts.start(Part::Search, |stop| super::platform::keep_index(search, folder, stop));
+            }
             parts.start(Part::Platform, |stop| platform.follow(older, stop));
         }
         if let Some(bus) = created.bus {
@@ -271,7 +276,10 @@ impl Created {
             platform: platform.as_ref().map(|parts| (&parts.platform, &parts.directory)),
             bus: bus.as_ref(),
         };
-        let health = Checks::new(&checked, &mut registry);
+        #[allow(unused_mut, reason = "the search adds its own")]
+        let mut health = Checks::new(&checked, &mut registry);
+        #[cfg(feature = "search")]
+        health.checks.extend(platform.as_ref().map(PlatformParts::search_health));
         let views = ViewCounts::new(config, platform.as_ref(), &mut registry);
         let operations = RunningDaemon::new(loaded, ladder.as_ref().map(Ladder::workers));
         let privacy = PrivateChannels(Arc::clone(&playback));
@@ -288,6 +296,10 @@ impl Created {
                 .with_identity(identity)
                 .with_playback_tokens(parts.playback_key.clone())
                 .with_webhooks(parts.webhooks.clone());
+            #[cfg(feature = "search")]
+            {
+                api = api.with_search(parts.search.clone());
+            }
         }
         api = api.with_operations(Arc::new(operations.clone()));
         let control = platform.as_ref().map(|parts| {
@@ -448,6 +460,8 @@ fn register_platform(
     parts.platform.register(registry);
     parts.directory.register(registry);
     parts.webhooks.register(registry);
+    #[cfg(feature = "search")]
+    parts.search.register(registry);
     Some(metrics)
 }
 

@@ -32,6 +32,8 @@ mod proxies;
 mod publish_policies;
 mod publishers;
 mod reload;
+#[cfg(feature = "search")]
+mod search;
 mod sign_in;
 mod switching;
 mod traces;

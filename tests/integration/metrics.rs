@@ -228,7 +228,8 @@ fn without_the_platform_there_are_no_metrics_of_it() {
     daemon.streams();
     let found = names(&metrics(&daemon));
     assert!(found.contains("streamforge_health") && found.contains("streamforge_broadcasts"));
-    for prefix in ["streamforge_platform_", "streamforge_api_", "streamforge_publish_"] {
+    let absent = ["platform", "api", "publish", "search"].map(|name| format!("streamforge_{name}_"));
+    for prefix in &absent {
         assert!(!found.iter().any(|name| name.starts_with(prefix)), "{prefix} in {found:?}");
     }
 }
@@ -248,7 +249,9 @@ fn readyz_lists_the_checks_and_a_degraded_daemon_is_ready() {
     let report: Value = serde_json::from_slice(&verbose.body).expect("JSON");
     let names: Vec<_> = report["checks"].as_array().expect("checks").iter().collect();
     let names: Vec<_> = names.iter().map(|check| check["name"].as_str().expect("a name")).collect();
-    assert_eq!(names, ["serving", "disk", "certificate", "database", "followers", "directory"]);
+    let mut expected = vec!["serving", "disk", "certificate", "database", "followers", "directory"];
+    expected.extend(cfg!(feature = "search").then_some("search"));
+    assert_eq!(names, expected);
     for check in report["checks"].as_array().expect("checks") {
         // The disk of the machine that runs the test may be nearly full.
         assert!(check["status"] == "ok" || check["name"] == "disk", "{check}");

@@ -42,6 +42,8 @@ mod operations;
 mod playback_tokens;
 mod reactions;
 mod recovery;
+#[cfg(feature = "search")]
+mod search;
 mod second_factor;
 mod security;
 mod site;

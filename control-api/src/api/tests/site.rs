@@ -26,6 +26,9 @@ use crate::{
 pub(super) struct Site {
     pub(super) platform: Platform,
     pub(super) webhooks: Webhooks,
+    /// It does not run unless a test lets it.
+    #[cfg(feature = "search")]
+    pub(super) search: crate::Search,
     pub(super) folder: PathBuf,
 }
 
@@ -38,7 +41,13 @@ impl Site {
         platform.open(&folder).await.expect("the folder can be written");
         let settings = Settings { allow_internal: false, roots: rustls::RootCertStore::empty() };
         let webhooks = Webhooks::new(platform.clone(), settings, Arc::new(SystemClock));
-        Self { platform, webhooks: webhooks.expect("TLS is supported"), folder }
+        Self {
+            #[cfg(feature = "search")]
+            search: crate::Search::new(platform.clone()),
+            platform,
+            webhooks: webhooks.expect("TLS is supported"),
+            folder,
+        }
     }
 
     pub(super) async fn account(&self, name: &str, role: Role) -> Actor {
@@ -56,6 +65,14 @@ impl Site {
         Arc::new(Readable)
     }
 
+    /// The routes that the crate may be built without.
+    fn more(&self) -> utoipa_axum::router::OpenApiRouter<Platform> {
+        #[cfg(feature = "search")]
+        return super::super::search::routes(self.search.clone());
+        #[cfg(not(feature = "search"))]
+        utoipa_axum::router::OpenApiRouter::new()
+    }
+
     /// The routes for an actor, without the check of credentials.
     pub(super) fn router(&self, actor: Actor) -> Router {
         let (router, _) = super::super::platform_routes(
@@ -64,6 +81,7 @@ impl Site {
             &crate::Manners::default().limiter,
             Some(&self.tokens()),
             Some(&self.webhooks),
+            self.more(),
         )
         .split_for_parts();
         let api = Api::new(
@@ -90,6 +108,8 @@ impl Site {
             Arc::new(SomeRenditions),
             Administrator::default(),
         );
+        #[cfg(feature = "search")]
+        let api = api.with_search(self.search.clone());
         let router = api.with_platform(self.platform.clone()).router();
         let request = Request::get("/api/v1/openapi.json").body(Body::empty());
         let (_, _, document) = ask(router, request.expect("a request")).await;
