@@ -6,6 +6,8 @@ mod database;
 mod error;
 mod output;
 mod requests;
+mod videos;
+mod webhooks;
 
 use std::path::PathBuf;
 
@@ -14,6 +16,8 @@ use clap::Args;
 pub(crate) use self::{
     commands::{Channel, Database, Key, Stream, Task, User},
     error::Error,
+    videos::Video,
+    webhooks::Webhook,
 };
 use crate::{
     config,
@@ -48,6 +52,8 @@ pub(crate) fn run(task: Task, daemon: &Daemon, config: &config::Config) -> Resul
             Task::Channel(command) => requests::channel(&client, command).await,
             Task::Key(command) => requests::key(&client, command).await,
             Task::Stream(command) => requests::stream(&client, command).await,
+            Task::Video(command) => videos::video(&client, command).await,
+            Task::Webhook(command) => webhooks::webhook(&client, command).await,
             Task::Database(command) => {
                 database::carry_out(&client, command, &config.platform_folder()).await
             }

@@ -258,6 +258,7 @@ impl Daemon {
             Part::Packager,
             Part::Rtmp,
             Part::Certificates,
+            Part::TokenKeys,
             Part::Clock,
             Part::Notify,
             Part::Control,
@@ -270,6 +271,7 @@ impl Daemon {
         if let Some(platform) = &self.platform {
             self.parts.stop(Part::Mail).await;
             self.parts.stop(Part::Webhooks).await;
+            self.parts.stop(Part::Pictures).await;
             self.parts.stop(Part::Platform).await;
             platform.close().await;
         }

@@ -10,6 +10,7 @@ mod events;
 mod follows;
 mod oidc;
 mod operations;
+mod pictures;
 mod playback_tokens;
 mod reactions;
 mod recovery;
@@ -39,8 +40,8 @@ use utoipa::{
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    Administrator, Elsewhere, Manners, Operations, Platform, PlaybackTokens, Renditions, Viewers,
-    Webhooks,
+    Administrator, Elsewhere, Manners, Operations, Pictures, Platform, PlaybackTokens, Renditions,
+    Viewers, Webhooks,
     authentication::{Authentication, Credentials, authenticate, bearer},
     documentation,
     elsewhere::Nowhere,
@@ -79,6 +80,8 @@ pub struct Api {
     operations: Option<Arc<dyn Operations>>,
     /// Delivers the platform's events.
     webhooks: Option<Webhooks>,
+    /// Makes and keeps avatars and banners.
+    pictures: Option<Pictures>,
     /// Rate limits, CORS and other properties that all routes share.
     manners: Manners,
 }
@@ -105,6 +108,7 @@ impl Api {
             playback_tokens: None,
             operations: None,
             webhooks: None,
+            pictures: None,
             manners,
         }
     }
@@ -155,6 +159,12 @@ impl Api {
     #[must_use]
     pub fn with_webhooks(self, webhooks: Webhooks) -> Self {
         Self { webhooks: Some(webhooks), ..self }
+    }
+
+    /// Adds the routes of pictures to those of accounts.
+    #[must_use]
+    pub fn with_pictures(self, pictures: Pictures) -> Self {
+        Self { pictures: Some(pictures), ..self }
     }
 
     /// The routes, with their full paths.
@@ -245,14 +255,13 @@ impl Modify for Security {
 }
 
 /// The routes of the platform. A POST may have an Idempotency-Key. Credentials are checked before.
-fn platform_routes(
-    platform: &Platform,
-    identity: Option<&Identity>,
-    limiter: &Arc<rate::Limiter>,
-    tokens: Option<&Arc<dyn PlaybackTokens>>,
-    webhooks: Option<&Webhooks>,
-) -> OpenApiRouter<Api> {
-    let webhooks = webhooks.map(|webhooks| webhooks::routes(platform.clone(), webhooks.clone()));
+fn platform_routes(api: &Api, platform: &Platform) -> OpenApiRouter<Api> {
+    let (identity, limiter) = (api.identity.as_ref(), &api.manners.limiter);
+    let tokens = api.playback_tokens.as_ref();
+    let pictures = api.pictures.clone();
+    let pictures = pictures.map(|pictures| pictures::routes(platform.clone(), pictures));
+    let webhooks =
+        api.webhooks.as_ref().map(|webhooks| webhooks::routes(platform.clone(), webhooks.clone()));
     let tokens = tokens.map(|tokens| playback_tokens::routes(platform.clone(), Arc::clone(tokens)));
     let idempotency = Idempotency::new(Arc::new(Memory::default()));
     let mut routes = OpenApiRouter::new()
@@ -267,6 +276,7 @@ fn platform_routes(
         .merge(events::routes(platform.clone()))
         .merge(tokens.unwrap_or_default())
         .merge(webhooks.unwrap_or_default())
+        .merge(pictures.unwrap_or_default())
         .with_state(platform.clone());
     if let Some(identity) = identity {
         let accounts = OpenApiRouter::new()
@@ -296,9 +306,7 @@ fn documented(api: &Api) -> (Router<Api>, utoipa::openapi::OpenApi) {
         let authentication =
             Authentication::new(api.administrator.clone()).with_identity(api.identity.clone());
         let credentials = from_fn_with_state(authentication, authenticate);
-        let (identity, tokens) = (api.identity.as_ref(), api.playback_tokens.as_ref());
-        let (limiter, webhooks) = (&api.manners.limiter, api.webhooks.as_ref());
-        let routes = platform_routes(platform, identity, limiter, tokens, webhooks);
+        let routes = platform_routes(api, platform);
         router = router.merge(routes.merge(operations).layer(credentials));
     } else {
         // These routes check the administrator's token themselves.

@@ -10,11 +10,12 @@
 //! - [`platform`]: the accounts, channels and other things of the platform, if it is enabled.
 //!   [`authentication`]: the credentials of a request. [`secret`]: random keys. [`duties`]: the
 //!   work that no request asks for. [`webhooks`]: delivers events to webhooks.
-//! - [`maintenance`]: routes of the control socket for the database.
+//! - [`maintenance`]: routes of the control socket for the database. [`seed`]: makes things from a
+//!   file of fixtures.
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener. [`health`]: the checks
 //!   behind `/readyz`. [`requests`]: metrics of the API's requests.
 //! - [`store`]: the platform's database, with the rules of `control-domain`.
-//! - [`identity`]: passwords, access and refresh tokens, cookies. [`digest`]: digests of random
+//! - [`pictures`]: avatars and banners. [`identity`]: passwords, access and refresh tokens, cookies. [`digest`]: digests of random
 //!   keys. [`mail`]: mails to the owners of accounts.
 //! - [`viewers`], [`renditions`], [`privacy`], [`elsewhere`], [`operations`]: traits through which
 //!   other crates provide the audience, the state of the ladder, the private channels, the streams
@@ -49,6 +50,7 @@ pub mod manners;
 mod metrics;
 pub mod operations;
 pub mod page;
+pub mod pictures;
 pub mod platform;
 pub mod platform_health;
 pub mod playback;
@@ -61,6 +63,7 @@ pub mod renditions;
 pub mod request_id;
 pub mod requests;
 pub mod secret;
+pub mod seed;
 mod sequence;
 pub mod store;
 mod streams;
@@ -75,6 +78,7 @@ pub use elsewhere::{Elsewhere, NoResponse, PendingResponse};
 pub use health::Health;
 pub use manners::Manners;
 pub use operations::Operations;
+pub use pictures::Pictures;
 pub use platform::Platform;
 pub use playback::PlaybackTokens;
 pub use privacy::Privacy;

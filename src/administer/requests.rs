@@ -52,7 +52,10 @@ pub(super) async fn user(client: &Client, command: User) -> Result<Value, Error>
 }
 
 /// The account with an id, a name or an e-mail address.
-async fn find(client: &Client, account: &str) -> Result<Value, Error> {
+///
+/// # Errors
+/// [`Error`].
+pub(super) async fn find(client: &Client, account: &str) -> Result<Value, Error> {
     let listed = all(client, ACCOUNTS, "accounts").await?;
     let is_it = |entry: &&Value| {
         let is = |member: &str| {
@@ -149,11 +152,15 @@ pub(super) async fn stream(client: &Client, command: Stream) -> Result<Value, Er
     }
 }
 
-/// All entries of a list, page by page.
-async fn all(client: &Client, path: &str, member: &str) -> Result<Value, ClientError> {
+/// All entries of a list, page by page. The path may have a query.
+///
+/// # Errors
+/// [`ClientError`].
+pub(super) async fn all(client: &Client, path: &str, member: &str) -> Result<Value, ClientError> {
     let (mut entries, mut cursor) = (Vec::new(), String::new());
+    let joint = if path.contains('?') { '&' } else { '?' };
     loop {
-        let page = format!("{path}?limit={PAGE}{cursor}");
+        let page = format!("{path}{joint}limit={PAGE}{cursor}");
         let mut page = client.send(Method::GET, &page, None).await?;
         if let Value::Array(found) = page[member].take() {
             entries.extend(found);
@@ -170,7 +177,7 @@ fn object<const N: usize>(members: [(&str, Option<String>); N]) -> Value {
 }
 
 /// A text as one segment of a path (RFC 3986 3.3).
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
 }
 

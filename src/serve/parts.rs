@@ -36,6 +36,10 @@ pub(crate) enum Part {
     Health,
     /// Delivers the platform's events.
     Webhooks,
+    /// Removes files of pictures that are not in use.
+    Pictures,
+    /// Keeps the keys of publishers' tokens fresh.
+    TokenKeys,
     /// Reloads the certificate.
     Certificates,
     /// Notifies the service manager.
@@ -58,6 +62,8 @@ impl fmt::Display for Part {
             Self::Mail => "the mails",
             Self::Health => "the health checks",
             Self::Webhooks => "the platform's webhooks",
+            Self::Pictures => "the platform's pictures",
+            Self::TokenKeys => "the keys of publishers' tokens",
             Self::Certificates => "the certificate's watch",
             Self::Notify => "the service manager's messenger",
         })

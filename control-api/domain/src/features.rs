@@ -8,6 +8,7 @@ pub mod categories;
 pub mod channels;
 pub mod follows;
 pub mod identities;
+pub mod pictures;
 pub mod reactions;
 pub mod second_factors;
 pub mod sessions;
@@ -31,6 +32,7 @@ pub const ALL: &[&Feature] = &[
     &follows::FEATURE,
     &reactions::FEATURE,
     &webhooks::FEATURE,
+    &pictures::FEATURE,
 ];
 
 /// The table of permissions: who may send each command.

@@ -15,8 +15,10 @@ use control_domain::{
             tables::Channel,
         },
         follows,
+        pictures::{self, events::PictureHash},
     },
     id::{AccountId, ChannelId},
+    patch,
     table::Key as _,
     text::{ChannelName, ChannelTitle, Description},
 };
@@ -77,6 +79,12 @@ pub(super) struct Shown {
     /// When it was last changed.
     #[schema(schema_with = described::<Time>)]
     changed: Time,
+    /// Its picture, at `/api/v1/avatars/{picture}/{size}`; null if it has none.
+    #[schema(schema_with = described::<Option<PictureHash>>)]
+    avatar: Option<PictureHash>,
+    /// Its banner, at the same place; null if it has none.
+    #[schema(schema_with = described::<Option<PictureHash>>)]
+    banner: Option<PictureHash>,
     /// The number of its followers.
     followers: u64,
 }
@@ -86,8 +94,22 @@ impl Shown {
     /// A fault of the tables.
     pub(super) fn of(rows: &dyn Rows, id: ChannelId, channel: Channel) -> Result<Self, Fault> {
         let followers = follows::queries::followers(rows, id)?;
+        let avatar = pictures::queries::channel_avatar(rows, id)?;
+        let banner = pictures::queries::banner(rows, id)?;
         let Channel { owner, name, title, description, visibility, created, changed } = channel;
-        Ok(Self { id, name, title, description, visibility, owner, created, changed, followers })
+        Ok(Self {
+            id,
+            name,
+            title,
+            description,
+            visibility,
+            owner,
+            created,
+            changed,
+            avatar,
+            banner,
+            followers,
+        })
     }
 
     /// A channel with its entity tag.
@@ -138,15 +160,15 @@ struct NewChannel {
 #[serde(deny_unknown_fields)]
 struct ChannelPatch {
     /// Its title.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patch::present")]
     #[schema(schema_with = described::<ChannelTitle>, required = false)]
     title: Option<ChannelTitle>,
     /// Its description.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patch::present")]
     #[schema(schema_with = described::<Description>, required = false)]
     description: Option<Description>,
     /// The viewers that may watch and find it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patch::present")]
     #[schema(schema_with = described::<Visibility>, required = false)]
     visibility: Option<Visibility>,
 }

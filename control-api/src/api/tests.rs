@@ -37,6 +37,7 @@ mod manners;
 mod members;
 mod older_process;
 mod operations;
+mod pictures;
 mod playback_tokens;
 mod reactions;
 mod recovery;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use control_domain::{Actor, Command, Context, Fault, NewEvent, Refusal, command};
+use control_domain::{Actor, Command, Context, Fault, NewEvent, Refusal, Time, command};
 use tokio::sync::oneshot;
 
 use super::metrics::CommandResult;
@@ -39,6 +39,11 @@ pub struct Receipt<Done> {
 pub(super) trait Job: Send {
     /// On whose behalf.
     fn actor(&self) -> &Actor;
+
+    /// The time at which it happened, if that is not the time of the decision.
+    fn time(&self) -> Option<Time> {
+        None
+    }
 
     /// Decides the command. It may be called again, if the transaction was aborted. The result for
     /// the sender is kept until [`Job::committed`].
@@ -78,6 +83,7 @@ type Settled<C> = Result<Receipt<<C as Command>::Done>, SendError>;
 pub(super) struct Pending<C: Command> {
     actor: Actor,
     command: C,
+    time: Option<Time>,
     decided: Option<Result<C::Done, Refusal>>,
     receipt: oneshot::Sender<Settled<C>>,
 }
@@ -85,13 +91,22 @@ pub(super) struct Pending<C: Command> {
 impl<C: Command> Pending<C> {
     pub(super) fn new(actor: Actor, command: C) -> (Self, oneshot::Receiver<Settled<C>>) {
         let (receipt, receiver) = oneshot::channel();
-        (Self { actor, command, decided: None, receipt }, receiver)
+        (Self { actor, command, time: None, decided: None, receipt }, receiver)
+    }
+
+    /// It happened at another time than that of the decision.
+    pub(super) fn at(self, time: Option<Time>) -> Self {
+        Self { time, ..self }
     }
 }
 
 impl<C: Command> Job for Pending<C> {
     fn actor(&self) -> &Actor {
         &self.actor
+    }
+
+    fn time(&self) -> Option<Time> {
+        self.time
     }
 
     fn decide(&mut self, context: &Context<'_>) -> Decided {

@@ -58,20 +58,14 @@ impl Site {
 
     /// The routes for an actor, without the check of credentials.
     pub(super) fn router(&self, actor: Actor) -> Router {
-        let (router, _) = super::super::platform_routes(
-            &self.platform,
-            None,
-            &crate::Manners::default().limiter,
-            Some(&self.tokens()),
-            Some(&self.webhooks),
-        )
-        .split_for_parts();
         let api = Api::new(
             hub(),
             Arc::new(SomeViewers),
             Arc::new(SomeRenditions),
             Administrator::default(),
         );
+        let api = api.with_playback_tokens(self.tokens()).with_webhooks(self.webhooks.clone());
+        let (router, _) = super::super::platform_routes(&api, &self.platform).split_for_parts();
         router
             .layer(axum::middleware::from_fn(
                 move |mut request: axum::extract::Request, next: axum::middleware::Next| async move {
@@ -206,7 +200,7 @@ impl Drop for Site {
 
 /// Tokens that can be read instead of verified.
 #[derive(Debug)]
-struct Readable;
+pub(super) struct Readable;
 
 impl PlaybackTokens for Readable {
     fn issue(&self, admission: &Admission) -> Option<String> {
