@@ -7,6 +7,8 @@ mod database;
 mod error;
 mod output;
 mod requests;
+mod videos;
+mod webhooks;
 
 use std::path::PathBuf;
 
@@ -15,6 +17,8 @@ use clap::Args;
 pub(crate) use self::{
     commands::{Audit, Channel, Database, Key, Stream, Task, User},
     error::Error,
+    videos::Video,
+    webhooks::Webhook,
 };
 use crate::{
     config,
@@ -50,6 +54,8 @@ pub(crate) fn run(task: Task, daemon: &Daemon, config: &config::Config) -> Resul
             Task::Key(command) => requests::key(&client, command).await,
             Task::Stream(command) => requests::stream(&client, command).await,
             Task::Audit(command) => audit::carry_out(&client, command, daemon.json).await,
+            Task::Video(command) => videos::video(&client, command).await,
+            Task::Webhook(command) => webhooks::webhook(&client, command).await,
             Task::Database(command) => {
                 database::carry_out(&client, command, &config.platform_folder()).await
             }

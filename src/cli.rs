@@ -4,7 +4,11 @@ use std::{env, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use control_api::store::NodeRole;
-use transcoder::{confine, protocol::Encoder};
+use transcoder::{
+    confine,
+    images::{self, Size},
+    protocol::Encoder,
+};
 
 use crate::{
     administer::{self, Task},
@@ -43,7 +47,7 @@ enum Command {
         #[command(subcommand)]
         command: administer::User,
     },
-    /// Verifies, rebuilds, backs up, restores and exports the platform's database.
+    /// Verifies, rebuilds, backs up, restores, exports and seeds the platform's database.
     Db {
         #[command(flatten)]
         daemon: administer::Daemon,
@@ -79,6 +83,21 @@ enum Command {
         #[command(subcommand)]
         command: administer::Audit,
     },
+    /// Announces, lists, edits, publishes and deletes videos of the running daemon.
+    Video {
+        #[command(flatten)]
+        daemon: administer::Daemon,
+        #[command(subcommand)]
+        command: administer::Video,
+    },
+    /// Makes, lists, edits, tests and deletes webhooks of the running daemon, and shows and repeats
+    /// their deliveries.
+    Webhook {
+        #[command(flatten)]
+        daemon: administer::Daemon,
+        #[command(subcommand)]
+        command: administer::Webhook,
+    },
     /// Publishes the test picture; without an address, to the one on standard input until that
     /// closes. A worker of `serve`.
     #[command(hide = true)]
@@ -91,6 +110,16 @@ enum Command {
     /// worker of `serve`.
     #[command(hide = true)]
     TranscodeWorker,
+    /// Decodes the picture on standard input, and writes it in these sizes to standard output. A
+    /// worker of `serve`.
+    #[command(hide = true)]
+    ImageWorker {
+        /// Minimum niceness.
+        #[arg(long)]
+        nice: u8,
+        /// For example 512x512.
+        sizes: Vec<Size>,
+    },
     /// Prints whether a video encoder works, and how fast, as JSON. A worker of `serve` and
     /// `check`.
     #[command(hide = true)]
@@ -215,6 +244,8 @@ impl Cli {
             Command::Key { daemon, command } => administer(Task::Key(command), daemon),
             Command::Stream { daemon, command } => administer(Task::Stream(command), daemon),
             Command::Audit { daemon, command } => administer(Task::Audit(command), daemon),
+            Command::Video { daemon, command } => administer(Task::Video(command), daemon),
+            Command::Webhook { daemon, command } => administer(Task::Webhook(command), daemon),
             Command::TestPicture { url: Some(url) } => {
                 transcoder::test_picture::push(&url)?;
                 Ok(ExitCode::SUCCESS)
@@ -227,6 +258,15 @@ impl Cli {
                 transcoder::worker::run_for_parent()?;
                 Ok(ExitCode::SUCCESS)
             }
+            Command::ImageWorker { nice, sizes } => match images::worker::run(&sizes, nice) {
+                Ok(()) => Ok(ExitCode::SUCCESS),
+                Err(images::worker::WorkerError::Ours(error)) => Err(error.into()),
+                // For the daemon, which passes the reason on to the sender.
+                Err(refusal) => {
+                    eprintln!("{refusal}");
+                    Ok(ExitCode::from(images::REFUSED))
+                }
+            },
             Command::EncoderTrial { encoder, preset } => {
                 let encoder = Encoder::named(&encoder).ok_or(Error::NoEncoder(encoder))?;
                 println!("{}", transcoder::trial::run(encoder, &preset)?.to_json());

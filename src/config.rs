@@ -36,7 +36,7 @@ pub(crate) use error::Error;
 pub(crate) use ladder::Ladder;
 use oidc::Provider;
 use platform::Platform;
-pub(crate) use publish::{Format, Jwt, Key, Policy, Publish, Webhook};
+pub(crate) use publish::{Address, Format, Jwt, Key, Policy, Publish, Webhook};
 use smtp::Mail;
 pub(crate) use traces::Traces;
 use webhooks::Webhooks;

@@ -1,6 +1,6 @@
 //! The control socket: a Unix socket in the data folder, through which the daemon's own user
-//! administers it, without a token. The commands `user`, `channel`, `key`, `stream` and `db` use
-//! it.
+//! administers it, without a token. The commands `user`, `channel`, `key`, `video`, `webhook`,
+//! `stream` and `db` use it.
 
 mod client;
 

@@ -2,6 +2,7 @@
 //! one the policy: none is needed, there is no right, a signed token (`jwt`), or the decision of a
 //! back end (`webhook`). Also the right to play a private channel over RTMP.
 
+mod client;
 mod credentials;
 mod hint;
 mod jwt;
@@ -9,7 +10,7 @@ mod keys;
 mod owned;
 mod webhook;
 
-use std::sync::Arc;
+use std::{future::pending, sync::Arc};
 
 use arc_swap::ArcSwap;
 use control_api::KeyDigest;
@@ -18,6 +19,7 @@ use ingest_rtmp::{
 };
 use media_core::ChannelName;
 use origin_http::Playback;
+use tokio::{sync::Notify, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -41,6 +43,8 @@ pub(crate) struct Publishers {
     playback: Option<Arc<Playback>>,
     /// The platform's stream keys, which are valid under every policy.
     directory: Option<Directory>,
+    /// Notified when other rules are in force.
+    reloaded: Notify,
 }
 
 /// The configuration in force. A reload replaces it as a whole.
@@ -90,7 +94,13 @@ impl Prepared {
             Decider::Open(_) => "open: anyone who reaches the RTMP listener may publish".to_owned(),
             Decider::Keys => format!("{} stream keys", self.keys.len()),
             Decider::Jwt(verifier) => {
-                format!("tokens (keys: {}) and {} stream keys", verifier.len(), self.keys.len())
+                let (own, listed) = (verifier.len(), self.keys.len());
+                match verifier.address() {
+                    Some(address) => format!(
+                        "tokens (keys: {own}, and those at {address}) and {listed} stream keys"
+                    ),
+                    None => format!("tokens (keys: {own}) and {listed} stream keys"),
+                }
             }
             Decider::Webhook(back_end) => {
                 format!("{} decides, beside {} stream keys", back_end.address(), self.keys.len())
@@ -110,7 +120,7 @@ impl Publishers {
         let keys = Keys::new(&keys, &Keys::default());
         let rules = ArcSwap::from_pointee(Rules { keys, policy, others });
         let (own, playback, directory) = (Keys::default(), None, None);
-        Ok(Self { rules, own, notices, playback, directory })
+        Ok(Self { rules, own, notices, playback, directory, reloaded: Notify::new() })
     }
 
     /// Accepts the platform's stream keys.
@@ -151,6 +161,7 @@ impl Publishers {
         }
         let rules = Arc::new(Rules { keys: Keys::new(&keys, &before.keys), policy, others });
         self.rules.store(Arc::clone(&rules));
+        self.reloaded.notify_one();
         // Withdrawn after the new rules are in force: a publisher that reconnects at once is
         // refused.
         let of_others = before.others.iter().map(|known| {
@@ -166,6 +177,31 @@ impl Publishers {
     pub(crate) fn withdraw(&self, subject: Uuid) {
         if let Some(directory) = &self.directory {
             directory.withdraw(subject);
+        }
+    }
+
+    /// Keeps the key set of tokens fresh, if one is at an address, until `stop`.
+    pub(crate) async fn watch(self: Arc<Self>, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let rules = self.rules.load_full();
+            let renewal = match &rules.policy {
+                Decider::Jwt(verifier) => {
+                    verifier.renew().await;
+                    verifier.renewal()
+                }
+                _ => None,
+            };
+            let due = async {
+                match renewal {
+                    Some(at) => sleep_until(at.into()).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                () = self.reloaded.notified() => {}
+                () = stop.cancelled() => {}
+            }
         }
     }
 
@@ -234,7 +270,7 @@ impl Publishers {
                 return Err(unknown(request.key.expose(), none));
             }
             Some(Decider::Keys) => return Err(owned::needs_key()),
-            Some(Decider::Jwt(verifier)) => verifier.decide(request)?,
+            Some(Decider::Jwt(verifier)) => verifier.decide(request).await?,
             Some(Decider::Webhook(back_end)) => back_end.decide(request).await?,
         };
         self.settled(grant, Some(policy)).await

@@ -265,6 +265,7 @@ impl Daemon {
             Part::Packager,
             Part::Rtmp,
             Part::Certificates,
+            Part::TokenKeys,
             Part::Clock,
             Part::Notify,
             Part::Control,
@@ -281,6 +282,7 @@ impl Daemon {
             self.parts.stop(Part::Views).await;
             #[cfg(feature = "search")]
             self.parts.stop(Part::Search).await;
+            self.parts.stop(Part::Pictures).await;
             self.parts.stop(Part::Platform).await;
             platform.close().await;
         }

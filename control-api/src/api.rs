@@ -12,6 +12,7 @@ mod events;
 mod follows;
 mod oidc;
 mod operations;
+mod pictures;
 mod playback_tokens;
 mod reactions;
 mod recovery;
@@ -45,8 +46,8 @@ use utoipa::{
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    Administrator, Elsewhere, Manners, Operations, Platform, PlaybackTokens, Renditions, Viewers,
-    Webhooks,
+    Administrator, Elsewhere, Manners, Operations, Pictures, Platform, PlaybackTokens, Renditions,
+    Viewers, Webhooks,
     authentication::{Authentication, Credentials, authenticate, bearer},
     documentation,
     elsewhere::Nowhere,
@@ -89,6 +90,8 @@ pub struct Api {
     /// Finds videos and channels of the platform.
     #[cfg(feature = "search")]
     search: Option<crate::Search>,
+    /// Makes and keeps avatars and banners.
+    pictures: Option<Pictures>,
     /// Rate limits, CORS and other properties that all routes share.
     manners: Manners,
 }
@@ -117,6 +120,7 @@ impl Api {
             webhooks: None,
             #[cfg(feature = "search")]
             search: None,
+            pictures: None,
             manners,
         }
     }
@@ -183,6 +187,12 @@ impl Api {
             return search::routes(search.clone());
         }
         OpenApiRouter::new()
+    }
+
+    /// Adds the routes of pictures to those of accounts.
+    #[must_use]
+    pub fn with_pictures(self, pictures: Pictures) -> Self {
+        Self { pictures: Some(pictures), ..self }
     }
 
     /// The routes, with their full paths.
@@ -268,17 +278,14 @@ impl Modify for Security {
     }
 }
 
-/// The routes of the platform, with `more`. A POST may have an Idempotency-Key. Credentials are
-/// checked before.
-fn platform_routes(
-    platform: &Platform,
-    identity: Option<&Identity>,
-    limiter: &Arc<rate::Limiter>,
-    tokens: Option<&Arc<dyn PlaybackTokens>>,
-    webhooks: Option<&Webhooks>,
-    more: OpenApiRouter<Platform>,
-) -> OpenApiRouter<Api> {
-    let webhooks = webhooks.map(|webhooks| webhooks::routes(platform.clone(), webhooks.clone()));
+/// The routes of the platform. A POST may have an Idempotency-Key. Credentials are checked before.
+fn platform_routes(api: &Api, platform: &Platform) -> OpenApiRouter<Api> {
+    let (identity, limiter) = (api.identity.as_ref(), &api.manners.limiter);
+    let tokens = api.playback_tokens.as_ref();
+    let pictures = api.pictures.clone();
+    let pictures = pictures.map(|pictures| pictures::routes(platform.clone(), pictures));
+    let webhooks =
+        api.webhooks.as_ref().map(|webhooks| webhooks::routes(platform.clone(), webhooks.clone()));
     let tokens = tokens.map(|tokens| playback_tokens::routes(platform.clone(), Arc::clone(tokens)));
     let idempotency = Idempotency::new(Arc::new(Memory::default()));
     let mut routes = OpenApiRouter::new()
@@ -295,7 +302,8 @@ fn platform_routes(
         .merge(audit::routes())
         .merge(tokens.unwrap_or_default())
         .merge(webhooks.unwrap_or_default())
-        .merge(more)
+        .merge(pictures.unwrap_or_default())
+        .merge(api.optional_routes())
         .with_state(platform.clone());
     if let Some(identity) = identity {
         let accounts = OpenApiRouter::new()
@@ -328,10 +336,7 @@ fn documented(api: &Api) -> (Router<Api>, utoipa::openapi::OpenApi) {
         let authentication =
             Authentication::new(api.administrator.clone()).with_identity(api.identity.clone());
         let credentials = from_fn_with_state(authentication, authenticate);
-        let (identity, tokens) = (api.identity.as_ref(), api.playback_tokens.as_ref());
-        let (limiter, webhooks) = (&api.manners.limiter, api.webhooks.as_ref());
-        let more = api.optional_routes();
-        let routes = platform_routes(platform, identity, limiter, tokens, webhooks, more);
+        let routes = platform_routes(api, platform);
         router = router.merge(routes.merge(operations).layer(credentials));
     } else {
         // These routes check the administrator's token themselves.

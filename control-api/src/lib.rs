@@ -13,11 +13,13 @@
 //!   of the daemon that are recorded.
 //! - [`bus`]: sends events to NATS JetStream, and makes replicas of them. `replica`: changes that
 //!   are sent to a replica.
-//! - [`maintenance`]: routes of the control socket for the database.
+//! - [`maintenance`]: routes of the control socket for the database. [`seed`]: makes things from a
+//!   file of fixtures.
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener. [`health`]: the checks
 //!   behind `/readyz`. [`requests`]: metrics of the API's requests. [`traces`]: their spans.
 //! - [`store`]: the platform's database, with the rules of `control-domain`.
-//! - [`views`]: counts views and watch time by the media that were delivered.
+//! - [`views`]: counts views and watch time by the media that were delivered. [`pictures`]: avatars
+//!   and banners.
 //! - [`identity`]: passwords, access and refresh tokens, cookies. [`digest`]: digests of random
 //!   keys. [`mail`]: mails to the owners of accounts.
 //! - `search`: full-text search, if the crate is built with it (feature `search`).
@@ -56,6 +58,7 @@ pub mod manners;
 mod metrics;
 pub mod operations;
 pub mod page;
+pub mod pictures;
 pub mod platform;
 pub mod platform_health;
 pub mod playback;
@@ -71,6 +74,7 @@ pub mod requests;
 #[cfg(feature = "search")]
 pub mod search;
 pub mod secret;
+pub mod seed;
 mod sequence;
 pub mod store;
 mod streams;
@@ -87,6 +91,7 @@ pub use elsewhere::{Elsewhere, NoResponse, PendingResponse};
 pub use health::Health;
 pub use manners::Manners;
 pub use operations::Operations;
+pub use pictures::Pictures;
 pub use platform::Platform;
 pub use playback::PlaybackTokens;
 pub use privacy::Privacy;

@@ -19,9 +19,11 @@ use tracing::{info, warn};
 use crate::{
     Platform,
     audit::Operation,
-    content::Content,
+    content::{self, Content},
+    identity::password::Hasher,
     platform::InUse,
     problem::{Kind, Problem},
+    seed::{self, Fixtures, Seeded},
     store::{ArchiveError, RebuildError},
 };
 
@@ -30,15 +32,21 @@ const PIECE: usize = 64 << 10;
 const PIECES: usize = 4;
 /// The sender of all these requests.
 const OPERATOR: Actor = Actor::Operator(Door::Socket);
+/// The greatest size of a file of fixtures in bytes.
+pub const FIXTURES_BYTES: usize = 16 << 20;
 
-/// The routes.
-pub fn routes(platform: Platform) -> Router {
+/// The routes. `hasher` is for the passwords of fixtures.
+pub fn routes(platform: Platform, hasher: Hasher) -> Router {
+    let seeding = post(seed).layer(content::limit(FIXTURES_BYTES));
+    let seeding = Router::new().route("/maintenance/seed", seeding);
+    let seeding = seeding.with_state((platform.clone(), hasher));
     Router::new()
         .route("/maintenance/verification", post(verify))
         .route("/maintenance/rebuild", post(rebuild))
         .route("/maintenance/backup", post(backup))
         .route("/maintenance/export", get(export))
         .with_state(platform)
+        .merge(seeding)
 }
 
 /// The result of a comparison of the tables with the log.
@@ -119,6 +127,20 @@ async fn backup(
     })?;
     info!(folder = %folder.display(), sequence, "backup written");
     Ok(Json(serde_json::json!({ "folder": folder, "sequence": sequence })))
+}
+
+/// Applies the fixtures in the body.
+async fn seed(
+    State((platform, hasher)): State<(Platform, Hasher)>,
+    body: Bytes,
+) -> Result<Json<Seeded>, Problem> {
+    let fixtures = Fixtures::parse(&body).map_err(|fault| {
+        Problem::new(Kind::InvalidContent, "the fixtures are not valid").with_errors([fault])
+    })?;
+    let store = platform.store().await?;
+    let seeded = seed::seed(&store, &hasher, &fixtures).await?;
+    info!(result = seeded.result, "fixtures applied");
+    Ok(Json(seeded))
 }
 
 /// All events as lines of JSON. It ends early if the database fails; the last line is then cut off.

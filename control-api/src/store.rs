@@ -14,7 +14,7 @@
 
 use std::{fmt, fs, io, path::Path, sync::Arc, time::Duration};
 
-use control_domain::{Actor, Command, Envelope, Fault, Feature, Rows};
+use control_domain::{Actor, Command, Envelope, Fault, Feature, Rows, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -243,13 +243,32 @@ impl Store {
         C: Command + 'static,
         C::Done: 'static,
     {
+        self.send_at(actor, command, None).await
+    }
+
+    /// Sends a command as [`Store::send`] does, about something that happened at another time: it
+    /// is decided as if that were now, and its events have that time. For fixtures, which have a
+    /// past.
+    ///
+    /// # Errors
+    /// As [`Store::send`].
+    pub async fn send_at<C>(
+        &self,
+        actor: Actor,
+        command: C,
+        time: Option<Time>,
+    ) -> Result<Receipt<C::Done>, SendError>
+    where
+        C: Command + 'static,
+        C::Done: 'static,
+    {
         if self.0.role == NodeRole::Replica {
             return Err(SendError::Replica);
         }
         let (job, receipt) = Pending::new(actor, command);
         let span = job.span();
         let sent = async {
-            self.give(Message::Job(Box::new(job))).await?;
+            self.give(Message::Job(Box::new(job.at(time)))).await?;
             receipt.await.unwrap_or(Err(SendError::Closed))
         };
         sent.instrument(span).await

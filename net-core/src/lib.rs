@@ -7,7 +7,7 @@
 //! - [`shutdown`]: a flag that is set once and awaited by thousands of connections.
 //! - [`dormant`]: a future that is polled only after it was woken.
 //! - [`rope`]: bytes in pieces, which are never joined.
-//! - `traces`: the target of spans that are exported.
+//! - `traces`: the target of spans that are exported. [`network`]: networks of addresses.
 //! - [`gauge`]: counts live objects. [`config`]: addresses and ranges in the configuration.
 
 #![forbid(unsafe_code)]
@@ -19,6 +19,7 @@ pub mod gauge;
 pub mod host;
 pub mod limit;
 pub mod listener;
+pub mod network;
 mod notice;
 pub mod quota;
 pub mod rope;
@@ -31,6 +32,7 @@ pub use gauge::Counted;
 pub use host::Host;
 pub use limit::{ConnectionLimit, Events, InFlight, Limit, Permit, Usage};
 pub use listener::Listener;
+pub use network::{Network, NotANetwork};
 pub use quota::{Quota, Share};
 pub use rope::Rope;
 pub use shutdown::{Shutdown, TriggerOnDrop};

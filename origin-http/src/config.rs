@@ -3,10 +3,16 @@
 use std::{net::SocketAddr, time::Duration};
 
 use http_server::{mount, priority};
-use net_core::config::{Error, addresses, one_or_many, within};
+use net_core::{
+    Network,
+    config::{Error, addresses, one_or_many, within},
+};
 use serde::Deserialize;
 
 use crate::{access_log::Format, cors::Cors, site::PublicUrl};
+
+/// Most networks of trusted proxies.
+const MAX_PROXIES: usize = 64;
 
 /// Section `http` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -24,6 +30,13 @@ pub struct Config {
     /// or terminates TLS, and on the origin of edges, because only the origin writes manifests. On
     /// an edge it has no effect on manifests that are fetched from `edge.origin`.
     pub public_url: PublicUrl,
+    /// Networks of proxies whose X-Forwarded-For is believed, at most 64, for example
+    /// `["127.0.0.1", "10.0.0.0/8"]`. Default none. The client of a request through them is the
+    /// last address in the field that is none of theirs: limits by address, playback tokens for an
+    /// address, the counts of viewers, and the access log use it. A proxy must append to the field,
+    /// not pass it on as it is. A network that is too wide lets clients choose their address.
+    /// Limits of connections count the proxy's own address.
+    pub trusted_proxies: Vec<Network>,
     /// Maximum number of connections. Default 10 000. Each costs a file descriptor and, while idle,
     /// some 6 KiB over HTTP/1.1, or 40 KiB over HTTP/2 with TLS. At the limit, the connection that
     /// has been idle longest is closed for a new one, first one of the same address; one in sixteen
@@ -80,6 +93,7 @@ impl Default for Config {
         Self {
             listen: vec![SocketAddr::from(([0u16; 8], 8080))],
             public_url: PublicUrl::default(),
+            trusted_proxies: Vec::new(),
             max_connections: 10_000,
             max_connections_per_address: 1_000,
             max_streams: 100,
@@ -130,6 +144,10 @@ impl Config {
     /// The first value that is out of its range, or not of its form.
     pub fn check(&self) -> Result<(), Error> {
         let within = |key, value, min, max| within("http", key, value, min, max);
+        if self.trusted_proxies.len() > MAX_PROXIES {
+            let (key, count) = ("http.trusted_proxies", self.trusted_proxies.len());
+            return Err(Error::TooManyEntries { key, count, max: MAX_PROXIES });
+        }
         let most = 1_000_000;
         within("max_connections", self.max_connections as u64, 1, most)?;
         within("max_connections_per_address", self.max_connections_per_address as u64, 1, most)?;
@@ -207,6 +225,17 @@ mod tests {
                 && read("listen = 80").is_err()
                 && read("listen = ['']").is_err()
         );
+    }
+
+    #[test]
+    fn trusted_proxies_are_networks() {
+        let read = |text: &str| read(text).map(|config| config.trusted_proxies);
+        assert_eq!(read("trusted_proxies = ['10.0.0.0/8', '::1']").unwrap().len(), 2);
+        let refused = read("trusted_proxies = ['10.0.0.1/8']").unwrap_err().to_string();
+        assert!(refused.contains("10.0.0.0/8"), "{refused}");
+        let many =
+            Config { trusted_proxies: vec!["::1".parse().unwrap(); 65], ..Config::default() };
+        assert!(many.check().unwrap_err().to_string().contains("http.trusted_proxies"));
     }
 
     #[test]

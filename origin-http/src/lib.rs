@@ -29,6 +29,7 @@ mod metrics;
 mod pending;
 pub mod playback;
 mod posters;
+mod proxies;
 pub mod range;
 pub mod resource;
 mod response;

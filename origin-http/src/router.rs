@@ -37,6 +37,7 @@ use crate::{
     pending::{Hold, Media, Pending, RequestContext, Shared, Step, Then, hold},
     playback::{self, Playback},
     posters::Posters,
+    proxies::Proxies,
     resource::{Kind, Object, Resource, Subject, UNKNOWN},
     response::{self, Lifetime, SOON, refuse},
     sampler::{Sampled, Sampler},
@@ -73,6 +74,8 @@ pub struct Router {
     body_pause: Duration,
     /// `http.public_url`, if set.
     public_site: Site,
+    /// `http.trusted_proxies`.
+    proxies: Proxies,
 }
 
 impl Router {
@@ -111,6 +114,7 @@ impl Router {
             sampler: None,
             body_pause: config.body_pause(),
             public_site: config.public_url.site(),
+            proxies: Proxies::new(&config.trusted_proxies),
         }
     }
 
@@ -451,6 +455,7 @@ impl Service for Router {
         B::Error: Into<BoxError>,
     {
         let (head, body) = request.into_parts();
+        let client = self.proxies.client(&head.headers, client);
         let mut context = self.context(&head, client);
         let (kind, step) = self.begin(head, body, client, &mut context);
         Pending { shared: &self.shared, step, kind, context }
@@ -475,6 +480,7 @@ impl Service for Router {
             Some((_, kind)) => (kind, response::problem(status, reason)),
             None => (UNKNOWN, text()),
         };
+        let client = self.proxies.client(&head.headers, client);
         let mut context = self.context(head, client);
         context.share(&self.shared.cors, Duration::ZERO, &mut response);
         context.finish(kind, Duration::ZERO, &self.shared.metrics, &mut response);

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use super::{videos::Video, webhooks::Webhook};
+
 /// Commands about channels.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Channel {
@@ -139,6 +141,12 @@ pub(crate) enum Database {
     },
     /// Writes all events to standard output, as lines of JSON. Personal data are sealed.
     Export,
+    /// Makes the people, channels, videos and other things of a file of fixtures that do not exist.
+    /// Its passwords are for demonstrations: everybody who reads the file knows them.
+    Seed {
+        /// The file, for example conf/fixtures/demo.json.
+        file: PathBuf,
+    },
 }
 
 /// Commands about live broadcasts.
@@ -197,4 +205,6 @@ pub(crate) enum Task {
     Key(Key),
     Stream(Stream),
     Audit(Audit),
+    Video(Video),
+    Webhook(Webhook),
 }

@@ -8,7 +8,9 @@ use std::{
 use control_api::{
     Store,
     audit::Operation,
-    maintenance::{Backup, Rebuild},
+    identity::password::Hasher,
+    maintenance::{Backup, FIXTURES_BYTES, Rebuild},
+    seed::{self, Fixtures},
     store::NodeRole,
 };
 use control_domain::{Actor, Door, features};
@@ -34,6 +36,7 @@ pub(super) async fn carry_out(
         Database::Backup { folder: to } => backup(client, folder, &to).await,
         Database::Restore { backup, erased } => restore(client, folder, &backup, &erased).await,
         Database::Export => export(client, folder).await,
+        Database::Seed { file } => seed(client, folder, &file).await,
     }
 }
 
@@ -100,6 +103,29 @@ async fn export(client: &Client, folder: &Path) -> Result<Value, Error> {
         record(&store, Operation::new("database.export", "events")).await;
     }
     Ok(Value::Null)
+}
+
+async fn seed(client: &Client, folder: &Path, file: &Path) -> Result<Value, Error> {
+    let read = |source| Error::Path { path: file.to_owned(), source };
+    let size = std::fs::metadata(file).map_err(read)?.len();
+    if size > FIXTURES_BYTES as u64 {
+        return Err(read(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 16 MiB")));
+    }
+    let text = std::fs::read(file).map_err(read)?;
+    // Read here, too, so that the fault names the file.
+    let faulty = |fault: control_api::problem::Fault| Error::Fixtures {
+        file: file.to_owned(),
+        pointer: fault.pointer.into_owned(),
+        detail: fault.detail.into_owned(),
+    };
+    let fixtures = Fixtures::parse(&text).map_err(faulty)?;
+    let sent = client.send_text(Method::POST, "/maintenance/seed", text.into()).await;
+    if let Some(seeded) = of_daemon(sent)? {
+        return Ok(seeded);
+    }
+    let hasher = Hasher::new().map_err(|_| Error::Random)?;
+    let seeded = seed::seed(&open(folder).await?, &hasher, &fixtures).await.map_err(failed)?;
+    Ok(body(&seeded))
 }
 
 /// The result of the daemon; `None` if none runs.

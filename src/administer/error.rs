@@ -44,6 +44,16 @@ pub(crate) enum Error {
         /// The cause.
         source: std::io::Error,
     },
+    /// A file of fixtures is not valid.
+    #[error("{}: {}: {detail}", file.display(), place(pointer))]
+    Fixtures {
+        /// The file.
+        file: PathBuf,
+        /// The entry at fault, as a JSON Pointer.
+        pointer: String,
+        /// The fault.
+        detail: String,
+    },
     /// No thing has this name.
     #[error("{place} has no {thing} {name}")]
     Unknown {
@@ -54,4 +64,9 @@ pub(crate) enum Error {
         /// The thing in which it was looked for.
         place: String,
     },
+}
+
+/// A JSON Pointer for people.
+fn place(pointer: &str) -> &str {
+    if pointer.is_empty() { "the file" } else { pointer }
 }

@@ -52,6 +52,9 @@ pub(super) async fn user(client: &Client, command: User) -> Result<Value, Error>
 }
 
 /// The account with an id, a name or an e-mail address.
+///
+/// # Errors
+/// [`Error`].
 pub(super) async fn find(client: &Client, account: &str) -> Result<Value, Error> {
     let listed = all(client, ACCOUNTS, "accounts").await?;
     let is_it = |entry: &&Value| {
@@ -153,11 +156,15 @@ pub(super) async fn stream(client: &Client, command: Stream) -> Result<Value, Er
     }
 }
 
-/// All entries of a list, page by page.
-async fn all(client: &Client, path: &str, member: &str) -> Result<Value, ClientError> {
+/// All entries of a list, page by page. The path may have a query.
+///
+/// # Errors
+/// [`ClientError`].
+pub(super) async fn all(client: &Client, path: &str, member: &str) -> Result<Value, ClientError> {
     let (mut entries, mut cursor) = (Vec::new(), String::new());
+    let joint = if path.contains('?') { '&' } else { '?' };
     loop {
-        let page = format!("{path}?limit={PAGE}{cursor}");
+        let page = format!("{path}{joint}limit={PAGE}{cursor}");
         let mut page = client.send(Method::GET, &page, None).await?;
         if let Value::Array(found) = page[member].take() {
             entries.extend(found);

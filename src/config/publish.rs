@@ -65,7 +65,7 @@ pub(crate) enum Policy {
     Webhook,
 }
 
-/// Signed tokens (RFC 7519). At least one of the first three is set.
+/// Signed tokens (RFC 7519). At least one of the first four is set.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Jwt {
@@ -75,6 +75,12 @@ pub(crate) struct Jwt {
     pub(crate) public_key: PathBuf,
     /// File of a JSON Web Key Set (RFC 7517 5). Empty: none.
     pub(crate) jwks: PathBuf,
+    /// An address of a JSON Web Key Set, which begins with https://. Its keys are fetched again
+    /// when they are old, and for a token whose key is not known.
+    pub(crate) jwks_url: Option<Address>,
+    /// File with certificate authorities in PEM that are trusted for `jwks_url` in place of the
+    /// system's. Empty: the system's.
+    pub(crate) ca: PathBuf,
     /// The `iss` that tokens must have. Empty: any.
     pub(crate) issuer: String,
     /// The `aud` that tokens must have. Empty: any.
@@ -91,6 +97,8 @@ impl Default for Jwt {
             secret: None,
             public_key: PathBuf::new(),
             jwks: PathBuf::new(),
+            jwks_url: None,
+            ca: PathBuf::new(),
             issuer: String::new(),
             audience: String::new(),
             permissions_claim: "mediamtx_permissions".to_owned(),
@@ -103,6 +111,7 @@ impl Jwt {
     /// Whether a key is configured with which tokens can be verified.
     pub(crate) fn has_key(&self) -> bool {
         self.secret.is_some()
+            || self.jwks_url.is_some()
             || [&self.public_key, &self.jwks].iter().any(|file| !file.as_os_str().is_empty())
     }
 }

@@ -77,6 +77,21 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, ClientError> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        self.send_text(method, path, body.into()).await
+    }
+
+    /// Sends a request with a body of JSON as text, and returns the JSON of the response; null if
+    /// it is empty.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub(crate) async fn send_text(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Value, ClientError> {
         let sent = timeout(LIMIT, self.exchange(method, path, body)).await;
         let (status, body) = sent.map_err(|late| self.failed(late))??;
         let value = match body.is_empty() {
@@ -106,7 +121,7 @@ impl Client {
         out: &mut (dyn io::Write + Send),
     ) -> Result<(), ClientError> {
         let (mut sender, connection) = self.connect().await?;
-        let request = self.request(Method::GET, path, None)?;
+        let request = self.request(Method::GET, path, Bytes::new())?;
         let copied = async {
             let response = sender.send_request(request).await.map_err(|err| self.failed(err))?;
             let status = response.status();
@@ -129,7 +144,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
+        body: Bytes,
     ) -> Result<(StatusCode, Bytes), ClientError> {
         let (mut sender, connection) = self.connect().await?;
         let request = self.request(method, path, body)?;
@@ -156,14 +171,14 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
+        body: Bytes,
     ) -> Result<Request<Body>, ClientError> {
         Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, HeaderValue::from_static("localhost"))
             .header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .body(Body::from(body.map(Value::to_string).unwrap_or_default()))
+            .body(Body::from(body))
             .map_err(|err| self.failed(err))
     }
 

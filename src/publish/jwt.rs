@@ -7,18 +7,24 @@
 
 mod claims;
 mod keys;
+mod remote;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use ingest_rtmp::{Grant, PublishRequest, Reason, Refusal};
 use jsonwebtoken::{Validation, decode, decode_header, errors::ErrorKind};
 use media_core::{ChannelName, name};
 use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
 
 use super::credentials::Credentials;
 use crate::config::Jwt;
 pub(crate) use keys::Error;
 use keys::VerifyingKey;
+use remote::Remote;
 
 /// Largest token in bytes. ffmpeg's addresses have at most 1024.
 const MAX_TOKEN_BYTES: usize = 8 << 10;
@@ -30,6 +36,8 @@ const LEEWAY_S: u64 = 5;
 pub(super) struct Verifier {
     /// At most [`keys::MAX_KEYS`], and those of the configuration itself.
     keys: Vec<VerifyingKey>,
+    /// The key set at an address, if one is configured.
+    remote: Option<Arc<Remote>>,
     /// The configuration, without its keys.
     settings: Settings,
 }
@@ -99,13 +107,31 @@ impl Verifier {
         let Jwt { issuer, audience, permissions_claim, end_at_expiry, .. } = config.clone();
         Ok(Self {
             keys: keys::load(config)?,
+            remote: Remote::of(config)?.map(Arc::new),
             settings: Settings { issuer, audience, permissions_claim, end_at_expiry },
         })
     }
 
-    /// Number of keys.
+    /// Number of keys, without those at an address.
     pub(super) fn len(&self) -> usize {
         self.keys.len()
+    }
+
+    /// The host of the address of a key set.
+    pub(super) fn address(&self) -> Option<String> {
+        self.remote.as_ref().map(|remote| remote.address())
+    }
+
+    /// When the key set at an address is to be fetched again; `None`: there is none.
+    pub(super) fn renewal(&self) -> Option<Instant> {
+        self.remote.as_ref().map(|remote| remote.next())
+    }
+
+    /// Fetches the key set at an address again, if it is time for it.
+    pub(super) async fn renew(&self) {
+        if let Some(remote) = &self.remote {
+            remote.renew(Instant::now()).await;
+        }
     }
 
     /// Adopts the rights of `before` for the keys that both have, if tokens have the same
@@ -119,6 +145,12 @@ impl Verifier {
                 key.right = known.right.clone();
             }
         }
+        // With its keys and their rights.
+        if let (Some(remote), Some(known)) = (&mut self.remote, &before.remote)
+            && remote.is_same(known)
+        {
+            *remote = Arc::clone(known);
+        }
     }
 
     /// Withdraws the rights that `newer` has not adopted. Returns the number of such keys.
@@ -129,15 +161,34 @@ impl Verifier {
             })
         };
         let withdrawn = self.keys.iter().filter(|key| !adopts(key));
-        withdrawn.inspect(|key| key.right.cancel()).count()
+        let withdrawn = withdrawn.inspect(|key| key.right.cancel()).count();
+        let Some(remote) = &self.remote else { return withdrawn };
+        let keeps = |newer: &Self| newer.remote.as_ref().is_some_and(|it| Arc::ptr_eq(it, remote));
+        match newer.is_some_and(keeps) {
+            true => withdrawn,
+            false => withdrawn + remote.withdraw(),
+        }
     }
 
     /// The decision about a request.
     ///
     /// # Errors
     /// The token is missing or gives no right to the channel.
-    pub(super) fn decide(&self, request: &PublishRequest) -> Result<Grant, Refusal> {
-        Ok(self.grant(request)?)
+    pub(super) async fn decide(&self, request: &PublishRequest) -> Result<Grant, Refusal> {
+        let grant = self.grant(request);
+        // The signer may have a key that is newer than those here.
+        let is_unknown = matches!(grant, Err(Rejection::UnknownKey));
+        let Some(remote) = self.remote.as_ref().filter(|_| is_unknown) else {
+            return Ok(grant?);
+        };
+        match remote.look_again(Instant::now()).await {
+            true => Ok(self.grant(request)?),
+            false if remote.is_empty() => {
+                let words = "the server cannot check tokens now: try again";
+                Err(Refusal::new(Reason::Failed, words))
+            }
+            false => Ok(grant?),
+        }
     }
 
     fn grant(&self, request: &PublishRequest) -> Result<Grant, Rejection> {
@@ -150,7 +201,7 @@ impl Verifier {
             true if key.split('.').count() == 3 => (None, key),
             true => return Err(Rejection::Missing),
         };
-        let (key, claims) = self.verify(token)?;
+        let (right, claims) = self.verify(token)?;
         let permitted = claims::Permitted::parse(&claims, &self.settings.permissions_claim);
         let channel = match name {
             Some(name) if permitted.includes(&name, &request.app) => name,
@@ -158,19 +209,21 @@ impl Verifier {
             None => permitted.only(&request.app).ok_or(Rejection::NoChannel)?,
         };
         let expires = self.settings.end_at_expiry.then(|| expiry(&claims)).flatten();
-        Ok(Grant { withdrawn: key.right.clone(), expires, ..Grant::from(channel) })
+        Ok(Grant { withdrawn: right, expires, ..Grant::from(channel) })
     }
 
-    /// The claims of a token, and the key that has verified it.
-    fn verify(&self, token: &str) -> Result<(&VerifyingKey, Map<String, Value>), Rejection> {
+    /// The claims of a token, and the right of the key that has verified it.
+    fn verify(&self, token: &str) -> Result<(CancellationToken, Map<String, Value>), Rejection> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Rejection::Unreadable);
         }
         let header = decode_header(token).map_err(|_| Rejection::Unreadable)?;
         let mut rejection = Rejection::UnknownKey;
-        for key in self.keys.iter().filter(|key| key.fits(&header)) {
+        let fetched = self.remote.as_ref().map(|remote| remote.keys());
+        let fetched = fetched.iter().flat_map(|keys| keys.iter());
+        for key in self.keys.iter().chain(fetched).filter(|key| key.fits(&header)) {
             match decode(token, &key.key, &self.validation(key)) {
-                Ok(data) => return Ok((key, data.claims)),
+                Ok(data) => return Ok((key.right.clone(), data.claims)),
                 Err(err) => rejection = rejected(err.kind()),
             }
             // The next key is tried only if this one has not signed the token.

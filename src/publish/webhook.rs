@@ -6,7 +6,6 @@
 //! simultaneous exchanges is limited. Redirects are not followed. A back end that fails, or whose
 //! response is not valid, refuses the publisher.
 
-mod client;
 mod form;
 mod json;
 
@@ -22,18 +21,47 @@ use bytes::Bytes;
 use http::{StatusCode, Uri, header::LOCATION};
 use ingest_rtmp::{Grant, Lease, PublishRequest, Reason, Refusal};
 use media_core::{ChannelName, name};
+use rustls::RootCertStore;
 use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
-use super::hint::hint;
-use crate::config::{Format, Webhook};
-pub(crate) use client::Error;
-use client::{Client, Response};
+use super::{
+    client::{self, Client, Response},
+    hint::hint,
+};
+use crate::{
+    authorities,
+    config::{Format, Webhook},
+};
 
 /// Maximum number of notices about publishers that have stopped which are sent at the same time;
 /// further ones are dropped and counted.
 const MAX_NOTICES: usize = 256;
+
+/// Why a back end cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// `publish.webhook.ca` has no certificate authorities.
+    #[error("publish.webhook.ca: {0}")]
+    Authorities(#[from] authorities::Error),
+    /// The TLS settings are not supported.
+    #[error("publish.webhook: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// A client for the addresses of a configuration. Blocks for the certificate authorities.
+fn connect(settings: &Webhook) -> Result<Client, Error> {
+    let mut addresses = settings.url.iter().chain(&settings.done_url);
+    // Without https the system's are not needed.
+    let is_needed =
+        !settings.ca.as_os_str().is_empty() || addresses.any(|address| address.is_https());
+    let roots = match is_needed {
+        true => authorities::load(&settings.ca)?,
+        false => RootCertStore::empty(),
+    };
+    Ok(Client::new(roots, settings.timeout())?)
+}
 
 /// A back end and the publishers that it has admitted.
 pub(super) struct BackEnd {
@@ -99,7 +127,7 @@ impl BackEnd {
     pub(super) fn new(settings: &Webhook, notices: Notices) -> Result<Self, Error> {
         Ok(Self {
             settings: settings.clone(),
-            client: Client::new(settings)?,
+            client: connect(settings)?,
             requests: Semaphore::new(settings.max_requests()),
             right: CancellationToken::new(),
             last_client: AtomicU64::new(0),

@@ -3,8 +3,13 @@
 
 use std::{convert::Infallible, pin::Pin, sync::Arc};
 
+use bytes::Bytes;
 use control_api::{
-    Caller, Privacy, Renditions, Viewers, identity::cookie::Tls, renditions::Doing, viewers::Count,
+    Caller, Privacy, Renditions, Viewers,
+    identity::cookie::Tls,
+    pictures::{self, MakeError, Making, PictureMaker},
+    renditions::Doing,
+    viewers::Count,
 };
 use http::Request;
 use http_server::{
@@ -16,7 +21,8 @@ use media_core::{BroadcastId, ChannelName, Hub, TrackName};
 use origin_http::{Audience, Playback, Poster, Posters};
 use tower::Service;
 use transcoder::{
-    Pictures,
+    Images, Pictures,
+    images::{ImageError, Size},
     ladder::{State, Statuses},
 };
 
@@ -119,6 +125,32 @@ impl Posters for ChannelPosters {
         Box::pin(async move {
             let picture = self.pictures.newest(&broadcast?).await?;
             Some(Poster { jpeg: picture.jpeg, fresh: self.pictures.every() })
+        })
+    }
+}
+
+/// Small pictures of uploaded ones.
+#[derive(Debug)]
+pub(crate) struct Makers(Images);
+
+impl Makers {
+    /// Processes of this program, with this niceness.
+    pub(crate) fn new(nice: u8) -> Self {
+        // The running program, even if another version has been installed in its place.
+        Self(Images::new("/proc/self/exe".into(), nice))
+    }
+}
+
+impl PictureMaker for Makers {
+    fn make<'a>(&'a self, picture: Bytes, sizes: &'static [pictures::Size]) -> Making<'a> {
+        let sizes = sizes.iter().map(|(width, height)| Size { width: *width, height: *height });
+        let sizes = sizes.collect::<Vec<_>>();
+        Box::pin(async move {
+            self.0.make(picture, &sizes).await.map_err(|error| match error {
+                ImageError::Refused(reason) => MakeError::Refused(reason),
+                ImageError::Busy => MakeError::Busy,
+                ImageError::Unavailable(reason) => MakeError::Unavailable(reason),
+            })
         })
     }
 }

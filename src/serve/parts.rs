@@ -43,6 +43,10 @@ pub(crate) enum Part {
     /// Keeps the index of the platform's search.
     #[cfg(feature = "search")]
     Search,
+    /// Removes files of pictures that are not in use.
+    Pictures,
+    /// Keeps the keys of publishers' tokens fresh.
+    TokenKeys,
     /// Reloads the certificate.
     Certificates,
     /// Exports traces.
@@ -71,6 +75,8 @@ impl fmt::Display for Part {
             Self::Views => "the count of views",
             #[cfg(feature = "search")]
             Self::Search => "the platform's search",
+            Self::Pictures => "the platform's pictures",
+            Self::TokenKeys => "the keys of publishers' tokens",
             Self::Certificates => "the certificate's watch",
             Self::Traces => "the export of traces",
             Self::Notify => "the service manager's messenger",

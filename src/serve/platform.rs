@@ -9,7 +9,7 @@ use std::{
 };
 
 use control_api::{
-    Platform, Webhooks, duties,
+    Pictures, Platform, Webhooks, duties,
     identity::{self, Identity},
     rate::Limiter,
     store::{NodeRole, OpenError},
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::error::Error;
+use super::{adapters::Makers, error::Error};
 use crate::{
     authorities, blocking, config::Config, directory::Directory, handover::Predecessor,
     playback_key::PlaybackKey,
@@ -48,6 +48,8 @@ pub(super) struct PlatformParts {
     /// Finds videos and channels.
     #[cfg(feature = "search")]
     pub(super) search: control_api::Search,
+    /// Makes and keeps avatars and banners.
+    pub(super) pictures: Pictures,
     folder: PathBuf,
 }
 
@@ -74,7 +76,9 @@ impl PlatformParts {
         if !takes_over {
             platform.open(&folder).await?;
         }
-        let identity = Identity::open(platform.clone(), &folder, identity::ISSUER, limiter)?;
+        // Others find the keys of a token at its issuer (RFC 8414 3).
+        let issuer = config.http.public_url.as_str().unwrap_or(identity::ISSUER);
+        let identity = Identity::open(platform.clone(), &folder, issuer, limiter)?;
         if !takes_over {
             greet(&identity).await;
         }
@@ -82,6 +86,8 @@ impl PlatformParts {
         let keys = folder.clone();
         let playback_key = Arc::new(blocking::run(move || PlaybackKey::open(&keys)).await?);
         let webhooks = make_webhooks(config, &platform).await?;
+        let makers = Arc::new(Makers::new(config.ladder.nice()));
+        let pictures = Pictures::new(platform.clone(), makers, folder.clone());
         Ok(Some(Self {
             #[cfg(feature = "search")]
             search: control_api::Search::new(platform.clone()),
@@ -90,6 +96,7 @@ impl PlatformParts {
             directory,
             playback_key,
             webhooks,
+            pictures,
             folder,
         }))
     }

@@ -159,7 +159,9 @@ impl Daemon {
             let (webhooks, folder) = (platform.webhooks.clone(), platform.folder().to_owned());
             // The writer delivers and counts.
             if role == NodeRole::Writer {
+                let pictures = platform.pictures.clone();
                 parts.start(Part::Webhooks, |stop| deliver(webhooks, folder, stop));
+                parts.start(Part::Pictures, |stop| pictures.serve(stop));
                 if let Some(views) = created.views {
                     let platform = platform.platform.clone();
                     parts.start(Part::Views, |stop| views.run(platform, stop));
@@ -184,6 +186,8 @@ impl Daemon {
         if let Some((socket, api)) = control {
             parts.start(Part::Control, |stop| socket.serve(api, stop));
         }
+        let publishers = Arc::clone(&created.publishers);
+        parts.start(Part::TokenKeys, |stop| publishers.watch(stop));
         parts.start(Part::Health, |stop| created.health.watch.run(stop));
         parts.start(Part::Admin, |stop| servers.admin.serve(tools, stop));
         parts.start(Part::Http, |stop| servers.http.serve(retire.clone(), stop));
@@ -295,7 +299,8 @@ impl Created {
                 .with_platform(parts.platform.clone())
                 .with_identity(identity)
                 .with_playback_tokens(parts.playback_key.clone())
-                .with_webhooks(parts.webhooks.clone());
+                .with_webhooks(parts.webhooks.clone())
+                .with_pictures(parts.pictures.clone());
             #[cfg(feature = "search")]
             {
                 api = api.with_search(parts.search.clone());
@@ -303,11 +308,11 @@ impl Created {
         }
         api = api.with_operations(Arc::new(operations.clone()));
         let control = platform.as_ref().map(|parts| {
-            let platform = parts.platform.clone();
+            let (platform, hasher) = (parts.platform.clone(), parts.identity.hasher().clone());
             // Its operator is not limited, but counted.
             let manners = Manners { metrics: manners.metrics.clone(), ..Manners::default() };
             let api = api.clone().with_manners(manners).router();
-            api.merge(control_api::maintenance::routes(platform))
+            api.merge(control_api::maintenance::routes(platform, hasher))
         });
         let api = api.with_manners(manners.clone()).router();
         let api = ApiService::new(api);
@@ -321,7 +326,7 @@ impl Created {
             Box::new(ChannelPosters { hub: hub.clone(), pictures }),
             // The pages of the API's problems, and the keys of its tokens, are a part of it.
             ["/api/", "/problems/", "/.well-known/"]
-                .map(|prefix| Mount::new(prefix, config.http.api(), api.clone()))
+                .map(|prefix| Mount::new(prefix, mount(config), api.clone()))
                 .into(),
             audience,
             http_metrics,
@@ -439,9 +444,18 @@ fn make_playback(config: &Config, platform: Option<&PlatformParts>) -> Arc<Playb
     Arc::new(playback)
 }
 
+/// The properties of the API's mounts. Routes have limits of their own, of which that of pictures
+/// may be greater than the usual one.
+fn mount(config: &Config) -> http_server::mount::Settings {
+    let usual = config.http.api();
+    let max_body_bytes = usual.max_body_bytes.max(control_api::pictures::MAX_BYTES);
+    http_server::mount::Settings { max_body_bytes, ..usual }
+}
+
 /// The limits and origins of the API.
 fn make_manners(config: &Config) -> Manners {
     Manners {
+        max_body_bytes: config.http.max_body_bytes,
         limiter: Arc::new(Limiter::new(config.api.limits())),
         cors: Cors::new(config.api.origins()),
         trusted: config.traces.trusted.clone(),

@@ -22,6 +22,7 @@ mod ladder;
 mod manifests;
 mod metrics;
 mod nothing_lost;
+mod operators;
 mod packaging;
 mod page;
 mod platform;

@@ -228,7 +228,8 @@ fn without_the_platform_there_are_no_metrics_of_it() {
     daemon.streams();
     let found = names(&metrics(&daemon));
     assert!(found.contains("streamforge_health") && found.contains("streamforge_broadcasts"));
-    let absent = ["platform", "api", "publish", "search"].map(|name| format!("streamforge_{name}_"));
+    let absent =
+        ["platform", "api", "publish", "search"].map(|name| format!("streamforge_{name}_"));
     for prefix in &absent {
         assert!(!found.iter().any(|name| name.starts_with(prefix)), "{prefix} in {found:?}");
     }

@@ -40,13 +40,18 @@ pub(crate) const LADDER: [&str; 9] = [
 /// Elements that encode AAC again.
 pub(crate) const AUDIO: [&str; 3] = ["avdec_aac", "audioconvert", "avenc_aac"];
 
+/// Elements that decode and encode uploaded pictures.
+pub(crate) const IMAGES: [&str; 8] =
+    ["appsrc", "jpegdec", "pngdec", "webpdec", "videoconvert", "capsfilter", "jpegenc", "appsink"];
+
 /// The elements of workers that are not installed.
 ///
 /// # Errors
 /// [`Error::Init`].
 pub fn missing() -> Result<Vec<&'static str>, Error> {
     gst::init().map_err(Error::Init)?;
-    let mut names: Vec<_> = TEST_PICTURE.into_iter().chain(LADDER).chain(AUDIO).collect();
+    let mut names: Vec<_> =
+        TEST_PICTURE.into_iter().chain(LADDER).chain(AUDIO).chain(IMAGES).collect();
     names.sort_unstable();
     names.dedup();
     names.retain(|name| gst::ElementFactory::find(name).is_none());
@@ -60,6 +65,12 @@ pub(crate) fn load_for(job: &Job) -> Vec<&'static str> {
     let audio = AUDIO.into_iter().filter(|_| job.audio_rendition.is_some());
     let names = LADDER.into_iter().chain(encoder).chain(audio);
     names.filter(|name| load(name).is_none()).collect()
+}
+
+/// Loads the elements for uploaded pictures before the process confines itself. Returns the missing
+/// ones.
+pub(crate) fn load_for_images() -> Vec<&'static str> {
+    IMAGES.into_iter().filter(|name| load(name).is_none()).collect()
 }
 
 /// Loads the elements for the trial of an encoder. Returns whether all are installed.

@@ -3,7 +3,10 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::protocol::{LENGTH_BYTES, Order, Report, Written, parse_length};
+use crate::{
+    images::header::{Header, MAX_SAMPLES},
+    protocol::{LENGTH_BYTES, Order, Report, Written, parse_length},
+};
 
 /// Messages between the daemon and a worker, in both directions: a valid message, serialised again,
 /// parses to the same value.
@@ -19,6 +22,18 @@ pub fn messages(bytes: &[u8]) {
         }
         Ok(order) => assert_eq!(Order::parse(joined(&order.write())), Ok(order)),
         Err(_) => {}
+    }
+}
+
+/// The structure of an uploaded picture: one that is accepted has a size within the limits, and is
+/// refused without its last byte, unless that stands behind the end of a JPEG.
+pub fn image_header(bytes: &[u8]) {
+    let Ok(header) = Header::parse(bytes) else { return };
+    assert!(u64::from(header.width) * u64::from(header.height) <= MAX_SAMPLES);
+    assert!(header.width > 0 && header.height > 0);
+    assert!((1..=8).contains(&header.orientation));
+    if let Ok(shorter) = Header::parse(&bytes[..bytes.len() - 1]) {
+        assert_eq!(shorter, header);
     }
 }
 
@@ -42,5 +57,6 @@ mod tests {
     #[test]
     fn the_corpus_passes() {
         corpus::run("worker_messages", super::messages);
+        corpus::run("image_header", super::image_header);
     }
 }

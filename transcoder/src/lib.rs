@@ -5,7 +5,7 @@
 //! leak or an exploit in a codec costs one job, not the daemon. So this crate has two sides:
 //!
 //! - For the daemon, which never uses GStreamer: [`ladder`] makes renditions of every broadcast, as
-//!   [`plan`] selects them; [`pictures`] has the posters, [`supervisor`] keeps a process running
+//!   [`plan`] selects them; [`pictures`] has the posters, [`images`] decodes uploads, [`supervisor`] keeps a process running
 //!   (the test picture's), `process` is one worker and the socket to it.
 //! - For the worker's process: [`worker`] decodes, scales and encodes, after [`confine`] has
 //!   removed its privileges; [`trial`] tests an encoder, [`elements`] lists the installed elements,
@@ -23,6 +23,7 @@ pub mod elements;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod images;
 pub mod ladder;
 mod metrics;
 mod overlay;
@@ -37,6 +38,7 @@ pub mod trial;
 pub mod worker;
 
 pub use error::Error;
+pub use images::Images;
 pub use ladder::Ladder;
 pub use metrics::Metrics;
 pub use pictures::Pictures;

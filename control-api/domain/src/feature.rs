@@ -4,6 +4,7 @@ use crate::{
     actor::{Actor, ActorId, Role},
     audience::Audience,
     event::{Envelope, EventType},
+    export::Export,
     permission::Permission,
     rows::{Fault, Rows, RowsMut},
     vault::Vault,
@@ -31,6 +32,8 @@ pub struct Feature {
     pub permissions: &'static [Permission],
     /// The actors that may read one of its own events, by the tables as they are now.
     pub audience: fn(&dyn Rows, &Envelope) -> Result<Audience, Fault>,
+    /// Its part in the export of a person's data.
+    pub export: Export,
     /// Applies one of these events to its tables.
     pub fold: fn(&mut Folding<'_>, &Envelope) -> Result<(), Fault>,
 }

@@ -9,6 +9,7 @@ pub mod categories;
 pub mod channels;
 pub mod follows;
 pub mod identities;
+pub mod pictures;
 pub mod reactions;
 pub mod second_factors;
 pub mod sessions;
@@ -35,6 +36,7 @@ pub const ALL: &[&Feature] = &[
     &views::FEATURE,
     &webhooks::FEATURE,
     &audit::FEATURE,
+    &pictures::FEATURE,
 ];
 
 /// The table of permissions: who may send each command.

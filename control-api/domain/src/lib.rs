@@ -13,7 +13,9 @@
 pub mod actor;
 pub mod audience;
 pub mod command;
+pub mod draft;
 pub mod event;
+pub mod export;
 pub mod feature;
 pub mod features;
 pub mod id;
@@ -36,6 +38,7 @@ pub use actor::{Actor, Authority, Door, Role};
 pub use audience::Audience;
 pub use command::{Command, Context};
 pub use event::{Envelope, NewEvent};
+pub use export::Export;
 pub use feature::{Feature, Folding};
 pub use permission::Who;
 pub use refusal::Refusal;

@@ -14,9 +14,35 @@ pub fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     Option::deserialize(deserializer).map(Some)
 }
 
+/// Reads a field that has always a value, for
+/// `#[serde(default, deserialize_with = "patch::present")]`: `None` if it is absent. `null`, which
+/// would remove the value, is refused.
+///
+/// # Errors
+/// The field's value is not of its type.
+pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use serde::Serialize;
+
+    #[derive(Debug, PartialEq, super::Deserialize)]
+    struct Rename {
+        #[serde(default, deserialize_with = "super::present")]
+        name: Option<String>,
+    }
+
+    #[test]
+    fn a_field_that_has_always_a_value_is_absent_or_not_null() {
+        let read = |json: &str| serde_json::from_str::<Rename>(json).map(|rename| rename.name);
+        assert_eq!(read("{}").expect("nothing"), None);
+        assert_eq!(read(r#"{"name":"a"}"#).expect("a name").as_deref(), Some("a"));
+        assert!(read(r#"{"name":null}"#).is_err());
+    }
 
     #[derive(Debug, PartialEq, Default, Serialize, super::Deserialize)]
     struct Change {

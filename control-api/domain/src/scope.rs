@@ -18,6 +18,13 @@ pub enum Scope {
     StreamKeys,
     /// Makes and changes the account's videos.
     Videos,
+    /// Follows channels for the account.
+    Follows,
+    /// Reacts to videos for the account.
+    Reactions,
+    /// Makes and changes the account's webhooks. They receive what the account may see, also after
+    /// the key is revoked.
+    Webhooks,
     /// Uses the rights of a moderator or administrator, if the account has them, and changes the
     /// account's own profile. Without this scope a key acts on its account's own things only.
     Admin,
@@ -25,8 +32,16 @@ pub enum Scope {
 
 impl Scope {
     /// All scopes, in order.
-    pub const ALL: [Self; 5] =
-        [Self::Read, Self::Channels, Self::StreamKeys, Self::Videos, Self::Admin];
+    pub const ALL: [Self; 8] = [
+        Self::Read,
+        Self::Channels,
+        Self::StreamKeys,
+        Self::Videos,
+        Self::Follows,
+        Self::Reactions,
+        Self::Webhooks,
+        Self::Admin,
+    ];
 
     /// The name in JSON.
     pub const fn name(self) -> &'static str {
@@ -35,26 +50,37 @@ impl Scope {
             Self::Channels => "channels",
             Self::StreamKeys => "stream_keys",
             Self::Videos => "videos",
+            Self::Follows => "follows",
+            Self::Reactions => "reactions",
+            Self::Webhooks => "webhooks",
             Self::Admin => "admin",
         }
     }
 
     /// The scope that a command needs, by its name `thing.verb`. `None`: no key may send it.
     ///
-    /// A key never changes credentials, otherwise a stolen one could outlive its revocation.
+    /// A key never changes credentials, otherwise a stolen one could outlive its revocation; nor does
+    /// it export all that the account has.
     pub fn of(command: &str) -> Option<Self> {
         let thing = command.split('.').next().unwrap_or(command);
         match (thing, command) {
             ("session" | "api_key" | "second_factor" | "identity", _) => None,
-            (_, "account.set_password" | "account.change_password" | "account.change_email") => {
-                None
-            }
+            (
+                _,
+                "account.set_password"
+                | "account.change_password"
+                | "account.change_email"
+                | "account.export",
+            ) => None,
             (_, read) if [".list", ".show"].iter().any(|verb| read.contains(verb)) => {
                 Some(Self::Read)
             }
             ("channel" | "stream", _) => Some(Self::Channels),
             ("stream_key", _) => Some(Self::StreamKeys),
             ("video", _) => Some(Self::Videos),
+            ("follow", _) => Some(Self::Follows),
+            ("reaction", _) => Some(Self::Reactions),
+            ("webhook", _) => Some(Self::Webhooks),
             // Commands that are new here need the greatest scope until somebody decides otherwise.
             _ => Some(Self::Admin),
         }
@@ -70,7 +96,7 @@ impl std::fmt::Display for Scope {
 /// A set of scopes. In JSON and in tables a list in the order of [`Scope::ALL`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(from = "Vec<Scope>", into = "Vec<Scope>")]
-pub struct Scopes(u8);
+pub struct Scopes(u16);
 
 impl Scopes {
     /// Whether a scope is in the set.
@@ -89,7 +115,7 @@ impl Scopes {
     }
 }
 
-fn bit(scope: Scope) -> u8 {
+fn bit(scope: Scope) -> u16 {
     1 << scope as u8
 }
 
@@ -154,11 +180,16 @@ mod tests {
             "account.set_password",
             "account.change_password",
             "account.change_email",
+            "account.export",
         ] {
             assert_eq!(Scope::of(command), None, "{command}");
         }
         assert_eq!(Scope::of("channel.create"), Some(Scope::Channels));
         assert_eq!(Scope::of("stream_key.list"), Some(Scope::Read));
+        assert_eq!(Scope::of("follow.set"), Some(Scope::Follows));
+        assert_eq!(Scope::of("reaction.remove"), Some(Scope::Reactions));
+        assert_eq!(Scope::of("webhook.create"), Some(Scope::Webhooks));
+        assert_eq!(Scope::of("webhook.list"), Some(Scope::Read));
         assert_eq!(Scope::of("session.list"), None);
         assert_eq!(Scope::of("account.erase"), Some(Scope::Admin));
         assert_eq!(Scope::of("rocket.launch"), Some(Scope::Admin));

@@ -1,4 +1,8 @@
-//! `/api/v1/accounts`: registering, profiles, roles and passwords.
+//! `/api/v1/accounts`: registering, profiles, roles and passwords. `export` exports the data of one.
+
+mod bodies;
+mod export;
+mod shown;
 
 use std::sync::Arc;
 
@@ -9,41 +13,37 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use control_domain::{
-    Actor, Command as _, Refusal, Role, Rows, Time, Vault,
+    Actor, Command as _, Refusal, Role, Rows,
     features::{
         accounts::{
             commands::{Add, ChangeRole, EditProfile, Erase, ExpirePassword, Register},
             queries,
-            tables::Account,
         },
-        channels, sessions,
+        sessions,
         sessions::commands::ChangePassword,
     },
     id::AccountId,
     table::Key as _,
-    text::{Description, DisplayName, Email},
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use http::{HeaderMap, Method, StatusCode};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{
-    api_keys,
-    sessions::{chosen, own, shown as shown_sessions},
+use self::{
+    bodies::{NewAccount, NewPassword, NewRole, ProfilePatch},
+    shown::{Accounts, Seen, Tagged, Whole, seen, tag, whole},
 };
+use super::sessions::{chosen, own};
 use crate::{
     authentication::{Current, Sender},
     content::{Content, created},
-    described::described,
     identity::{
         Identity,
         password::{Comparison, Password},
     },
     mail::Order,
-    page::{Entry, NoFilter, Page, Paging},
+    page::{NoFilter, Page, Paging},
     platform::Matching,
-    precondition::{ETag, IfMatch},
+    precondition::IfMatch,
     problem::{Fault, Kind, Problem, problems},
     rate::{self, Class, Limiter},
     sequence::SEQUENCE,
@@ -61,7 +61,7 @@ pub(super) fn routes(limiter: &Arc<Limiter>) -> OpenApiRouter<Identity> {
         .routes(routes!(show_account, edit_account, erase_account))
         .routes(routes!(change_role))
         .routes(routes!(change_password))
-        .routes(routes!(export_account))
+        .routes(routes!(export::export_account))
 }
 
 /// Limits the requests that make an account, but not those of administrators.
@@ -76,162 +76,6 @@ async fn limited(state: State<rate::Counted>, request: Request, next: Next) -> R
     }
 }
 
-/// An account as everybody sees it.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Profile {
-    /// The account.
-    #[schema(schema_with = described::<AccountId>)]
-    id: AccountId,
-    /// The name.
-    #[schema(schema_with = described::<DisplayName>)]
-    name: String,
-    /// The description of the person.
-    #[schema(schema_with = described::<Description>)]
-    about: String,
-}
-
-/// An account as its owner and administrators see it.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = Account)]
-struct Whole {
-    /// The account.
-    #[schema(schema_with = described::<AccountId>)]
-    id: AccountId,
-    /// The name.
-    #[schema(schema_with = described::<DisplayName>)]
-    name: String,
-    /// The description of the person.
-    #[schema(schema_with = described::<Description>)]
-    about: String,
-    /// The e-mail address.
-    #[schema(format = Email)]
-    email: String,
-    /// Whether it is known that mail to the address arrives.
-    email_verified: bool,
-    /// The role.
-    #[schema(schema_with = described::<Role>)]
-    role: Role,
-    /// Whether the password must be replaced at the next sign-in.
-    must_change_password: bool,
-    /// When the account was made.
-    #[schema(schema_with = described::<Time>)]
-    registered: Time,
-    /// When it was last changed.
-    #[schema(schema_with = described::<Time>)]
-    changed: Time,
-}
-
-impl Whole {
-    /// # Errors
-    /// 404 if the account is erased.
-    fn of(id: AccountId, account: &Account, vault: &dyn Vault) -> Result<Self, Refusal> {
-        let person = account.open(vault)?.ok_or(Refusal::NotFound { thing: "account" })?;
-        let Account { role, registered, changed, is_verified, must_change_password, .. } = *account;
-        Ok(Self {
-            id,
-            name: person.name,
-            about: person.about,
-            email: person.email,
-            email_verified: is_verified,
-            role,
-            must_change_password,
-            registered,
-            changed,
-        })
-    }
-}
-
-impl Entry for Whole {
-    const MEMBER: &'static str = "accounts";
-    const PAGE: &'static str = "Accounts";
-    const DESCRIPTION: &'static str = "Accounts, the oldest first.";
-    type Schema = Self;
-}
-
-/// A page of accounts.
-type Accounts = Page<Whole>;
-
-/// An account as this sender sees it.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(untagged)]
-#[schema(as = AccountOrProfile)]
-enum Seen {
-    /// By its owner or an administrator.
-    Whole(Whole),
-    /// By everybody else.
-    Profile(Profile),
-}
-
-/// An account to make. There is no `Debug`, because it has a password.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewAccount {
-    /// The name. Names that look alike are the same.
-    #[schema(schema_with = described::<DisplayName>)]
-    name: DisplayName,
-    /// The e-mail address.
-    #[schema(value_type = String, format = Email, max_length = 254)]
-    email: Email,
-    /// The password.
-    #[schema(min_length = 8, max_length = 128, format = Password)]
-    password: String,
-    /// The role. Only administrators may name one. Default: viewer.
-    #[serde(default)]
-    #[schema(schema_with = described::<Role>, required = false)]
-    role: Option<Role>,
-}
-
-/// Changes of a profile, as a merge patch: members that are absent keep their value.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct ProfilePatch {
-    /// The name.
-    #[serde(default)]
-    #[schema(schema_with = described::<DisplayName>, required = false)]
-    name: Option<DisplayName>,
-    /// The description of the person.
-    #[serde(default)]
-    #[schema(schema_with = described::<Description>, required = false)]
-    about: Option<Description>,
-}
-
-/// Another role.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewRole {
-    /// The role.
-    #[schema(schema_with = described::<Role>)]
-    role: Role,
-}
-
-/// Another password. There is no `Debug`.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewPassword {
-    /// The present password. An administrator who sets the password of somebody else sends none.
-    #[serde(default)]
-    #[schema(required = false, max_length = 1024, format = Password)]
-    present: Option<String>,
-    /// The password that replaces it.
-    #[schema(min_length = 8, max_length = 128, format = Password)]
-    password: String,
-}
-
-/// All that belongs to an account.
-#[derive(Debug, Serialize, ToSchema)]
-struct Export {
-    /// The account.
-    account: Whole,
-    /// The devices on which it is signed in.
-    sessions: Vec<super::sessions::Shown>,
-    /// The API keys, without their secrets.
-    api_keys: Vec<api_keys::Shown>,
-    /// The channels.
-    channels: Vec<super::channels::Shown>,
-}
-
 problems!(
     /// Problems of [`register`].
     RegisterProblems: InvalidRequest, InvalidIdempotencyKey, InvalidToken, Forbidden,
@@ -243,7 +87,7 @@ problems!(
     InsufficientScope, PreconditionFailed
 );
 problems!(
-    /// Problems of [`show_account`] and [`export_account`].
+    /// Problems of [`show_account`] and [`export::export_account`].
     ShowProblems: Unauthenticated, InvalidToken, Forbidden, InsufficientScope, NotFound,
     PreconditionFailed
 );
@@ -338,7 +182,7 @@ async fn list_accounts(
             let found = queries::list(rows, &actor, after, page.limit + 1)?;
             found
                 .iter()
-                .map(|(id, account)| Whole::of(*id, account, vault))
+                .map(|(id, account)| Whole::of(rows, *id, account, vault))
                 .collect::<Result<Vec<_>, _>>()
         })
         .await?;
@@ -515,94 +359,20 @@ async fn change_password(
     Ok((StatusCode::NO_CONTENT, [(SEQUENCE, sequence.to_string())]).into_response())
 }
 
-/// Export the own account
-///
-/// All that belongs to it, as JSON.
-#[utoipa::path(
-    get,
-    path = "/api/v1/accounts/me/export",
-    responses(
-        (status = OK, description = "All that belongs to the account", body = Export,
-            content_type = "application/json"),
-        ShowProblems
-    ),
-    security(("account" = []))
-)]
-async fn export_account(
-    State(identity): State<Identity>,
-    Sender(actor): Sender,
-    Current(current): Current,
-) -> Result<Response, Problem> {
-    let id = own(&actor)?;
-    let sessions = shown_sessions(&identity, actor, id, current).await?;
-    let api_keys = api_keys::shown(&identity, actor, id).await?;
-    let of_account = |rows: &dyn Rows, vault: &dyn Vault| -> Result<_, Refusal> {
-        let mut shown = Vec::new();
-        for channel in channels::queries::of_owner(rows, id)? {
-            let row = channels::queries::channel(rows, channel)?;
-            shown.push(super::channels::Shown::of(rows, channel, row)?);
-        }
-        Ok((whole(rows, vault, id)?, shown))
-    };
-    let (account, channels) = identity.read(of_account).await?;
-    let name = HeaderValue::from_static("attachment; filename=\"account.json\"");
-    let export = Export { account, sessions, api_keys, channels };
-    Ok(([(header::CONTENT_DISPOSITION, name)], Json(export)).into_response())
-}
-
 /// The account that a path names.
 ///
 /// # Errors
 /// 404; 401 or 403 for `me` without an account.
-fn named(actor: &Actor, path: Result<Path<String>, PathRejection>) -> Result<AccountId, Problem> {
+pub(super) fn named(
+    actor: &Actor,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<AccountId, Problem> {
     let unknown = || Problem::from(Refusal::NotFound { thing: "account" });
     let Path(text) = path.map_err(|_| unknown())?;
     match text.as_str() {
         "me" => own(actor),
         id => id.parse().map_err(|_| unknown()),
     }
-}
-
-/// An account that is not erased.
-fn whole(rows: &dyn Rows, vault: &dyn Vault, id: AccountId) -> Result<Whole, Refusal> {
-    Whole::of(id, &queries::present(rows, id)?, vault)
-}
-
-/// An account as an actor sees it, with its entity tag.
-struct Tagged(ETag, Seen);
-
-impl IntoResponse for Tagged {
-    fn into_response(self) -> Response {
-        let Self(tag, seen) = self;
-        let mut response = Json(seen).into_response();
-        response.headers_mut().extend(tag.header());
-        response
-    }
-}
-
-/// An account as this actor sees it.
-fn seen(
-    rows: &dyn Rows,
-    vault: &dyn Vault,
-    actor: &Actor,
-    id: AccountId,
-) -> Result<Tagged, Refusal> {
-    let account = whole(rows, vault, id)?;
-    let seen = match queries::SHOW.permits(actor, Some(id)) {
-        true => Seen::Whole(account),
-        false => {
-            let Whole { id, name, about, .. } = account;
-            Seen::Profile(Profile { id, name, about })
-        }
-    };
-    Ok(Tagged(tag(rows, actor, id)?, seen))
-}
-
-/// The entity tag of an account as this actor reads it. It is computed from the row, whose personal
-/// data are sealed.
-fn tag(rows: &dyn Rows, actor: &Actor, id: AccountId) -> Result<ETag, Refusal> {
-    let is_whole = queries::SHOW.permits(actor, Some(id));
-    Ok(ETag::of(&(is_whole, queries::present(rows, id)?)))
 }
 
 /// The problem of a wrong present password. It is no 401, because the session is valid.

@@ -185,6 +185,10 @@ async fn revoke_api_key(
     Sender(actor): Sender,
     key: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
+    // A stranger learns nothing of keys, also not whether one exists.
+    if actor == Actor::Anonymous {
+        return Err(Refusal::SignIn.into());
+    }
     let unknown = || Problem::from(Refusal::NotFound { thing: "api_key" });
     let Path(text) = key.map_err(|_| unknown())?;
     let key = text.parse().map_err(|_| unknown())?;

@@ -18,6 +18,7 @@ use control_domain::{
     },
     id::CategoryId,
     language::Language,
+    patch,
     text::CategoryName,
 };
 use http::{HeaderMap, StatusCode};
@@ -116,11 +117,11 @@ struct NewCategory {
 #[serde(deny_unknown_fields)]
 struct CategoryPatch {
     /// Its name where there is no translation.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patch::present")]
     #[schema(schema_with = described::<CategoryName>, required = false)]
     name: Option<CategoryName>,
     /// Its names in other languages, all of them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patch::present")]
     #[schema(schema_with = described::<Translations>, required = false)]
     translations: Option<Translations>,
 }

@@ -77,11 +77,11 @@ impl From<Settings> for Shown {
 #[serde(deny_unknown_fields)]
 struct ChannelSettingsPatch {
     /// The renditions that are made.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patch::present")]
     #[schema(schema_with = described::<Ladder>, required = false)]
     ladder: Option<Ladder>,
     /// Whether broadcasts are recorded.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patch::present")]
     #[schema(schema_with = described::<bool>, required = false)]
     recording: Option<bool>,
     /// Seconds for which a broadcast waits for its publisher to return.
@@ -89,11 +89,11 @@ struct ChannelSettingsPatch {
     #[schema(schema_with = described::<Option<ReconnectSeconds>>, required = false)]
     reconnect_s: Option<Option<ReconnectSeconds>>,
     /// How far viewers are behind.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patch::present")]
     #[schema(schema_with = described::<Latency>, required = false)]
     latency: Option<Latency>,
     /// How publishers without a stream key of the channel are authorised.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patch::present")]
     #[schema(schema_with = described::<PublishPolicy>, required = false)]
     publish: Option<PublishPolicy>,
     /// The category of broadcasts.

@@ -14,9 +14,12 @@ use control_domain::{
             queries,
             tables::Channel,
         },
-        follows, views,
+        follows,
+        pictures::{self, events::PictureHash},
+        views,
     },
     id::{AccountId, ChannelId},
+    patch,
     table::Key as _,
     text::{ChannelName, ChannelTitle, Description},
 };
@@ -77,6 +80,12 @@ pub(super) struct Shown {
     /// When it was last changed.
     #[schema(schema_with = described::<Time>)]
     changed: Time,
+    /// Its picture, at `/api/v1/avatars/{picture}/{size}`; null if it has none.
+    #[schema(schema_with = described::<Option<PictureHash>>)]
+    avatar: Option<PictureHash>,
+    /// Its banner, at the same place; null if it has none.
+    #[schema(schema_with = described::<Option<PictureHash>>)]
+    banner: Option<PictureHash>,
     /// The number of its followers.
     followers: u64,
     /// The number of views of its broadcasts. It grows each minute.
@@ -89,6 +98,8 @@ impl Shown {
     pub(super) fn of(rows: &dyn Rows, id: ChannelId, channel: Channel) -> Result<Self, Fault> {
         let followers = follows::queries::followers(rows, id)?;
         let views = views::queries::of_channel(rows, id)?.views;
+        let avatar = pictures::queries::channel_avatar(rows, id)?;
+        let banner = pictures::queries::banner(rows, id)?;
         let Channel { owner, name, title, description, visibility, created, changed } = channel;
         Ok(Self {
             id,
@@ -99,6 +110,8 @@ impl Shown {
             owner,
             created,
             changed,
+            avatar,
+            banner,
             followers,
             views,
         })
@@ -152,15 +165,15 @@ struct NewChannel {
 #[serde(deny_unknown_fields)]
 struct ChannelPatch {
     /// Its title.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patch::present")]
     #[schema(schema_with = described::<ChannelTitle>, required = false)]
     title: Option<ChannelTitle>,
     /// Its description.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patch::present")]
     #[schema(schema_with = described::<Description>, required = false)]
     description: Option<Description>,
     /// The viewers that may watch and find it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patch::present")]
     #[schema(schema_with = described::<Visibility>, required = false)]
     visibility: Option<Visibility>,
 }

@@ -342,6 +342,10 @@ async fn end_session(
     Sender(actor): Sender,
     session: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
+    // A stranger learns nothing of sessions, also not whether one exists.
+    if actor == Actor::Anonymous {
+        return Err(Refusal::SignIn.into());
+    }
     let unknown = || Problem::from(Refusal::NotFound { thing: "session" });
     let Path(text) = session.map_err(|_| unknown())?;
     let session = text.parse().map_err(|_| unknown())?;

@@ -39,6 +39,7 @@ mod manners;
 mod members;
 mod older_process;
 mod operations;
+mod pictures;
 mod playback_tokens;
 mod reactions;
 mod recovery;

@@ -19,11 +19,14 @@ use crate::{
     content::{self, Content},
     described::described,
     identity::{Identity, access_token::KEYS_MAX_AGE},
-    problem::{Kind, Problem, problems},
+    problem::{Fault, Kind, Problem, problems},
 };
 
 /// The media type of the request in RFC 7662 2.1.
 const FORM: &str = "application/x-www-form-urlencoded";
+
+/// The greatest length of a token in characters. Ours are shorter.
+const MAX_TOKEN: usize = 1_024;
 
 /// The routes.
 pub(super) fn routes() -> OpenApiRouter<Identity> {
@@ -134,6 +137,11 @@ async fn verify_token(
         return Err(Refusal::SignIn.into());
     }
     let Token { token } = token(request).await?;
+    if token.chars().count() > MAX_TOKEN {
+        let words = "a token has at most 1024 characters";
+        let fault = Fault { pointer: "/token".into(), detail: words.into() };
+        return Err(Problem::new(Kind::InvalidContent, words).with_errors([fault]));
+    }
     let Some(found) = identity.introspect(&token).await? else {
         return Ok(Json(Verified::default()));
     };

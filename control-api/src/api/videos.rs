@@ -133,15 +133,15 @@ impl NewVideo {
 #[serde(deny_unknown_fields)]
 struct VideoPatch {
     /// Its title.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patch::present")]
     #[schema(schema_with = described::<VideoTitle>, required = false)]
     title: Option<VideoTitle>,
     /// Its description.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patch::present")]
     #[schema(schema_with = described::<Description>, required = false)]
     description: Option<Description>,
     /// Its tags, all of them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patch::present")]
     #[schema(schema_with = described::<Tags>, required = false)]
     tags: Option<Tags>,
     /// Its category.
@@ -153,15 +153,15 @@ struct VideoPatch {
     #[schema(schema_with = described::<Option<Language>>, required = false)]
     language: Option<Option<Language>>,
     /// The viewers that may watch and find it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patch::present")]
     #[schema(schema_with = described::<Visibility>, required = false)]
     visibility: Option<Visibility>,
     /// Its chapters, all of them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patch::present")]
     #[schema(schema_with = described::<Chapters>, required = false)]
     chapters: Option<Chapters>,
     /// Another password. It is in force while the visibility is `password`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patch::present")]
     #[schema(value_type = String, required = false, min_length = 8, max_length = 128,
         format = Password)]
     password: Option<String>,

@@ -1,5 +1,8 @@
 //! `/api/v1/webhooks`: addresses to which events are delivered, and their deliveries.
 
+mod bodies;
+mod shown;
+
 use axum::{
     Json,
     extract::{Path, Query, State, rejection::PathRejection, rejection::QueryRejection},
@@ -7,33 +10,31 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use control_domain::{
-    Actor, Refusal, Rows, Time,
+    Actor, Refusal, Rows,
     features::webhooks::{
         commands::{Create, DELIVER, Delete, Disable, Edit, Edits, Enable, RotateSecret},
-        events::Cause,
-        filter::TypeFilter,
         queries::{self, Webhook},
         secret::{PREFIX, WebhookSecret},
         url::WebhookUrl,
     },
-    id::{AccountId, EventId, WebhookId},
+    id::{EventId, WebhookId},
 };
 use http::{HeaderMap, StatusCode};
 use ring::rand::{SecureRandom as _, SystemRandom};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use self::{
+    bodies::{Filter, NewSecret, NewWebhook, WebhookPatch},
+    shown::{Deliveries, Listed, Shown, ShownDelivery, WebhookWithSecret},
+};
 use crate::{
     Platform, Webhooks,
     authentication::Sender,
     content::{Content, created},
-    described::described,
     platform::Matching,
     precondition::{ETag, IfMatch, tagged},
     problem::{Kind, Problem, problems},
     sequence::SEQUENCE,
-    store::{Delivery, DeliveryState},
 };
 
 /// Bytes of a secret that is made here.
@@ -58,182 +59,6 @@ pub(super) fn routes(platform: Platform, webhooks: Webhooks) -> OpenApiRouter<Pl
         .routes(routes!(list_webhook_deliveries))
         .routes(routes!(replay_webhook_delivery))
         .with_state(Hooks { platform, webhooks })
-}
-
-/// A webhook without its secret.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Webhook)]
-struct Shown {
-    /// The webhook.
-    #[schema(schema_with = described::<WebhookId>)]
-    id: WebhookId,
-    /// The account that owns it, and whose events it receives; null: the operator, who receives all
-    /// events.
-    #[schema(schema_with = described::<Option<AccountId>>)]
-    owner: Option<AccountId>,
-    /// The address to which events are posted.
-    #[schema(schema_with = described::<WebhookUrl>)]
-    url: String,
-    /// The types of events that it receives, or their beginnings with `*` at the end.
-    #[schema(schema_with = described::<TypeFilter>)]
-    types: TypeFilter,
-    /// Why it is not in use; null: it is.
-    #[schema(schema_with = described::<Option<Cause>>)]
-    disabled: Option<Cause>,
-    /// When it was made.
-    #[schema(schema_with = described::<Time>)]
-    created: Time,
-    /// When it was last changed.
-    #[schema(schema_with = described::<Time>)]
-    changed: Time,
-}
-
-impl Shown {
-    fn of(id: WebhookId, webhook: Webhook) -> Self {
-        let Webhook { owner, url, types, disabled, created, changed, .. } = webhook;
-        Self { id, owner, url, types, disabled, created, changed }
-    }
-}
-
-/// The webhooks of an owner: at most 20, the oldest first.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Webhooks)]
-struct Listed {
-    /// The webhooks.
-    #[schema(max_items = 20)]
-    webhooks: Vec<Shown>,
-}
-
-/// A webhook to make.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewWebhook {
-    /// The address to which events are posted: https, and a host of the public internet.
-    #[schema(schema_with = described::<WebhookUrl>)]
-    url: WebhookUrl,
-    /// The types of events that it receives, or their beginnings with `*` at the end. Default: all.
-    #[serde(default)]
-    #[schema(schema_with = described::<TypeFilter>, required = false)]
-    types: TypeFilter,
-    /// The secret with which deliveries are signed. Default: one is made.
-    #[serde(default)]
-    #[schema(schema_with = described::<WebhookSecret>, required = false)]
-    secret: Option<WebhookSecret>,
-    /// The account that owns it: the sender's own, or any for an administrator. Default: the
-    /// sender's own; the operator's for the operator.
-    #[serde(default)]
-    #[schema(schema_with = described::<AccountId>, required = false)]
-    owner: Option<AccountId>,
-}
-
-/// Changes of a webhook, as a merge patch: members that are absent keep their value.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct WebhookPatch {
-    /// The address to which events are posted.
-    #[serde(default)]
-    #[schema(schema_with = described::<WebhookUrl>, required = false)]
-    url: Option<WebhookUrl>,
-    /// The types of events that it receives.
-    #[serde(default)]
-    #[schema(schema_with = described::<TypeFilter>, required = false)]
-    types: Option<TypeFilter>,
-}
-
-/// Another secret.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewSecret {
-    /// The secret. Default: one is made.
-    #[serde(default)]
-    #[schema(schema_with = described::<WebhookSecret>, required = false)]
-    secret: Option<WebhookSecret>,
-}
-
-/// A webhook with its secret, which is shown this once.
-#[derive(Serialize, ToSchema)]
-struct WebhookWithSecret {
-    #[serde(flatten)]
-    shown: Shown,
-    /// The secret with which the receiver verifies deliveries.
-    #[schema(schema_with = described::<WebhookSecret>)]
-    secret: String,
-}
-
-/// The delivery of an event to a webhook, with its last attempt.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Delivery)]
-struct ShownDelivery {
-    /// The event, and the header `webhook-id` of its deliveries.
-    #[schema(schema_with = described::<EventId>)]
-    id: EventId,
-    /// The type of the event.
-    #[serde(rename = "type")]
-    kind: String,
-    /// `delivered`: the receiver has accepted it; `waiting`: it is tried again; `failed`: it is
-    /// not.
-    #[schema(inline)]
-    state: ShownState,
-    /// The number of attempts.
-    attempts: u32,
-    /// The time of the first attempt.
-    #[schema(schema_with = described::<Time>)]
-    first: Time,
-    /// The time of the last attempt.
-    #[schema(schema_with = described::<Time>)]
-    last: Time,
-    /// How long the last attempt took, in milliseconds.
-    duration_ms: u64,
-    /// The status of the response; null: there was none.
-    status: Option<u16>,
-    /// Why there was no response.
-    error: Option<String>,
-    /// The time of the next attempt; null: there is none.
-    #[schema(schema_with = described::<Option<Time>>)]
-    next: Option<Time>,
-}
-
-/// The state of a delivery.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum ShownState {
-    /// The receiver has accepted it.
-    Delivered,
-    /// It is tried again.
-    Waiting,
-    /// It is not tried again.
-    Failed,
-}
-
-impl ShownDelivery {
-    fn of((id, delivery): (EventId, Delivery)) -> Self {
-        let Delivery { kind, attempts, first, last, duration_ms, status, error, next, .. } =
-            delivery;
-        let state = match delivery.state {
-            DeliveryState::Delivered => ShownState::Delivered,
-            DeliveryState::Waiting => ShownState::Waiting,
-            DeliveryState::Failed => ShownState::Failed,
-        };
-        Self { id, kind, state, attempts, first, last, duration_ms, status, error, next }
-    }
-}
-
-/// The last deliveries of a webhook, the newest event first.
-#[derive(Debug, Serialize, ToSchema)]
-struct Deliveries {
-    /// The deliveries.
-    #[schema(max_items = 100)]
-    deliveries: Vec<ShownDelivery>,
-}
-
-/// Whose webhooks to list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Filter {
-    /// The account. Default: the sender's own; the operator's webhooks for the operator.
-    #[param(schema_with = described::<AccountId>)]
-    owner: Option<AccountId>,
 }
 
 problems!(
@@ -275,7 +100,7 @@ problems!(
             content_type = "application/json"),
         ListProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn list_webhooks(
     State(hooks): State<Hooks>,
@@ -304,7 +129,7 @@ async fn list_webhooks(
             content_type = "application/json"),
         CreateProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn create_webhook(
     State(hooks): State<Hooks>,
@@ -338,7 +163,7 @@ async fn create_webhook(
             content_type = "application/json"),
         ShowProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn show_webhook(
     State(hooks): State<Hooks>,
@@ -365,7 +190,7 @@ async fn show_webhook(
             content_type = "application/json"),
         EditProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn edit_webhook(
     State(hooks): State<Hooks>,
@@ -393,7 +218,7 @@ async fn edit_webhook(
         ("If-Match" = Option<String>, Header, description = "The ETag that was read")
     ),
     responses((status = NO_CONTENT, description = "The webhook is gone"), DeleteProblems),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn delete_webhook(
     State(hooks): State<Hooks>,
@@ -426,7 +251,7 @@ async fn delete_webhook(
             content_type = "application/json"),
         UseProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn rotate_webhook_secret(
     State(hooks): State<Hooks>,
@@ -459,7 +284,7 @@ async fn rotate_webhook_secret(
             content_type = "application/json"),
         UseProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn enable_webhook(
     State(hooks): State<Hooks>,
@@ -486,7 +311,7 @@ async fn enable_webhook(
             content_type = "application/json"),
         UseProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn disable_webhook(
     State(hooks): State<Hooks>,
@@ -516,7 +341,7 @@ async fn disable_webhook(
             content_type = "application/json"),
         UseProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn test_webhook(
     State(hooks): State<Hooks>,
@@ -541,7 +366,7 @@ async fn test_webhook(
             content_type = "application/json"),
         ShowProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn list_webhook_deliveries(
     State(hooks): State<Hooks>,
@@ -570,7 +395,7 @@ async fn list_webhook_deliveries(
             content_type = "application/json"),
         UseProblems
     ),
-    security(("administrator" = []))
+    security(("account" = []), ("administrator" = []))
 )]
 async fn replay_webhook_delivery(
     State(hooks): State<Hooks>,

@@ -101,7 +101,7 @@ impl Identity {
     }
 
     /// Computes and compares hashes of passwords.
-    pub(crate) fn hasher(&self) -> &Hasher {
+    pub fn hasher(&self) -> &Hasher {
         &self.0.hasher
     }
 

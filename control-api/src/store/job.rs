@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use control_domain::{Actor, Command, Context, Envelope, Fault, NewEvent, Refusal, command};
+use control_domain::{Actor, Command, Context, Envelope, Fault, NewEvent, Refusal, Time, command};
 use tokio::sync::oneshot;
 use tracing::Span;
 
@@ -58,6 +58,10 @@ pub(super) trait Job: Send {
 
     /// The request by which it was sent, if it was one.
     fn request(&self) -> Option<&RequestId>;
+    /// The time at which it happened, if that is not the time of the decision.
+    fn time(&self) -> Option<Time> {
+        None
+    }
 
     /// Decides the command. It may be called again, if the transaction was aborted. The result for
     /// the sender is kept until [`Job::committed`].
@@ -106,6 +110,7 @@ pub(super) struct Pending<C: Command> {
     request: Option<RequestId>,
     traced: CommandSpan,
     command: C,
+    time: Option<Time>,
     decided: Option<Result<C::Done, Refusal>>,
     receipt: oneshot::Sender<Settled<C>>,
 }
@@ -115,12 +120,17 @@ impl<C: Command> Pending<C> {
         let (receipt, receiver) = oneshot::channel();
         let request = RequestId::current();
         let traced = CommandSpan::new(C::NAME);
-        (Self { actor, request, traced, command, decided: None, receipt }, receiver)
+        (Self { actor, request, traced, command, time: None, decided: None, receipt }, receiver)
     }
 
     /// The span of the command.
     pub(super) fn span(&self) -> Span {
         self.traced.span()
+    }
+
+    /// It happened at another time than that of the decision.
+    pub(super) fn at(self, time: Option<Time>) -> Self {
+        Self { time, ..self }
     }
 }
 
@@ -131,6 +141,10 @@ impl<C: Command> Job for Pending<C> {
 
     fn request(&self) -> Option<&RequestId> {
         self.request.as_ref()
+    }
+
+    fn time(&self) -> Option<Time> {
+        self.time
     }
 
     fn decide(&mut self, context: &Context<'_>) -> Decided {

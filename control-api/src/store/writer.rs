@@ -7,7 +7,7 @@ use std::{
 };
 
 use control_domain::{
-    Context, Fault, Feature, Time,
+    Context, Fault, Feature,
     command::Ids,
     feature::{Folding, fold},
     id::{AccountId, EventId},
@@ -182,7 +182,7 @@ impl Writer {
         let mut has_moved = false;
         let mut outcomes = Vec::with_capacity(group.len());
         for job in group {
-            let now = Time::from(SystemTime::now());
+            let now = job.time().unwrap_or_else(|| SystemTime::now().into());
             let actor = *job.actor();
             let context = Context { rows: &rows, now, actor: &actor, ids: &NewIds, vault: &vault };
             // A decision only reads, so that a panic leaves nothing half done.

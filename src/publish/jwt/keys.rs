@@ -15,7 +15,7 @@ use jsonwebtoken::{
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Jwt;
+use crate::{authorities, config::Jwt};
 
 /// Maximum number of keys of a key set; further ones are an error.
 pub(super) const MAX_KEYS: usize = 64;
@@ -50,6 +50,17 @@ pub(crate) enum Error {
     /// None of its keys can verify tokens.
     #[error("{}: no key for EdDSA, ES256, RS256 or HS256 among its {keys}", file.display())]
     NoKey { file: PathBuf, keys: usize },
+    /// The certificate authorities for the address of a key set cannot be used.
+    #[error("publish.jwt.ca: {0}")]
+    Authorities(#[from] authorities::Error),
+    /// The TLS settings are not supported.
+    #[error("jwks_url: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The address is not protected.
+    #[error(
+        "jwks_url: the address must begin with https://, otherwise anyone on the way could add a key"
+    )]
+    NotHttps,
     /// Too many keys.
     #[error("{}: {keys} keys, of which at most {MAX_KEYS} are supported", file.display())]
     ManyKeys { file: PathBuf, keys: usize },
@@ -162,16 +173,37 @@ fn from_pem(path: &Path) -> Result<VerifyingKey, Error> {
 /// The usable keys of a key set (RFC 7517 5). Keys of unknown kinds, and for encryption, are
 /// skipped, as the standard requires.
 fn from_jwks(path: &Path) -> Result<Vec<VerifyingKey>, Error> {
-    let (text, file) = (read(path)?, || path.to_owned());
-    let set: Value = serde_json::from_str(&text).map_err(|_| Error::NotASet { file: file() })?;
-    let listed = set.get("keys").and_then(Value::as_array);
-    let listed = listed.ok_or_else(|| Error::NotASet { file: file() })?;
+    let file = || path.to_owned();
+    from_set(read(path)?.as_bytes(), false).map_err(|fault| match fault {
+        SetFault::NotASet => Error::NotASet { file: file() },
+        SetFault::ManyKeys { keys } => Error::ManyKeys { file: file(), keys },
+        SetFault::NoKey { keys } => Error::NoKey { file: file(), keys },
+    })
+}
+
+/// Why a text is no set of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum SetFault {
+    #[error("it is not a JSON Web Key Set, an object with a list named keys")]
+    NotASet,
+    #[error("it has {keys} keys, of which at most {MAX_KEYS} are supported")]
+    ManyKeys { keys: usize },
+    #[error("it has no key for EdDSA, ES256 or RS256 among its {keys}")]
+    NoKey { keys: usize },
+}
+
+/// The usable keys of a key set. If it `is_public`, secrets in it are not used: anyone may have
+/// read them.
+pub(super) fn from_set(text: &[u8], is_public: bool) -> Result<Vec<VerifyingKey>, SetFault> {
+    let set: Value = serde_json::from_slice(text).map_err(|_| SetFault::NotASet)?;
+    let listed = set.get("keys").and_then(Value::as_array).ok_or(SetFault::NotASet)?;
     if listed.len() > MAX_KEYS {
-        return Err(Error::ManyKeys { file: file(), keys: listed.len() });
+        return Err(SetFault::ManyKeys { keys: listed.len() });
     }
-    let keys: Vec<_> = listed.iter().filter_map(from_jwk).collect();
+    let mut keys: Vec<_> = listed.iter().filter_map(from_jwk).collect();
+    keys.retain(|key| !is_public || key.algorithm != Algorithm::HS256);
     match keys.is_empty() {
-        true => Err(Error::NoKey { file: file(), keys: listed.len() }),
+        true => Err(SetFault::NoKey { keys: listed.len() }),
         false => Ok(keys),
     }
 }

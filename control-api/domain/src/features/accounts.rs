@@ -3,7 +3,7 @@
 //! Names, addresses and passwords are personal data, which events hold sealed. Erasing an account
 //! deletes its key; the account itself remains as a row without personal data.
 
-use crate::{command::Command, event::Events as _, feature::Feature};
+use crate::{command::Command, event::Events as _, export::Export, feature::Feature};
 
 pub mod commands;
 pub mod events;
@@ -27,6 +27,7 @@ pub const FEATURE: Feature = Feature {
     permissions: &[
         queries::LIST,
         queries::SHOW,
+        queries::EXPORT,
         commands::Register::PERMISSION,
         commands::Add::PERMISSION,
         commands::Bootstrap::PERMISSION,
@@ -39,5 +40,6 @@ pub const FEATURE: Feature = Feature {
         commands::Erase::PERMISSION,
     ],
     audience: queries::audience,
+    export: Export::One("account", queries::export),
     fold: tables::fold,
 };

@@ -3,7 +3,7 @@
 //!
 //! A category that is removed stays in the rows of its videos, where queries ignore it.
 
-use crate::{command::Command, event::Events as _, feature::Feature};
+use crate::{command::Command, event::Events as _, export::Export, feature::Feature};
 
 pub mod commands;
 pub mod events;
@@ -28,5 +28,6 @@ pub const FEATURE: Feature = Feature {
         commands::MakeStartSet::PERMISSION,
     ],
     audience: queries::audience,
+    export: Export::Nothing("categories are the platform's"),
     fold: tables::fold,
 };

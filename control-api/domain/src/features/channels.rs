@@ -6,7 +6,7 @@
 //! know owners.
 
 use super::accounts;
-use crate::{command::Command, event::Events as _, feature::Feature};
+use crate::{command::Command, event::Events as _, export::Export, feature::Feature};
 
 pub mod commands;
 pub mod events;
@@ -40,5 +40,6 @@ pub const FEATURE: Feature = Feature {
         commands::DeleteOrphans::PERMISSION,
     ],
     audience: queries::audience,
+    export: Export::Many("channels", queries::export),
     fold: tables::fold,
 };

@@ -1,7 +1,7 @@
 //! Follows: the channels that a person follows, and the notices that they want.
 
 use super::{accounts, channels};
-use crate::{command::Command, event::Events as _, feature::Feature};
+use crate::{command::Command, event::Events as _, export::Export, feature::Feature};
 
 pub mod commands;
 pub mod events;
@@ -25,5 +25,6 @@ pub const FEATURE: Feature = Feature {
     ],
     permissions: &[queries::LIST, commands::Follow::PERMISSION, commands::Unfollow::PERMISSION],
     audience: queries::audience,
+    export: Export::Many("follows", queries::export),
     fold: tables::fold,
 };

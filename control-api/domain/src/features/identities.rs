@@ -5,7 +5,7 @@
 //! personal data, which events hold sealed; it is found by its keyed digest.
 
 use super::accounts;
-use crate::{command::Command, event::Events as _, feature::Feature};
+use crate::{command::Command, event::Events as _, export::Export, feature::Feature};
 
 pub mod commands;
 pub mod events;
@@ -29,5 +29,6 @@ pub const FEATURE: Feature = Feature {
         commands::Unlink::PERMISSION,
     ],
     audience: queries::audience,
+    export: Export::Many("identities", queries::export),
     fold: tables::fold,
 };

@@ -1,7 +1,7 @@
 //! Reactions: a person likes or dislikes a video.
 
 use super::{accounts, videos};
-use crate::{command::Command, event::Events as _, feature::Feature};
+use crate::{command::Command, event::Events as _, export::Export, feature::Feature};
 
 pub mod commands;
 pub mod events;
@@ -25,5 +25,6 @@ pub const FEATURE: Feature = Feature {
     ],
     permissions: &[queries::SHOW, commands::React::PERMISSION, commands::Withdraw::PERMISSION],
     audience: queries::audience,
+    export: Export::Many("reactions", queries::export),
     fold: tables::fold,
 };

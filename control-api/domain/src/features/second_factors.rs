@@ -7,7 +7,7 @@
 //! digests are kept.
 
 use super::accounts;
-use crate::{command::Command, event::Events as _, feature::Feature};
+use crate::{command::Command, event::Events as _, export::Export, feature::Feature};
 
 pub mod commands;
 pub mod events;
@@ -32,5 +32,6 @@ pub const FEATURE: Feature = Feature {
         commands::Remove::PERMISSION,
     ],
     audience: queries::audience,
+    export: Export::One("second_factor", queries::export),
     fold: tables::fold,
 };

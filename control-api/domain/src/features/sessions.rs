@@ -4,7 +4,7 @@
 //! last use are traffic and no events: the store keeps them in another file.
 
 use super::accounts;
-use crate::{command::Command, event::Events as _, feature::Feature};
+use crate::{command::Command, event::Events as _, export::Export, feature::Feature};
 
 pub mod commands;
 pub mod events;
@@ -29,5 +29,6 @@ pub const FEATURE: Feature = Feature {
         commands::ChangePassword::PERMISSION,
     ],
     audience: queries::audience,
+    export: Export::Many("sessions", queries::export),
     fold: tables::fold,
 };

@@ -5,7 +5,7 @@
 //! bits cannot be guessed from it; the key itself is shown once.
 
 use super::channels;
-use crate::{command::Command, event::Events as _, feature::Feature};
+use crate::{command::Command, event::Events as _, export::Export, feature::Feature};
 
 pub mod commands;
 pub mod events;
@@ -23,5 +23,6 @@ pub const FEATURE: Feature = Feature {
     tables: &[tables::KEYS.name(), tables::BY_DIGEST.name(), tables::BY_CHANNEL.name()],
     permissions: &[queries::LIST, commands::AddKey::PERMISSION, commands::RevokeKey::PERMISSION],
     audience: queries::audience,
+    export: Export::Many("stream_keys", queries::export),
     fold: tables::fold,
 };

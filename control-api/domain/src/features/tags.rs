@@ -2,7 +2,7 @@
 //! of a tag have the videos of all its spellings, and new videos get the tag into which theirs was
 //! merged. Tags are compared in their folded form.
 
-use crate::{command::Command, event::Events as _, feature::Feature};
+use crate::{command::Command, event::Events as _, export::Export, feature::Feature};
 
 pub mod commands;
 pub mod events;
@@ -20,5 +20,6 @@ pub const FEATURE: Feature = Feature {
     tables: &[tables::MERGED.name(), tables::BY_TARGET.name()],
     permissions: &[commands::Merge::PERMISSION, commands::Separate::PERMISSION],
     audience: queries::audience,
+    export: Export::Nothing("what a tag means is the platform's; videos have their own tags"),
     fold: tables::fold,
 };

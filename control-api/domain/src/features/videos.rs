@@ -5,7 +5,7 @@
 //! [`commands::DeleteOrphans`]: a fold that deleted all of them would hold up every other command.
 
 use super::channels;
-use crate::{command::Command, event::Events as _, feature::Feature};
+use crate::{command::Command, event::Events as _, export::Export, feature::Feature};
 
 pub mod access;
 pub mod commands;
@@ -52,5 +52,6 @@ pub const FEATURE: Feature = Feature {
         processing::Fail::PERMISSION,
     ],
     audience: queries::audience,
+    export: Export::Many("videos", queries::export),
     fold: tables::fold,
 };

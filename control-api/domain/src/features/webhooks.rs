@@ -6,7 +6,7 @@
 //! they are in use.
 
 use super::accounts;
-use crate::{command::Command, event::Events as _, feature::Feature};
+use crate::{command::Command, event::Events as _, export::Export, feature::Feature};
 
 pub mod commands;
 pub mod events;
@@ -37,5 +37,6 @@ pub const FEATURE: Feature = Feature {
         commands::DELIVER,
     ],
     audience: queries::audience,
+    export: Export::Many("webhooks", queries::export),
     fold: tables::fold,
 };

@@ -34,7 +34,10 @@ async fn somebody_registers_signs_in_edits_the_profile_and_changes_the_password(
     assert_eq!((text(&account, "role"), &account["email_verified"]), ("viewer", &json!(false)));
     assert_eq!(members.get("", &path).await.1["name"], "Ada Lovelace");
     let (_, public) = members.get("", &path).await;
-    assert_eq!(public, json!({ "id": account["id"], "name": "Ada Lovelace", "about": "" }));
+    assert_eq!(
+        public,
+        json!({ "id": account["id"], "name": "Ada Lovelace", "about": "", "avatar": null })
+    );
 
     // By name in any case, and by address.
     let first = sign_in(&members, "ada LOVELACE", PASSWORD).await;

@@ -11,11 +11,12 @@ use control_domain::{
     id::AccountId,
 };
 
-use super::{operations::SomeDaemon, *};
+use super::{operations::SomeDaemon, pictures::Echo, site::Readable, *};
 use crate::{
-    Caller, Manners, Platform,
+    Caller, Manners, Pictures, Platform, Webhooks,
     identity::{Identity, SignedIn, password::Hasher},
     rate::{Limiter, Limits},
+    webhooks::{Settings, SystemClock},
 };
 
 /// A password that each account of [`Members::account`] has.
@@ -32,6 +33,7 @@ pub(super) struct Members {
     pub(super) hub: Hub,
     pub(super) folder: PathBuf,
     pub(super) limiter: Arc<Limiter>,
+    pub(super) pictures: Pictures,
     /// The hash of [`PASSWORD`].
     hash: PasswordHash,
 }
@@ -62,17 +64,24 @@ impl Members {
         .expect("the folder can be written");
         let administrator = Administrator::new(Some(KeyDigest::of(TOKEN)));
         let hub = hub();
+        let settings = Settings { allow_internal: false, roots: rustls::RootCertStore::empty() };
+        let webhooks = Webhooks::new(platform.clone(), settings, Arc::new(SystemClock));
+        let maker = Arc::new(Echo);
+        let pictures = Pictures::new(platform.clone(), maker, folder.clone());
         let router =
             Api::new(hub.clone(), Arc::new(SomeViewers), Arc::new(SomeRenditions), administrator)
                 .with_platform(platform.clone())
                 .with_identity(identity.clone())
+                .with_webhooks(webhooks.expect("TLS is supported"))
+                .with_playback_tokens(Arc::new(Readable))
                 .with_operations(Arc::new(SomeDaemon(Mutex::new("info".to_owned()))))
+                .with_pictures(pictures.clone())
                 .with_manners(Manners { limiter: Arc::clone(&limiter), ..Manners::default() })
                 .router()
                 .layer(axum::Extension(Caller { address: [192, 0, 2, 1].into(), ours: false }));
         let password = crate::identity::password::Password::presented(PASSWORD).expect("short");
         let hash = identity.hasher().hash(password).await.expect("room");
-        Self { platform, identity, router, hub, folder, limiter, hash }
+        Self { platform, identity, router, hub, folder, limiter, pictures, hash }
     }
 
     pub(super) async fn account(&self, name: &str, role: Role) -> AccountId {

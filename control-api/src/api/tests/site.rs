@@ -90,6 +90,8 @@ impl Site {
             Arc::new(SomeRenditions),
             Administrator::default(),
         );
+        let api = api.with_playback_tokens(self.tokens()).with_webhooks(self.webhooks.clone());
+        let (router, _) = super::super::platform_routes(&api, &self.platform).split_for_parts();
         router
             .layer(axum::middleware::from_fn(
                 move |mut request: axum::extract::Request, next: axum::middleware::Next| async move {
@@ -226,7 +228,7 @@ impl Drop for Site {
 
 /// Tokens that can be read instead of verified.
 #[derive(Debug)]
-struct Readable;
+pub(super) struct Readable;
 
 impl PlaybackTokens for Readable {
     fn issue(&self, admission: &Admission) -> Option<String> {

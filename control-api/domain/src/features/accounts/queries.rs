@@ -1,11 +1,14 @@
 //! Questions about accounts. They read tables only.
 
+use serde_json::{Value, json};
+
 pub use super::tables::Account;
 use super::tables::{ACCOUNTS, ADMINISTRATORS, BY_EMAIL, BY_NAME};
 use crate::{
     actor::{Actor, Role},
     audience::Audience,
     event::Envelope,
+    export::{self, ExportOf},
     id::AccountId,
     permission::{Permission, Who},
     refusal::Refusal,
@@ -123,6 +126,10 @@ pub const LIST: Permission =
 pub const SHOW: Permission =
     Permission { command: "account.show", who: Who::OwnerOr(Role::Administrator) };
 
+/// The actors that may export all that belongs to an account.
+pub const EXPORT: Permission =
+    Permission { command: "account.export", who: Who::OwnerOr(Role::Administrator) };
+
 /// At most `limit` accounts behind `after` that are not erased, the oldest first.
 ///
 /// # Errors
@@ -156,4 +163,24 @@ pub fn list(
 /// None.
 pub fn audience(_: &dyn Rows, envelope: &Envelope) -> Result<Audience, Fault> {
     Ok(envelope.subject.parse().map_or(Audience::Administrators, Audience::Owner))
+}
+
+/// The account and its profile.
+///
+/// # Errors
+/// A [`Fault`] of the tables or the vault.
+pub fn export(of: &ExportOf<'_>) -> Result<Value, Fault> {
+    let Some(account) = account(of.rows, of.id)? else { return Ok(Value::Null) };
+    let Some(person) = account.open(of.vault)? else { return Ok(Value::Null) };
+    export::json(&json!({
+        "id": of.id,
+        "name": person.name,
+        "about": person.about,
+        "email": person.email,
+        "email_verified": account.is_verified,
+        "role": account.role,
+        "must_change_password": account.must_change_password,
+        "registered": account.registered,
+        "changed": account.changed,
+    }))
 }

@@ -23,7 +23,8 @@ pub struct Added {
     pub name: Sealed,
     /// The digest of the secret.
     pub digest: KeyDigest,
-    /// The part of the rights.
+    /// The part of the rights: names of scopes, of which a later version may have others.
+    #[schemars(with = "Vec<String>")]
     pub scopes: Scopes,
     /// The time from which it is not valid; none if it is valid until it is revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]

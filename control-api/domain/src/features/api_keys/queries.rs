@@ -1,5 +1,7 @@
 //! Questions about API keys. They read tables only.
 
+use serde_json::json;
+
 use super::{
     events::Event,
     tables::{ApiKey, BY_ACCOUNT, BY_DIGEST, KEYS, MAX_OF_AN_ACCOUNT},
@@ -8,6 +10,7 @@ use crate::{
     actor::{Actor, Role},
     audience::Audience,
     event::{Envelope, Events as _},
+    export::{ExportOf, Portion},
     features::accounts::{self, queries::Account},
     id::{AccountId, ApiKeyId},
     permission::{Permission, Who},
@@ -85,4 +88,22 @@ pub fn audience(rows: &dyn Rows, envelope: &Envelope) -> Result<Audience, Fault>
         Event::Revoked(event) => KEYS.get(rows, &event.key)?.map(|key| key.account),
     };
     Ok(account.map_or(Audience::Administrators, Audience::Owner))
+}
+
+/// The keys of a person, without their secrets.
+///
+/// # Errors
+/// A [`Fault`] of the tables or the vault.
+pub fn export(person: &ExportOf<'_>, _: Option<&[u8]>) -> Result<Portion, Fault> {
+    let mut items = Vec::new();
+    for (id, key) in of_account(person.rows, person.id)? {
+        items.push(json!({
+            "id": id,
+            "name": person.vault.open(&key.name)?,
+            "scopes": key.scopes,
+            "added": key.added,
+            "expires": key.expires,
+        }));
+    }
+    Ok(Portion::whole(items))
 }

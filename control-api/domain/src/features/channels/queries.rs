@@ -1,5 +1,7 @@
 //! Questions about channels. They read tables only.
 
+use serde_json::json;
+
 pub use super::tables::Channel;
 use super::{
     events::{DELETED, Visibility},
@@ -11,6 +13,7 @@ use crate::{
     audience::Audience,
     command::Refusal,
     event::Envelope,
+    export::{self, ExportOf, Portion},
     id::{AccountId, ChannelId},
     permission::{Permission, Who},
     rows::{Fault, Order, Rows},
@@ -165,4 +168,26 @@ pub fn audience(rows: &dyn Rows, envelope: &Envelope) -> Result<Audience, Fault>
         None if envelope.kind == DELETED => Audience::Anyone,
         None => Audience::Administrators,
     })
+}
+
+/// The channels of a person, with their settings.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn export(person: &ExportOf<'_>, _: Option<&[u8]>) -> Result<Portion, Fault> {
+    let mut items = Vec::new();
+    for id in of_owner(person.rows, person.id)? {
+        let Some(channel) = find(person.rows, id)? else { continue };
+        items.push(json!({
+            "id": id,
+            "name": channel.name,
+            "title": channel.title,
+            "description": channel.description,
+            "visibility": channel.visibility,
+            "settings": export::json(&settings(person.rows, id)?)?,
+            "created": channel.created,
+            "changed": channel.changed,
+        }));
+    }
+    Ok(Portion::whole(items))
 }

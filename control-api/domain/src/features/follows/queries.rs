@@ -1,11 +1,14 @@
 //! Questions about follows. They read tables only.
 
+use serde_json::json;
+
 pub use super::tables::Follow;
 use super::tables::{BY_CHANNEL, FOLLOWED, FOLLOWERS, FOLLOWS};
 use crate::{
     actor::Actor,
     audience::Audience,
     event::Envelope,
+    export::{self, ExportOf, Portion},
     features::channels,
     id::{AccountId, ChannelId},
     page::{self, Page},
@@ -90,4 +93,18 @@ pub fn of_channel(
 /// None.
 pub fn audience(_: &dyn Rows, _: &Envelope) -> Result<Audience, Fault> {
     Ok(Audience::Administrators)
+}
+
+/// The channels that a person follows.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn export(person: &ExportOf<'_>, after: Option<&[u8]>) -> Result<Portion, Fault> {
+    let after = export::after(FOLLOWS.name(), after)?;
+    let (rows, person) = (person.rows, person.id);
+    let page = FOLLOWS.page(rows, &person, after.as_ref(), Order::Up, export::PORTION)?;
+    Ok(Portion::page(page.into_iter().map(|(key, follow)| {
+        let Follow { notices, since } = follow;
+        (key, Some(json!({ "channel": key.1, "notices": notices, "since": since })))
+    })))
 }

@@ -1,5 +1,7 @@
 //! Questions about identities. They read tables only.
 
+use serde_json::json;
+
 use super::{
     subject::Subject,
     tables::{BY_ACCOUNT, BY_SUBJECT, IDENTITIES, Identity, MAX_OF_AN_ACCOUNT},
@@ -8,6 +10,7 @@ use crate::{
     actor::{Actor, Role},
     audience::Audience,
     event::Envelope,
+    export::{ExportOf, Portion},
     id::{AccountId, IdentityId},
     permission::{Permission, Who},
     refusal::Refusal,
@@ -77,4 +80,20 @@ pub fn audience(rows: &dyn Rows, envelope: &Envelope) -> Result<Audience, Fault>
     let id = envelope.subject.parse().ok();
     let identity = id.map(|id| IDENTITIES.get(rows, &id)).transpose()?.flatten();
     Ok(identity.map_or(Audience::Administrators, |identity| Audience::Owner(identity.account)))
+}
+
+/// The identities of a person at foreign providers.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn export(person: &ExportOf<'_>, _: Option<&[u8]>) -> Result<Portion, Fault> {
+    let all = of_account(person.rows, person.id)?.into_iter().map(|(id, identity)| {
+        json!({
+            "id": id,
+            "provider": identity.provider,
+            "issuer": identity.issuer,
+            "linked": identity.linked,
+        })
+    });
+    Ok(Portion::whole(all.collect()))
 }

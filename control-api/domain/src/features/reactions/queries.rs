@@ -1,5 +1,7 @@
 //! Questions about reactions. They read tables only.
 
+use serde_json::json;
+
 pub use super::tables::Counts;
 use super::{
     events::Reaction,
@@ -10,6 +12,7 @@ use crate::{
     audience::Audience,
     command::Refusal,
     event::Envelope,
+    export::{self, ExportOf, Portion},
     features::videos,
     id::{AccountId, VideoId},
     page::{self, Page},
@@ -73,4 +76,20 @@ pub fn of_person(
 /// None.
 pub fn audience(_: &dyn Rows, _: &Envelope) -> Result<Audience, Fault> {
     Ok(Audience::Administrators)
+}
+
+/// The reactions of a person.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn export(person: &ExportOf<'_>, after: Option<&[u8]>) -> Result<Portion, Fault> {
+    let after = export::after(BY_PERSON.name(), after)?;
+    let (rows, person) = (person.rows, person.id);
+    let mut found = Vec::new();
+    for (key, ()) in BY_PERSON.page(rows, &person, after.as_ref(), Order::Up, export::PORTION)? {
+        let reaction = reaction(rows, key.1, person)?;
+        let item = reaction.map(|reaction| json!({ "video": key.1, "reaction": reaction }));
+        found.push((key, item));
+    }
+    Ok(Portion::page(found))
 }

@@ -1,10 +1,13 @@
 //! Questions about second factors. They read tables only.
 
+use serde_json::{Value, json};
+
 use super::tables::{CONFIRMED, OWNERS, PENDING, Pending, SecondFactor};
 use crate::{
     actor::{Actor, Role},
     audience::Audience,
     event::Envelope,
+    export::ExportOf,
     id::AccountId,
     permission::{Permission, Who},
     refusal::Refusal,
@@ -52,4 +55,15 @@ pub fn audience(rows: &dyn Rows, envelope: &Envelope) -> Result<Audience, Fault>
     let id = envelope.subject.parse().ok();
     let account = id.map(|id| OWNERS.get(rows, &id)).transpose()?.flatten();
     Ok(account.map_or(Audience::Administrators, Audience::Owner))
+}
+
+/// Whether a person has a second factor, without its secret; null if there is none.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn export(person: &ExportOf<'_>) -> Result<Value, Fault> {
+    let factor = in_force(person.rows, person.id)?;
+    Ok(factor.map_or(Value::Null, |factor| {
+        json!({ "confirmed": factor.confirmed, "recovery_codes_left": factor.recovery.len() })
+    }))
 }

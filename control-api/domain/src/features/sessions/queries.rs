@@ -1,5 +1,7 @@
 //! Questions about sessions. They read tables only.
 
+use serde_json::json;
+
 use super::{
     events::Event,
     tables::{BY_ACCOUNT, LIFE, MAX_OF_AN_ACCOUNT, SESSIONS, Session},
@@ -8,6 +10,7 @@ use crate::{
     actor::{Actor, Role},
     audience::Audience,
     event::{Envelope, Events as _},
+    export::{ExportOf, Portion},
     features::accounts::{self, queries::Account},
     id::{AccountId, SessionId},
     permission::{Permission, Who},
@@ -86,4 +89,17 @@ pub fn audience(rows: &dyn Rows, envelope: &Envelope) -> Result<Audience, Fault>
         Event::Ended(event) => SESSIONS.get(rows, &event.session)?.map(|session| session.account),
     };
     Ok(account.map_or(Audience::Administrators, Audience::Owner))
+}
+
+/// The sessions of a person.
+///
+/// # Errors
+/// A [`Fault`] of the tables or the vault.
+pub fn export(person: &ExportOf<'_>, _: Option<&[u8]>) -> Result<Portion, Fault> {
+    let mut items = Vec::new();
+    for (id, session) in of_account(person.rows, person.id)? {
+        let device = person.vault.open(&session.device)?;
+        items.push(json!({ "id": id, "device": device, "started": session.started }));
+    }
+    Ok(Portion::whole(items))
 }

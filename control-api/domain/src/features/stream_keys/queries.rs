@@ -1,11 +1,14 @@
 //! Questions about stream keys. They read tables only.
 
+use serde_json::json;
+
 use super::tables::{BY_CHANNEL, BY_DIGEST, KEYS, MAX_OF_A_CHANNEL, StreamKey};
 use crate::{
     actor::{Actor, Role},
     audience::Audience,
     command::Refusal,
     event::Envelope,
+    export::{ExportOf, Portion},
     features::channels::{self, queries::Channel},
     id::{ChannelId, StreamKeyId},
     permission::{Permission, Who},
@@ -74,4 +77,19 @@ pub fn audience(rows: &dyn Rows, envelope: &Envelope) -> Result<Audience, Fault>
     let key = id.map(|id| KEYS.get(rows, &id)).transpose()?.flatten();
     let channel = key.map(|key| channels::queries::find(rows, key.channel)).transpose()?.flatten();
     Ok(channel.map_or(Audience::Administrators, |channel| Audience::Owner(channel.owner)))
+}
+
+/// The stream keys of a person's channels, without their secrets.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn export(person: &ExportOf<'_>, _: Option<&[u8]>) -> Result<Portion, Fault> {
+    let mut items = Vec::new();
+    for channel in channels::queries::of_owner(person.rows, person.id)? {
+        let keys = of_channel(person.rows, channel)?.into_iter().map(|(id, key)| {
+            json!({ "id": id, "channel": channel, "name": key.name, "added": key.added })
+        });
+        items.extend(keys);
+    }
+    Ok(Portion::whole(items))
 }

@@ -3,6 +3,8 @@
 //! Lists leave out videos that the actor may not see, and those of deleted channels. The key of
 //! their pages is the time of publication with the video's identifier.
 
+use serde_json::{Value, json};
+
 pub use super::{
     access::{Access, Entry},
     index::TagCount,
@@ -18,6 +20,7 @@ use crate::{
     audience::Audience,
     command::Refusal,
     event::Envelope,
+    export::{self, ExportOf, Portion},
     features::{categories, channels, tags},
     id::{CategoryId, ChannelId, VideoId},
     page::{self, Page},
@@ -286,4 +289,44 @@ pub fn audience(rows: &dyn Rows, envelope: &Envelope) -> Result<Audience, Fault>
         None if envelope.kind == DELETED => Audience::Anyone,
         None => Audience::Administrators,
     })
+}
+
+/// The videos of a person's channels, in all states.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn export(person: &ExportOf<'_>, after: Option<&[u8]>) -> Result<Portion, Fault> {
+    let rows = person.rows;
+    let after = export::after::<(ChannelId, VideoId)>(BY_CHANNEL.name(), after)?;
+    let mut found = Vec::new();
+    for channel in channels::queries::of_owner(rows, person.id)? {
+        // Channels are in the order of their keys.
+        if after.is_some_and(|(last, _)| channel < last) {
+            continue;
+        }
+        let limit = export::PORTION - found.len();
+        let page = BY_CHANNEL.page(rows, &channel, after.as_ref(), Order::Up, limit)?;
+        for (key, ()) in page {
+            let video = VIDEOS.get(rows, &key.1)?;
+            found.push((key, video.map(|video| shared(key.1, &video)).transpose()?));
+        }
+        if found.len() == export::PORTION {
+            break;
+        }
+    }
+    Ok(Portion::page(found))
+}
+
+/// A video in an export, without its password.
+fn shared(id: VideoId, video: &Video) -> Result<Value, Fault> {
+    Ok(json!({
+        "id": id,
+        "channel": video.channel,
+        "details": export::json(&video.details)?,
+        "state": video.state.name(),
+        "published": video.state.published(),
+        "publish_at": video.publish_at,
+        "announced": video.announced,
+        "changed": video.changed,
+    }))
 }

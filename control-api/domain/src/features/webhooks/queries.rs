@@ -1,5 +1,7 @@
 //! Questions about webhooks. They read tables only.
 
+use serde_json::json;
+
 pub use super::tables::Webhook;
 use super::tables::{BY_OWNER, MAX_OF_AN_OWNER, OPERATOR, WEBHOOKS};
 use crate::{
@@ -7,6 +9,7 @@ use crate::{
     audience::Audience,
     command::Refusal,
     event::Envelope,
+    export::{self, ExportOf, Portion},
     features::accounts,
     id::{AccountId, WebhookId},
     permission::{Permission, Who},
@@ -99,4 +102,23 @@ pub fn audience(rows: &dyn Rows, envelope: &Envelope) -> Result<Audience, Fault>
     let webhook = id.map(|id| WEBHOOKS.get(rows, &id)).transpose()?.flatten();
     let owner = webhook.and_then(|webhook| webhook.owner);
     Ok(owner.map_or(Audience::Administrators, Audience::Owner))
+}
+
+/// The webhooks of a person, without their secrets.
+///
+/// # Errors
+/// A [`Fault`] of the tables.
+pub fn export(person: &ExportOf<'_>, _: Option<&[u8]>) -> Result<Portion, Fault> {
+    let mut items = Vec::new();
+    for (id, webhook) in of_owner(person.rows, Some(person.id))? {
+        items.push(json!({
+            "id": id,
+            "url": webhook.url,
+            "types": export::json(&webhook.types)?,
+            "disabled": export::json(&webhook.disabled)?,
+            "created": webhook.created,
+            "changed": webhook.changed,
+        }));
+    }
+    Ok(Portion::whole(items))
 }

@@ -1,10 +1,10 @@
-//! The connections to a back end, which are kept for further requests, and responses of bounded
-//! size.
+//! The connections to a server of the operator, which are kept for further requests, and responses
+//! of bounded size.
 
-use std::{error::Error as _, sync::Arc, time::Duration};
+use std::{error::Error as _, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header, request};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -13,10 +13,8 @@ use hyper_util::{
 };
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::{authorities, config::Webhook};
-
-/// Largest body of a response in bytes. Back ends respond with some words; a larger body is that
-/// of another server.
+/// Largest body of a response in bytes. Back ends respond with some words, and a key set has some
+/// keys; a larger body is that of another server.
 const MAX_BODY_BYTES: usize = 64 << 10;
 /// Largest head of a response in bytes.
 const MAX_HEAD_BYTES: usize = 32 << 10;
@@ -28,17 +26,6 @@ const IDLE: Duration = Duration::from_secs(15);
 const MAX_IDLE: usize = 8;
 /// Largest number of causes of an error in the log.
 const MAX_CAUSES: usize = 4;
-
-/// Why a back end cannot be asked.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// `publish.webhook.ca` has no certificate authorities.
-    #[error("publish.webhook.ca: {0}")]
-    Authorities(#[from] authorities::Error),
-    /// The TLS settings are not supported.
-    #[error("publish.webhook: {0}")]
-    Tls(rustls::Error),
-}
 
 /// Why there is no response. The texts have no part of the request.
 #[derive(Debug, thiserror::Error)]
@@ -55,35 +42,33 @@ pub(super) enum Fault {
 pub(super) struct Response {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
 }
 
-/// Sends requests to the addresses of a back end.
+/// Sends requests to the addresses of a server.
 pub(super) struct Client(legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Client")
+    }
+}
+
 impl Client {
-    /// A client for the addresses of a configuration. Blocks for the certificate authorities.
+    /// A client that trusts these authorities, and waits so long for a connection.
     ///
     /// # Errors
-    /// They cannot be read.
-    pub(super) fn new(settings: &Webhook) -> Result<Self, Error> {
-        let mut addresses = settings.url.iter().chain(&settings.done_url);
-        // Without https the system's are not needed.
-        let is_needed =
-            !settings.ca.as_os_str().is_empty() || addresses.any(|address| address.is_https());
-        let roots = match is_needed {
-            true => authorities::load(&settings.ca)?,
-            false => RootCertStore::empty(),
-        };
+    /// The TLS settings are not supported.
+    pub(super) fn new(roots: RootCertStore, wait: Duration) -> Result<Self, rustls::Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(Error::Tls)?
+            .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(settings.timeout()));
+        tcp.set_connect_timeout(Some(wait));
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()
@@ -109,13 +94,25 @@ impl Client {
         content_type: &'static str,
         body: Bytes,
     ) -> Result<Response, Fault> {
-        let request = || {
-            Request::post(uri)
-                .header(header::CONTENT_TYPE, content_type)
-                .header(header::USER_AGENT, concat!("streamforge/", env!("CARGO_PKG_VERSION")))
-                .body(Full::new(body.clone()))
-                .map_err(|err| Fault::Http(err.to_string()))
-        };
+        let content_type = HeaderValue::from_static(content_type);
+        let post = Request::post(uri).header(header::CONTENT_TYPE, content_type);
+        self.exchange(post, body).await
+    }
+
+    /// Gets a resource. The caller limits the time.
+    ///
+    /// # Errors
+    /// There is no valid response.
+    pub(super) async fn get(&self, uri: &Uri) -> Result<Response, Fault> {
+        self.exchange(Request::get(uri), Bytes::new()).await
+    }
+
+    async fn exchange(&self, head: request::Builder, body: Bytes) -> Result<Response, Fault> {
+        let agent = concat!("streamforge/", env!("CARGO_PKG_VERSION"));
+        let request = head.header(header::USER_AGENT, agent).body(Full::new(body));
+        let request = request.map_err(|err| Fault::Http(err.to_string()))?;
+        // Neither the head nor the body is copied.
+        let request = || Ok::<_, Fault>(request.clone());
         let response = match self.0.request(request()?).await {
             // The back end has closed a connection that was kept, at the moment of this request.
             // Questions may be repeated, and notices are rather received twice than never.
@@ -129,8 +126,8 @@ impl Client {
         let (parts, body) = response.into_parts();
         // The whole body, because a connection is used again only after it.
         let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
-        body.map_err(|_| Fault::Body)?;
-        Ok(Response { status: parts.status, headers: parts.headers })
+        let body = body.map_err(|_| Fault::Body)?.to_bytes();
+        Ok(Response { status: parts.status, headers: parts.headers, body })
     }
 }
 
