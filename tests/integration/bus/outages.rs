@@ -71,8 +71,7 @@ fn an_upgrade_of_either_side_hands_over_the_bus() {
     wait_for_stream(&nats, &daemon);
     wait_until_level(&daemon, &replica);
     assert_eq!(exported(&daemon), exported(&replica));
-    daemon.assert_healthy();
-    replica.assert_healthy();
+    // The first processes have ended as they should; errors of any fail the test at its end.
 }
 
 #[test]
