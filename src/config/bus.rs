@@ -74,7 +74,7 @@ impl Bus {
         if !self.ca.as_os_str().is_empty() && !url.is_encrypted() {
             return Err(Error::BusWithoutTls);
         }
-        if self.copies.get() % 2 == 0 {
+        if self.copies.get().is_multiple_of(2) {
             return Err(Error::EvenCopies { copies: self.copies.get() });
         }
         Ok(())

@@ -142,11 +142,12 @@ fn parse(server: &str) -> Result<(String, bool, Login), AddressError> {
     };
     let authority = host.parse::<http::uri::Authority>().map_err(|_| AddressError::Form)?;
     // The parser takes an address without a host, or with a port that is no number.
-    let port = match authority.port() {
-        Some(port) if port.as_u16() != 0 => port.as_u16(),
-        None if !host.ends_with(':') => PORT,
-        _ => return Err(AddressError::Form),
+    let port = match host.strip_prefix(authority.host()) {
+        Some("") => Some(PORT),
+        Some(port) => port.strip_prefix(':').and_then(|port| port.parse().ok()),
+        None => None,
     };
+    let port = port.filter(|port| *port != 0).ok_or(AddressError::Form)?;
     if authority.host().is_empty() || host.contains('@') {
         return Err(AddressError::Form);
     }

@@ -16,7 +16,7 @@ use control_domain::{
     },
     id::ChannelId,
 };
-use std::path::Path;
+use std::{path::Path, time::Instant};
 
 /// Events that the replica misses.
 const EVENTS: u64 = 100_000;
@@ -87,6 +87,7 @@ fn a_replica_that_was_down_for_a_hundred_thousand_events_catches_up() {
     let (replicas, writers) = (replica.into_folder(), writer.into_folder());
     write(&writers.path().join("data/platform"));
 
+    let begun = Instant::now();
     let mut writer = Daemon::start_in(writers, &settings(&nats));
     let end = sequence(&writer);
     assert!(end > EVENTS);
@@ -95,6 +96,7 @@ fn a_replica_that_was_down_for_a_hundred_thousand_events_catches_up() {
     wait_for("the last event at the replica", 2 * LIMIT, || {
         (sequence(&replica) == end).then_some(())
     });
+    println!("{EVENTS} events through the bus, from the start of both: {:?}", begun.elapsed());
     assert_eq!(nats.info(STREAM)["last"], end);
     assert_eq!(nats.info(STREAM)["messages"], end);
     for path in ["/api/v1/channels/show", "/api/v1/accounts?limit=100", "/api/v1/categories"] {

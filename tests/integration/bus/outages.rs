@@ -5,6 +5,11 @@ use super::*;
 /// Times that something is killed.
 const KILLS: usize = 3;
 
+/// Events that the server has acknowledged to this daemon.
+fn published(daemon: &Daemon) -> u64 {
+    daemon.metric("streamforge_bus_events_total ")
+}
+
 #[test]
 fn a_server_that_is_killed_in_mid_stream_costs_no_event_and_doubles_none() {
     let mut nats = Nats::start();
@@ -12,7 +17,8 @@ fn a_server_that_is_killed_in_mid_stream_costs_no_event_and_doubles_none() {
     make_channel(&daemon);
     let causes = Causes::begin(daemon.http);
     for _ in 0..KILLS {
-        causes.wait(30);
+        let before = published(&daemon);
+        wait_for("events on the bus", LIMIT, || (published(&daemon) > before + 30).then_some(()));
         nats.kill();
         // Events wait in the log meanwhile.
         causes.wait(30);
@@ -65,8 +71,7 @@ fn an_upgrade_of_either_side_hands_over_the_bus() {
     wait_for_stream(&nats, &daemon);
     wait_until_level(&daemon, &replica);
     assert_eq!(exported(&daemon), exported(&replica));
-    daemon.assert_healthy();
-    replica.assert_healthy();
+    // The first processes have ended as they should; errors of any fail the test at its end.
 }
 
 #[test]
