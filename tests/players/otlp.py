@@ -6,6 +6,7 @@ Usage: otlp.py [PORT [STATUS]]: another status than 200 refuses all requests.
 """
 
 import base64
+import gzip
 import http.server
 import json
 import sys
@@ -68,6 +69,9 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         # An exception ends the connection, and the test finds no spans.
         assert self.path == "/v1/traces", self.path
         assert self.headers["content-type"] == "application/x-protobuf"
+        # Our daemon does not compress, a collector between may.
+        if self.headers.get("content-encoding") == "gzip":
+            raw = gzip.decompress(raw)
         decoded = service.ExportTraceServiceRequest.FromString(raw)
         headers = {name.lower(): text for name, text in self.headers.items()}
         found = list(spans(decoded)) if STATUS == 200 else []
