@@ -56,16 +56,19 @@ struct Shared {
     /// Number of samples that exist.
     made: AtomicUsize,
     /// The empty list of the next collection.
-    spare: Mutex<Vec<Box<Sample>>>,
+    spare: Mutex<Samples>,
     lost: Counter,
 }
+
+/// Samples that wait. Their boxes go to the bodies of responses and return.
+type Samples = Vec<Box<Sample>>;
 
 /// The samples whose requests began on some threads.
 #[derive(Default)]
 struct Shard {
-    free: Vec<Box<Sample>>,
+    free: Samples,
     /// Those of delivered media, which wait for collection.
-    done: Vec<Box<Sample>>,
+    done: Samples,
 }
 
 /// The present key, and the one before for a while, so that viewers are recognised at the change.
@@ -214,9 +217,9 @@ impl Sampler {
         };
         let agent = head.headers.get(USER_AGENT).map(|agent| agent.as_bytes());
         let keys = shared.keys.load();
-        let hash = |key: Key| shared.viewer(key, client.peer.ip(), agent);
-        sample.viewer = hash(keys.present);
-        sample.viewer_before = keys.before.map(hash);
+        let address = client.peer.ip();
+        sample.viewer = shared.viewer(keys.present, address, agent);
+        sample.viewer_before = keys.before.map(|key| shared.viewer(key, address, agent));
         sample.report.copy(head.uri.query(), &head.headers);
         sample.home = Some(Arc::clone(shared));
         Sampled(Some(sample))

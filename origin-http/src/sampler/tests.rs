@@ -139,7 +139,8 @@ async fn media_that_were_awaited_are_sampled_when_they_have_been_sent() {
     assert!(seen[1..].iter().all(|seen| seen.duration_ms == 1_000));
     let mut sent = seen.iter().map(|seen| seen.bytes).collect::<Vec<_>>();
     let mut expected = sizes.to_vec();
-    (sent.sort_unstable(), expected.sort_unstable());
+    sent.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(sent, expected);
 }
 
