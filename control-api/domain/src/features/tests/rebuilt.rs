@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, time::Duration};
 use proptest::prelude::*;
 
 use super::super::{
-    ALL, accounts, api_keys, categories, channels, follows, permissions, reactions, sessions,
-    stream_keys, tags, videos, webhooks,
+    ALL, accounts, api_keys, categories, channels, follows, permissions, pictures, reactions,
+    sessions, stream_keys, tags, videos, webhooks,
 };
 use crate::{
     actor::{Actor, Role},
@@ -33,13 +33,14 @@ const COVERED: &[&Feature] = &[
     &follows::FEATURE,
     &reactions::FEATURE,
     &webhooks::FEATURE,
+    &pictures::FEATURE,
 ];
 
 /// A step: its kind, and three numbers that choose its things and its values.
 type Step = (u8, u8, u8, u8);
 
 /// The number of kinds.
-const KINDS: u8 = 52;
+const KINDS: u8 = 53;
 
 /// A platform on which steps are taken. It remembers all things that ever existed, so that commands
 /// are sent about deleted ones, too.
@@ -98,6 +99,7 @@ impl Platform {
             20..=31 => self.about_videos(kind % KINDS, a, b, c),
             40..=47 => self.about_sessions(kind % KINDS, a, b, c),
             48..=51 => self.about_webhooks(kind % KINDS, a, b, c),
+            52 => self.about_pictures(a, b, c),
             kind => self.about_lists(kind, a, b, c),
         }
     }
@@ -384,6 +386,31 @@ impl Platform {
             (_, 1) => self.send(Actor::System, &GiveUp { webhook, cause: Cause::Failing }),
             (_, 2) => self.send(owner, &Delete { webhook }),
             _ => self.send(owner, &Enable { webhook }),
+        }
+    }
+
+    fn about_pictures(&mut self, a: u8, b: u8, c: u8) -> Option<()> {
+        use pictures::{commands::*, events::PictureHash};
+        // A name is of one owner and one use.
+        let name = |owner: uuid::Uuid, purpose: u8| {
+            let mut hash = [0; 32];
+            hash[..16].copy_from_slice(owner.as_bytes());
+            hash[16] = purpose;
+            hash[17] = b % 3;
+            (!b.is_multiple_of(5)).then_some(PictureHash(hash))
+        };
+        if c.is_multiple_of(3) {
+            let person = pick(&self.people, a)?;
+            let account = person.account()?;
+            return self.send(person, &ChangeAvatar { account, avatar: name(account.uuid(), 0) });
+        }
+        let (channel, owner) = pick(&self.channels, a)?;
+        match c % 3 {
+            1 => {
+                let avatar = name(channel.uuid(), 1);
+                self.send(owner, &ChangeChannelAvatar { channel, avatar })
+            }
+            _ => self.send(owner, &ChangeBanner { channel, banner: name(channel.uuid(), 2) }),
         }
     }
 
