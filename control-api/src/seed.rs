@@ -27,9 +27,10 @@ use serde::Serialize;
 
 pub use self::fixtures::Fixtures;
 use self::{
-    fixtures::{Channel, Person},
+    fixtures::Channel,
     known::Known,
     things::{channel, person, video},
+    when::past,
 };
 use crate::{
     KeyDigest,
@@ -202,7 +203,7 @@ impl Work<'_> {
             }
             let pointer = format!("/people/{index}");
             let hash = self.hash(&entry.password, &pointer).await?;
-            let at = Person::past(entry.registered.as_ref(), self.now);
+            let at = past(entry.registered.as_ref(), self.now);
             let command = person(entry, hash);
             let id = self.make("people", &pointer, Actor::System, command, at).await?;
             self.known.people.insert(key, (id, entry.role));
@@ -220,7 +221,7 @@ impl Work<'_> {
                 }
                 None => {
                     let owner = self.person(&entry.owner, &pointer)?.0;
-                    let at = Person::past(entry.created.as_ref(), self.now);
+                    let at = past(entry.created.as_ref(), self.now);
                     let command = channel(entry, owner);
                     let id = self.make("channels", &pointer, Actor::System, command, at).await?;
                     self.known.channels.insert(Known::key_of(&entry.name), id);
@@ -278,7 +279,7 @@ impl Work<'_> {
             };
             let category = entry.category.as_ref();
             let category = category.and_then(|name| self.known.category(name));
-            let at = Person::past(entry.published.as_ref(), self.now);
+            let at = past(entry.published.as_ref(), self.now);
             let scheduled = entry.publish_at.as_ref().map(|when| when.at(self.now));
             let command = video(entry, owner, category, password, scheduled);
             let id = self.make("videos", &pointer, Actor::System, command, at).await?;
@@ -298,7 +299,7 @@ impl Work<'_> {
                 continue;
             }
             let command = follows::commands::Follow { channel, notices: entry.notices };
-            let at = Person::past(entry.since.as_ref(), self.now);
+            let at = past(entry.since.as_ref(), self.now);
             self.make("follows", &pointer, Actor::Person { id, role }, command, at).await?;
         }
         for (index, entry) in fixtures.reactions.iter().enumerate() {
@@ -311,7 +312,7 @@ impl Work<'_> {
                 continue;
             }
             let command = reactions::commands::React { video, reaction: entry.reaction };
-            let at = Person::past(entry.at.as_ref(), self.now);
+            let at = past(entry.at.as_ref(), self.now);
             self.make("reactions", &pointer, Actor::Person { id, role }, command, at).await?;
         }
         Ok(())

@@ -58,6 +58,11 @@ struct Shown {
     sizes: Vec<u16>,
 }
 
+/// The bytes of a picture.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+struct PictureBytes(());
+
 problems!(
     /// Problems of the routes that put a picture.
     PutProblems: InvalidRequest, Unauthenticated, InvalidToken, Forbidden, InsufficientScope,
@@ -83,7 +88,7 @@ problems!(
     put,
     path = "/api/v1/accounts/{account}/avatar",
     params(("account" = String, Path, description = "The account's id, or me")),
-    request_body(content = Vec<u8>, content_type = "image/*", description = "The picture"),
+    request_body(content = PictureBytes, content_type = "image/*", description = "The picture"),
     responses(
         (status = OK, description = "The picture", body = Shown,
             content_type = "application/json"),
@@ -128,7 +133,7 @@ async fn delete_avatar(
     put,
     path = "/api/v1/channels/{channel}/avatar",
     params(("channel" = String, Path, description = "The channel's id or name")),
-    request_body(content = Vec<u8>, content_type = "image/*", description = "The picture"),
+    request_body(content = PictureBytes, content_type = "image/*", description = "The picture"),
     responses(
         (status = OK, description = "The picture", body = Shown,
             content_type = "application/json"),
@@ -174,7 +179,7 @@ async fn delete_channel_avatar(
     put,
     path = "/api/v1/channels/{channel}/banner",
     params(("channel" = String, Path, description = "The channel's id or name")),
-    request_body(content = Vec<u8>, content_type = "image/*", description = "The picture"),
+    request_body(content = PictureBytes, content_type = "image/*", description = "The picture"),
     responses(
         (status = OK, description = "The picture", body = Shown,
             content_type = "application/json"),
@@ -224,7 +229,8 @@ async fn delete_channel_banner(
             description = "The width in pixels: 512, 128 or 48; of a banner 1920 or 960")
     ),
     responses(
-        (status = OK, description = "The picture", body = Vec<u8>, content_type = "image/jpeg"),
+        (status = OK, description = "The picture", body = PictureBytes,
+            content_type = "image/jpeg"),
         ShowProblems
     ),
     security(())

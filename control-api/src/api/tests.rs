@@ -34,6 +34,7 @@ mod channels;
 mod credentials;
 mod description;
 mod events;
+mod export;
 mod follows;
 mod manners;
 mod members;

@@ -4,7 +4,7 @@
 //! others are before they are stored.
 
 use control_domain::{
-    Role, Time,
+    Role,
     features::{
         categories::events::Translations,
         channels::events::Visibility as ChannelVisibility,
@@ -216,13 +216,6 @@ pub(super) struct React {
     /// When. Default: now.
     #[serde(default)]
     pub(super) at: Option<When>,
-}
-
-impl Person {
-    /// The time of a thing that has happened; `None`: now.
-    pub(super) fn past(when: Option<&When>, now: Time) -> Option<Time> {
-        when.map(|when| when.at(now))
-    }
 }
 
 macro_rules! masked {

@@ -44,6 +44,11 @@ impl When {
     }
 }
 
+/// The time of a thing that has happened; `None`: now.
+pub(super) fn past(when: Option<&When>, now: Time) -> Option<Time> {
+    when.map(|when| when.at(now))
+}
+
 impl FromStr for When {
     type Err = NotATime;
 

@@ -72,7 +72,11 @@ fn signing_in() -> Vec<(&'static str, &'static str, Value)> {
         ("GET", "/api/v1/accounts/me/second-factor", Value::Null),
         ("POST", "/api/v1/accounts/me/second-factor", json!({ "password": PASSWORD })),
         ("POST", "/api/v1/accounts/me/second-factor/confirm", json!({ "code": "123456" })),
-        ("POST", "/api/v1/accounts/me/second-factor/disable", json!({ "password": PASSWORD })),
+        (
+            "POST",
+            "/api/v1/accounts/me/second-factor/disable",
+            json!({ "password": PASSWORD, "code": "123456" }),
+        ),
         ("POST", "/api/v1/password-resets", json!({ "email": "victim@example.org" })),
         (
             "POST",
@@ -156,9 +160,9 @@ fn videos() -> Vec<(&'static str, &'static str, Value)> {
         ("PATCH", "/api/v1/categories/{category}", json!({ "name": "Other" })),
         ("PUT", "/api/v1/categories/{category}/position", json!({ "position": 0 })),
         ("DELETE", "/api/v1/categories/{category}", Value::Null),
-        ("GET", "/api/v1/tags?q=n", Value::Null),
+        ("GET", "/api/v1/tags?beginning=n", Value::Null),
         ("GET", "/api/v1/tags/{tag}/meaning", Value::Null),
-        ("PUT", "/api/v1/tags/{tag}/meaning", json!({ "into": "something" })),
+        ("PUT", "/api/v1/tags/{tag}/meaning", json!({ "tag": "something" })),
         ("DELETE", "/api/v1/tags/{tag}/meaning", Value::Null),
     ]
 }

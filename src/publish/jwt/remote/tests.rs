@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ingest_rtmp::Reason;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, jwk::Jwk};
-use rcgen::{KeyPair, PKCS_ED25519};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde_json::json;
 
 use super::*;
@@ -58,10 +59,10 @@ struct Signer {
 
 impl Signer {
     fn new(kid: &'static str) -> Self {
-        let pair = KeyPair::generate_for(&PKCS_ED25519).unwrap();
-        let key = EncodingKey::from_ed_pem(pair.serialize_pem().as_bytes()).unwrap();
+        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let key = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).unwrap();
         let mut jwk =
-            serde_json::to_value(Jwk::from_encoding_key(&key, Algorithm::EdDSA).unwrap()).unwrap();
+            serde_json::to_value(Jwk::from_encoding_key(&key, Algorithm::ES256).unwrap()).unwrap();
         jwk["kid"] = kid.into();
         Self { kid, key, jwk }
     }
@@ -70,7 +71,7 @@ impl Signer {
         let claims = json!({
             "exp": jsonwebtoken::get_current_timestamp() + 3_600, "channel": "show",
         });
-        let mut header = Header::new(Algorithm::EdDSA);
+        let mut header = Header::new(Algorithm::ES256);
         header.kid = Some(self.kid.to_owned());
         encode(&header, &claims, &self.key).unwrap()
     }

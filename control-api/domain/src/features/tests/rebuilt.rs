@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, time::Duration};
 use proptest::prelude::*;
 
 use super::super::{
-    ALL, accounts, api_keys, audit, categories, channels, follows, permissions, reactions,
-    sessions, stream_keys, tags, videos, views, webhooks,
+    ALL, accounts, api_keys, audit, categories, channels, follows, permissions, pictures,
+    reactions, sessions, stream_keys, tags, videos, views, webhooks,
 };
 use crate::{
     actor::{Actor, Door, Role},
@@ -35,13 +35,14 @@ const COVERED: &[&Feature] = &[
     &views::FEATURE,
     &webhooks::FEATURE,
     &audit::FEATURE,
+    &pictures::FEATURE,
 ];
 
 /// A step: its kind, and three numbers that choose its things and its values.
 type Step = (u8, u8, u8, u8);
 
 /// The number of kinds.
-const KINDS: u8 = 56;
+const KINDS: u8 = 57;
 
 /// A platform on which steps are taken. It remembers all things that ever existed, so that commands
 /// are sent about deleted ones, too.
@@ -103,6 +104,7 @@ impl Platform {
             48..=51 => self.about_webhooks(kind % KINDS, a, b, c),
             52..=53 => self.about_operations(kind % KINDS, a, b, c),
             54..=55 => self.about_views(a, b, c),
+            56 => self.about_pictures(a, b, c),
             kind => self.about_lists(kind, a, b, c),
         }
     }
@@ -424,6 +426,31 @@ impl Platform {
         // Now and then a batch is sent again, or late.
         self.batch += u64::from(b % 4 > 0);
         self.send(Actor::System, &Record { node, batch: self.batch, counts })
+    }
+
+    fn about_pictures(&mut self, a: u8, b: u8, c: u8) -> Option<()> {
+        use pictures::{commands::*, events::PictureHash};
+        // A name is of one owner and one use.
+        let name = |owner: uuid::Uuid, purpose: u8| {
+            let mut hash = [0; 32];
+            hash[..16].copy_from_slice(owner.as_bytes());
+            hash[16] = purpose;
+            hash[17] = b % 3;
+            (!b.is_multiple_of(5)).then_some(PictureHash(hash))
+        };
+        if c.is_multiple_of(3) {
+            let person = pick(&self.people, a)?;
+            let account = person.account()?;
+            return self.send(person, &ChangeAvatar { account, avatar: name(account.uuid(), 0) });
+        }
+        let (channel, owner) = pick(&self.channels, a)?;
+        match c % 3 {
+            1 => {
+                let avatar = name(channel.uuid(), 1);
+                self.send(owner, &ChangeChannelAvatar { channel, avatar })
+            }
+            _ => self.send(owner, &ChangeBanner { channel, banner: name(channel.uuid(), 2) }),
+        }
     }
 
     /// The live tables after the tables of one feature were dropped and folded again.
