@@ -192,6 +192,7 @@ impl<C: Command> Job for Pending<C> {
             SendError::NotCommitted(_) => "not_committed",
             SendError::Panicked => "panicked",
             SendError::Closed => "closed",
+            SendError::Replica => "replica",
         };
         self.traced.ended(outcome, true);
         let _ = self.receipt.send(Err(error));
@@ -262,6 +263,10 @@ impl Copy {
 impl Job for Copy {
     fn actor(&self) -> &Actor {
         &Actor::System
+    }
+
+    fn request(&self) -> Option<&RequestId> {
+        None
     }
 
     fn decide(&mut self, _: &Context<'_>) -> Decided {

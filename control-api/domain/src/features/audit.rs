@@ -8,6 +8,7 @@
 use crate::{
     command::Command,
     event::Events as _,
+    export::Export,
     feature::{ANY_EVENT, Feature},
 };
 
@@ -32,5 +33,6 @@ pub const FEATURE: Feature = Feature {
     ],
     permissions: &[queries::LIST, commands::Record::PERMISSION, commands::EndStream::PERMISSION],
     audience: queries::audience,
+    export: Export::Nothing("acts are of the installation, and name identifiers alone"),
     fold: tables::fold,
 };

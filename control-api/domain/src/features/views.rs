@@ -2,7 +2,7 @@
 //! by the media that it has delivered, and records them each minute.
 
 use super::{channels, videos};
-use crate::{command::Command, event::Events as _, feature::Feature};
+use crate::{command::Command, event::Events as _, export::Export, feature::Feature};
 
 pub mod commands;
 pub mod events;
@@ -26,5 +26,6 @@ pub const FEATURE: Feature = Feature {
     ],
     permissions: &[queries::SHOW, commands::Record::PERMISSION],
     audience: queries::audience,
+    export: Export::Nothing("counts are of channels and videos, and name no person"),
     fold: tables::fold,
 };
