@@ -58,7 +58,7 @@ struct Filter {
     q: String,
     /// Only videos, or only channels.
     #[serde(default)]
-    #[param(required = false, inline)]
+    #[param(value_type = HitKind, required = false, inline)]
     kind: Option<HitKind>,
     /// Only videos of this category.
     #[serde(default)]
@@ -74,7 +74,7 @@ struct Filter {
     language: Option<Language>,
     /// Only this channel and its videos: its id or name.
     #[serde(default)]
-    #[param(required = false)]
+    #[param(value_type = String, required = false)]
     channel: Option<String>,
     /// The order. Default: the best hits first.
     #[serde(default)]
