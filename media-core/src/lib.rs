@@ -6,7 +6,7 @@
 //!
 //! - [`name`]: names of channels and tracks, identities of broadcasts.
 //! - [`time`]: timescales, media time, and the anchor that maps media time to the wall clock.
-//!   [`Ticks`]: times in units of a track's timescale.
+//!   [`MediaSpan`]: distances between media times. [`Ticks`]: times in units of a track's timescale.
 //! - [`codec`]: configuration records (`avcC`, `AudioSpecificConfig`) and their values that players
 //!   need.
 //! - [`frame`]: one access unit on its track's clock, and the mark that starts a segment.
@@ -24,6 +24,7 @@ mod error;
 pub mod frame;
 pub mod hub;
 pub mod name;
+mod span;
 mod ticks;
 pub mod time;
 pub mod timeline;
@@ -34,6 +35,7 @@ pub use error::{Error, RecordFault};
 pub use frame::{AccessUnit, Frame, Mark};
 pub use hub::Hub;
 pub use name::{BroadcastId, ChannelName, TrackName};
+pub use span::MediaSpan;
 pub use ticks::Ticks;
 pub use time::{Anchor, MediaTime, Timescale};
 pub use track::TrackIndex;

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use crate::{MediaSpan, Ticks};
+
 /// Ticks a second of a track's clock (ISO/IEC 14496-12 8.4.2, `mdhd` timescale).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Timescale(NonZeroU32);
@@ -50,11 +52,6 @@ impl Timescale {
         i64::try_from(ticks).unwrap_or(i64::MAX)
     }
 
-    /// The time from `since` to `now` in ticks, rounded down; zero if `since` is later.
-    pub fn elapsed(self, since: Instant, now: Instant) -> i64 {
-        self.ticks(now.saturating_duration_since(since))
-    }
-
     /// `ticks` as a duration, zero if negative.
     pub fn duration(self, ticks: i64) -> Duration {
         let ticks = u64::try_from(ticks).unwrap_or(0);
@@ -71,8 +68,8 @@ impl Timescale {
 }
 
 /// An instant on a broadcast's timeline, in ticks of [`Timescale::VIDEO`] since the broadcast's
-/// [`Anchor`]. It is the same for all tracks. Distances between instants are `i64` ticks of the
-/// same timescale; arithmetic saturates.
+/// [`Anchor`]. It is the same for all tracks. Distances between instants are [`MediaSpan`]s;
+/// arithmetic saturates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MediaTime(i64);
 
@@ -85,37 +82,42 @@ impl MediaTime {
     pub const MAX: Self = Self(i64::MAX);
 
     /// The instant `ticks` ticks of 90 kHz after media time zero.
+    #[inline]
     pub const fn from_ticks(ticks: i64) -> Self {
         Self(ticks)
     }
 
     /// Ticks of 90 kHz since media time zero.
+    #[inline]
     pub const fn ticks(self) -> i64 {
         self.0
     }
 }
 
-impl Add<i64> for MediaTime {
+impl Add<MediaSpan> for MediaTime {
     type Output = Self;
 
-    fn add(self, ticks: i64) -> Self {
-        Self(self.0.saturating_add(ticks))
+    #[inline]
+    fn add(self, later: MediaSpan) -> Self {
+        Self(self.0.saturating_add(later.ticks()))
     }
 }
 
-impl Sub<i64> for MediaTime {
+impl Sub<MediaSpan> for MediaTime {
     type Output = Self;
 
-    fn sub(self, ticks: i64) -> Self {
-        Self(self.0.saturating_sub(ticks))
+    #[inline]
+    fn sub(self, earlier: MediaSpan) -> Self {
+        Self(self.0.saturating_sub(earlier.ticks()))
     }
 }
 
 impl Sub for MediaTime {
-    type Output = i64;
+    type Output = MediaSpan;
 
-    fn sub(self, earlier: Self) -> i64 {
-        self.0.saturating_sub(earlier.0)
+    #[inline]
+    fn sub(self, earlier: Self) -> MediaSpan {
+        MediaSpan::from_ticks(self.0.saturating_sub(earlier.0))
     }
 }
 
@@ -142,14 +144,14 @@ impl Anchor {
         }
     }
 
-    /// The media time at `now`, in ticks of `timescale`.
-    pub fn media_time(&self, now: Instant, timescale: Timescale) -> i64 {
-        timescale.ticks(now.saturating_duration_since(self.instant))
+    /// The media time at `now`; zero before the anchor.
+    pub fn media_time(&self, now: Instant) -> MediaTime {
+        MediaTime::ZERO + MediaSpan::elapsed(self.instant, now)
     }
 
-    /// The wall clock at `ticks` of `timescale`.
-    pub fn utc_at(&self, ticks: i64, timescale: Timescale) -> SystemTime {
-        self.utc + timescale.duration(ticks)
+    /// The wall clock at an instant in ticks of `timescale`.
+    pub fn utc_at(&self, instant: Ticks, timescale: Timescale) -> SystemTime {
+        self.utc + instant.duration(timescale)
     }
 }
 

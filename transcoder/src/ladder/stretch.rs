@@ -10,7 +10,7 @@ use std::{
 };
 
 use media_core::{
-    AccessUnit, Broadcast, Frame, MediaTime,
+    AccessUnit, Broadcast, Frame, MediaSpan, MediaTime,
     broadcast::Consumer,
     codec::{aac, avc},
 };
@@ -313,6 +313,7 @@ impl<'a> Life<'a> {
                 return self.take_config(usize::from(rendition), &record);
             }
             Report::Unit { rendition, key, dts, pts, payload } => {
+                let (dts, pts) = (MediaSpan::from_ticks(dts), MediaSpan::from_ticks(pts));
                 let unit = AccessUnit { dts, pts, key, independent: key, arrived: now, payload };
                 return self.take_unit(usize::from(rendition), unit);
             }
@@ -352,7 +353,8 @@ impl<'a> Life<'a> {
 
     /// Publishes a unit. One that no encoder makes of the source is the worker's fault.
     fn take_unit(&mut self, index: usize, unit: AccessUnit) -> Result<(), Failure> {
-        let (dts, pts, bytes, now) = (unit.dts, unit.pts, unit.payload.len(), unit.arrived);
+        let (dts, pts) = (unit.dts.ticks(), unit.pts.ticks());
+        let (bytes, now) = (unit.payload.len(), unit.arrived);
         // Limits that hold for any encoder; `Progress` compares the unit with the source.
         if dts > pts || pts.saturating_sub(dts) > MAX_COMPOSITION || bytes == 0 {
             return Err(Failure::Unit);
