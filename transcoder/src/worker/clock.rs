@@ -15,7 +15,8 @@ const MARGIN: MediaSpan = MediaSpan::from_millis(60_000);
 /// Converts media times to GStreamer's and back. The first unit fixes its zero.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
-    /// The media time of GStreamer's zero: a minute before the first unit, for units that are earlier.
+    /// The media time of GStreamer's zero: a minute before the first unit, for units that are
+    /// earlier.
     zero: OnceLock<MediaTime>,
 }
 
