@@ -22,7 +22,7 @@ use ingest_rtmp::{
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use media_core::{
-    AccessUnit, TrackIndex, TrackName,
+    AccessUnit, MediaSpan, TrackIndex, TrackName,
     codec::{Config, aac, avc},
     hub::Producer,
 };
@@ -156,8 +156,8 @@ impl Publisher {
             + i64::try_from((PERIOD * self.periods).as_millis()).expect("short");
         let unit = AccessUnit {
             // 90 kHz ticks. Without reordering both times are equal.
-            dts: ms * 90,
-            pts: ms * 90,
+            dts: MediaSpan::from_millis(ms),
+            pts: MediaSpan::from_millis(ms),
             key: tag.key,
             independent: tag.key,
             arrived: self.start + PERIOD * self.periods + tag.at,

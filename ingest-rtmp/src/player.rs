@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use media_core::{
-    Frame, TrackIndex,
+    Frame, MediaSpan, MediaTime, TrackIndex,
     broadcast::{Consumer, Event, TrackStart},
     codec::Config,
 };
@@ -21,8 +21,6 @@ use net_core::Counted;
 
 /// Number of queued bytes above which the player reads no more from the hub.
 const QUEUED_BYTES: usize = 256 << 10;
-/// 90 kHz ticks a millisecond.
-const TICKS_PER_MS: i64 = 90;
 
 /// One player.
 #[derive(Debug)]
@@ -33,8 +31,8 @@ pub(crate) struct Player {
     stream_id: u32,
     /// At most one video and one audio track.
     tracks: Vec<Track>,
-    /// Decode time of the first frame sent, in 90 kHz ticks: time 0 for the peer.
-    origin: Option<i64>,
+    /// Decode time of the first frame sent: time 0 for the peer.
+    origin: Option<MediaTime>,
     /// Timestamp of the last frame sent, in milliseconds.
     newest_ms: u32,
     metrics: Metrics,
@@ -137,11 +135,11 @@ impl Player {
             return;
         }
         let timescale = track.config.timescale();
-        let dts = frame.dts.media_time(timescale).ticks();
+        let dts = frame.dts.media_time(timescale);
         let origin = *self.origin.get_or_insert(dts);
         // The first frame of the other track may be earlier in time than the first one sent: RTMP
         // has no negative times, so it gets 0. Timestamps wrap at 32 bits.
-        let ms = dts.saturating_sub(origin).max(0) / TICKS_PER_MS;
+        let ms = (dts - origin).max(MediaSpan::ZERO).whole_millis();
         let timestamp = u32::try_from(ms & i64::from(u32::MAX)).unwrap_or(0);
         self.newest_ms = timestamp;
         // 0x17: key frame of H.264, 0x27: other frame (E.4.3.1). 0xaf: AAC, which states 44 kHz and
@@ -149,7 +147,7 @@ impl Player {
         // for a frame.
         match &*track.config {
             Config::Avc(_) => {
-                let composition = frame.pts.get().saturating_sub(frame.dts.get()) / TICKS_PER_MS;
+                let composition = (frame.pts - frame.dts).span(timescale).whole_millis();
                 let composition = i32::try_from(composition).unwrap_or(0).to_be_bytes();
                 let first = if frame.key { 0x17 } else { 0x27 };
                 let tag = [first, 1, composition[1], composition[2], composition[3]];

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use media_core::{
-    AccessUnit, BroadcastId,
+    AccessUnit, BroadcastId, MediaSpan,
     codec::{adts, avc},
     hub::Claim,
 };
@@ -22,7 +22,7 @@ use tracing::info;
 pub(crate) use self::output::ended;
 use self::{
     advisor::Advisor,
-    output::{Output, TICKS_PER_MS},
+    output::Output,
     settling::{Announced, Settling},
     state::{Live, State},
     tracks::{Kind, Tracks},
@@ -305,7 +305,7 @@ impl Publisher {
         message_bytes: usize,
         now: Instant,
     ) -> Result<(), Refusal> {
-        let dts = ms.saturating_mul(TICKS_PER_MS);
+        let dts = MediaSpan::from_millis(ms);
         // Raw AAC, one access unit in each message, is the rule (E.4.2.2).
         if !adts::is_adts(&payload) {
             return self.sound(dts, payload::held(payload, message_bytes), now);
@@ -331,10 +331,10 @@ impl Publisher {
         for (unit, n) in units.into_iter().zip(0..) {
             // One timestamp belongs to the first frame; the others follow at the distance of a
             // frame.
-            let later = self.output.tracks.aac().map_or(0, |aac| aac.ticks_of(n));
+            let later = self.output.tracks.aac().map_or(MediaSpan::ZERO, |aac| aac.span_of(n));
             // Each may be held without the others, so each is compared with the whole message.
             let unit = payload::held(payload.slice(unit), message_bytes);
-            self.sound(dts.saturating_add(later), unit, now)?;
+            self.sound(dts + later, unit, now)?;
         }
         Ok(())
     }
@@ -379,10 +379,10 @@ impl Publisher {
                 Some(avc) if entry.key && self.media.sets_in_stream => avc.with_sets(payload),
                 _ => payload,
             };
-        let dts = ms.saturating_mul(TICKS_PER_MS);
+        let dts = MediaSpan::from_millis(ms);
         let unit = AccessUnit {
             dts,
-            pts: dts.saturating_add(i64::from(composition_ms) * TICKS_PER_MS),
+            pts: dts + MediaSpan::from_millis(i64::from(composition_ms)),
             key: entry.key,
             independent: entry.independent,
             arrived,
@@ -420,7 +420,7 @@ impl Publisher {
     }
 
     /// Publishes an access unit of audio, at which decoding can always start.
-    fn sound(&mut self, dts: i64, payload: Bytes, now: Instant) -> Result<(), Refusal> {
+    fn sound(&mut self, dts: MediaSpan, payload: Bytes, now: Instant) -> Result<(), Refusal> {
         let unit =
             AccessUnit { dts, pts: dts, key: true, independent: true, arrived: now, payload };
         self.output.frame(Kind::Audio, unit, now)

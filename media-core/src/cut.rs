@@ -22,11 +22,11 @@
 
 use std::time::Duration;
 
-use crate::{Mark, MediaTime, Timescale};
+use crate::{Mark, MediaSpan, MediaTime};
 
 /// Half a millisecond: RTMP timestamps are whole milliseconds, and rounding must not delay a cut by
 /// a frame.
-const GRAIN: i64 = 45;
+const GRAIN: MediaSpan = MediaSpan::from_ticks(45);
 
 /// The longest group that is kept whole: 250 frames, the default of many encoders, at 24 a second,
 /// and a margin.
@@ -36,21 +36,21 @@ pub const LONGEST: Duration = Duration::from_secs(12);
 const HOLE: Duration = Duration::from_millis(1_500);
 
 /// The least duration of a gap before media resume: 200 ms, a part.
-const LEAST_GAP: i64 = 18_000;
+const LEAST_GAP: MediaSpan = MediaSpan::from_millis(200);
 
 /// The assumed duration of a frame, 100 ms, if a gap follows it sooner than its usual duration.
-const LEAST_KNOWN: i64 = 9_000;
+const LEAST_KNOWN: MediaSpan = MediaSpan::from_millis(100);
 
-/// Media time for each segment number, in ticks: numbers begin at the Unix time in seconds, and
+/// Media time for each segment number: numbers begin at the Unix time in seconds, and
 /// must not outrun it.
-const NUMBER: i64 = 90_000;
-/// Media time by which marks may be ahead of the numbers' clock, in ticks, so that a discontinuity
+const NUMBER: MediaSpan = MediaSpan::from_millis(1_000);
+/// Media time by which marks may be ahead of the numbers' clock, four numbers, so that a discontinuity
 /// or a gap can be placed where it occurs.
-const BURST: i64 = 4 * NUMBER;
+const BURST: MediaSpan = MediaSpan::from_millis(4_000);
 /// The longest time by which a segment may exceed L because its last frame lasts longer than the
-/// one before, in ticks. It is so short that the duration still rounds to at most L (RFC 8216bis
+/// one before, 400 ms. It is so short that the duration still rounds to at most L (RFC 8216bis
 /// 4.4.3.1).
-const OVERRUN: i64 = 36_000;
+const OVERRUN: MediaSpan = MediaSpan::from_millis(400);
 
 /// The open segment.
 #[derive(Debug, Clone, Copy)]
@@ -63,21 +63,21 @@ struct Open {
 #[derive(Debug, Clone, Copy)]
 struct Newest {
     time: MediaTime,
-    /// The duration of the frame before it, in ticks; 0 if it is not known.
-    lasted: i64,
+    /// The duration of the frame before it; zero if it is not known.
+    lasted: MediaSpan,
 }
 
-/// Decides where segments start. Times are presentation times, durations 90 kHz ticks.
+/// Decides where segments start. Times are presentation times.
 #[derive(Debug)]
 pub struct Cutter {
-    segment: i64,
+    segment: MediaSpan,
     next_msn: u64,
     /// L; it may still grow until `settled`.
-    longest: i64,
+    longest: MediaSpan,
     /// Whether L is final.
     settled: bool,
     /// Time since the last mark after which a key frame starts another segment.
-    least: i64,
+    least: MediaSpan,
     /// `None` before the first segment.
     open: Option<Open>,
     gridded: bool,
@@ -101,10 +101,10 @@ impl Cutter {
     /// A cutter for segments of about `segment`, the first numbered `first_msn`. `groups`: only
     /// some frames are key frames, as in video.
     pub fn new(segment: Duration, first_msn: u64, groups: bool) -> Self {
-        let segment = Timescale::VIDEO.ticks(segment).max(1);
+        let segment = MediaSpan::from_duration(segment).max(MediaSpan::ONE);
         Self {
             segment,
-            longest: 2 * segment,
+            longest: segment * 2,
             settled: !groups,
             least: if groups { (segment * 3 / 4).max(NUMBER) } else { segment },
             next_msn: first_msn,
@@ -131,25 +131,25 @@ impl Cutter {
 
     /// L: the longest duration of a segment, final once the first segment has ended.
     pub fn longest(&self) -> Duration {
-        Timescale::VIDEO.duration(self.longest)
+        self.longest.duration()
     }
 
-    /// The same in 90 kHz ticks.
-    pub(crate) fn longest_ticks(&self) -> i64 {
+    /// The same as media time.
+    pub(crate) fn longest_span(&self) -> MediaSpan {
         self.longest
     }
 
     /// The encoder states that its groups last up to `group`. Ignored once L is final.
     pub fn expect_groups(&mut self, group: Duration) {
         if !self.settled {
-            self.allow(Timescale::VIDEO.ticks(group));
+            self.allow(MediaSpan::from_duration(group));
         }
     }
 
-    /// Makes L cover groups of `group` ticks, with a margin for jitter, up to its maximum.
-    fn allow(&mut self, group: i64) {
-        let most = Timescale::VIDEO.ticks(LONGEST).max(2 * self.segment);
-        self.longest = self.longest.max(group.saturating_add(group / 20).min(most));
+    /// Makes L cover groups that last `group`, with a margin for jitter, up to its maximum.
+    fn allow(&mut self, group: MediaSpan) {
+        let most = MediaSpan::from_duration(LONGEST).max(self.segment * 2);
+        self.longest = self.longest.max((group + group / 20).min(most));
     }
 
     /// Whether segments may start without a key frame.
@@ -194,12 +194,12 @@ impl Cutter {
     }
 
     /// L, or its maximum while it may still grow.
-    fn limit(&self) -> i64 {
+    fn limit(&self) -> MediaSpan {
         // Before the first segment has ended, its own groups may still raise L, so that it must not
         // be cut at the present value.
         match self.settled {
             true => self.longest,
-            false => Timescale::VIDEO.ticks(LONGEST).max(self.longest),
+            false => MediaSpan::from_duration(LONGEST).max(self.longest),
         }
     }
 
@@ -220,7 +220,7 @@ impl Cutter {
             }
             Some(Open { start, gap: false }) => {
                 let passed = time - start;
-                let overrun = (lasted / 2 - OVERRUN).max(0);
+                let overrun = (lasted / 2 - OVERRUN).max(MediaSpan::ZERO);
                 let too_long = passed > GRAIN && passed + lasted + overrun > self.limit() + GRAIN;
                 self.gridded |= too_long && !key;
                 (key && (self.discontinuity && passed > GRAIN
@@ -249,7 +249,7 @@ impl Cutter {
         // However short that makes the open segment, the cut is made, unless it would lie before
         // the segment's start, in a published gap, or ahead of the numbers' clock.
         let Open { start, gap } = self.open?;
-        let least = start + if gap { LEAST_GAP } else { GRAIN + 1 };
+        let least = start + if gap { LEAST_GAP } else { GRAIN + MediaSpan::ONE };
         if time < least || gap && time < self.published || !self.allows(time) {
             self.least = self.longest;
             return None;
@@ -263,11 +263,11 @@ impl Cutter {
 
     /// Duration of the newest frame if the next one is at `time`. Time in a gap belongs to no
     /// frame.
-    fn lasted(&self, time: MediaTime) -> i64 {
+    fn lasted(&self, time: MediaTime) -> MediaSpan {
         match self.newest {
             Some(newest) if time > newest.time && !self.in_gap() => time - newest.time,
             Some(newest) => newest.lasted,
-            None => 0,
+            None => MediaSpan::ZERO,
         }
     }
 
@@ -282,9 +282,9 @@ impl Cutter {
         };
         let lasted = newest.lasted;
         let step = time - newest.time;
-        let longer = 2 * step > 3 * lasted.max(GRAIN);
-        (lasted > 0 && step > Timescale::VIDEO.ticks(HOLE).max(4 * lasted))
-            || (longer && time - start > self.limit() + 4 * GRAIN)
+        let longer = step * 2 > lasted.max(GRAIN) * 3;
+        (lasted > MediaSpan::ZERO && step > MediaSpan::from_duration(HOLE).max(lasted * 4))
+            || (longer && time - start > self.limit() + GRAIN * 4)
             || self.is_beyond(time)
     }
 
@@ -294,14 +294,15 @@ impl Cutter {
         matches!(self.open, Some(Open { start, gap: false }) if time - start > limit)
     }
 
-    /// Whether a stall is due at media time `now`, `silent` ticks after the newest frame. `stall`
-    /// is the usual patience; the newest frame must also last half as long again as the one before,
-    /// unless its segment becomes too long.
-    pub fn is_overdue(&self, silent: i64, stall: i64, now: MediaTime) -> bool {
+    /// Whether a stall is due at media time `now`, `silent` after the newest frame. `stall` is the
+    /// usual patience; the newest frame must also last half as long again as the one before, unless
+    /// its segment becomes too long.
+    pub fn is_overdue(&self, silent: Duration, stall: Duration, now: MediaTime) -> bool {
+        let [silent, stall] = [silent, stall].map(MediaSpan::from_duration);
         // A duration of 0 is unknown: the first frame has no successor yet, and may be one of slow
         // pictures.
         let patience = match self.newest {
-            Some(Newest { lasted: 0, .. }) => 2 * stall,
+            Some(Newest { lasted: MediaSpan::ZERO, .. }) => stall * 2,
             Some(Newest { lasted, .. }) => stall.max(lasted + lasted / 2),
             None => stall,
         };
@@ -314,7 +315,7 @@ impl Cutter {
     /// before it, and time must not decrease. A frame that ends a gap follows the gap.
     pub fn after_newest(&self, time: MediaTime) -> MediaTime {
         let newest = self.newest.filter(|_| !self.in_gap());
-        newest.map_or(time, |newest| time.max(newest.time + 1))
+        newest.map_or(time, |newest| time.max(newest.time + MediaSpan::ONE))
     }
 
     /// Raises the newest frame's time to `time`.
@@ -375,7 +376,7 @@ impl Cutter {
         // The last frame is assumed to last as long as the one before it, but not into the time in
         // which its successor is already missing.
         let lasts = match newest.lasted {
-            0 => known,
+            MediaSpan::ZERO => known,
             lasted => lasted.min(known.max(LEAST_KNOWN)),
         };
         let end = (newest.time + lasts.max(GRAIN)).min(start + self.limit());
@@ -551,9 +552,9 @@ mod tests {
             for (step, key) in steps {
                 time += step * MS;
                 if let Some(mark) = cutter.frame(at(time), key) {
-                    let longest = Timescale::VIDEO.ticks(cutter.longest());
+                    let longest = MediaSpan::from_duration(cutter.longest());
                     proptest::prop_assert!(
-                        mark.pts - start <= longest + 100 * MS,
+                        mark.pts - start <= longest + MediaSpan::from_millis(100),
                         "{:?} to {:?}",
                         start,
                         mark.pts

@@ -4,15 +4,16 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::{MediaTime, Ticks};
+use crate::{MediaSpan, MediaTime, Ticks};
 
-/// One access unit as a publisher sends it, on the publisher's own clock.
+/// One access unit as a publisher sends it. Its times are distances from the zero of the
+/// publisher's own clock, which is unknown.
 #[derive(Debug, Clone)]
 pub struct AccessUnit {
-    /// Decode time in 90 kHz ticks of the publisher's clock, unwrapped; any origin.
-    pub dts: i64,
+    /// Decode time, unwrapped.
+    pub dts: MediaSpan,
     /// Presentation time on the same clock.
-    pub pts: i64,
+    pub pts: MediaSpan,
     /// Whether decoding can start here: an IDR picture, a recovery point of a source without IDR
     /// pictures, or any audio. Groups and segments start at key frames.
     pub key: bool,

@@ -5,8 +5,9 @@
 //! configuration files. The other crates exchange data only in its types and handles.
 //!
 //! - [`name`]: names of channels and tracks, identities of broadcasts.
-//! - [`time`]: timescales, media time, and the anchor that maps media time to the wall clock.
-//!   [`Ticks`]: times in units of a track's timescale.
+//! - [`MediaTime`]: instants on a broadcast's timeline, at 90 kHz; [`MediaSpan`]: distances between
+//!   them. [`Ticks`]: times in units of a track's [`Timescale`]. [`Anchor`]: maps media time to the
+//!   wall clock.
 //! - [`codec`]: configuration records (`avcC`, `AudioSpecificConfig`) and their values that players
 //!   need.
 //! - [`frame`]: one access unit on its track's clock, and the mark that starts a segment.
@@ -17,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+mod anchor;
 pub mod broadcast;
 pub mod codec;
 pub mod cut;
@@ -25,17 +27,22 @@ pub mod frame;
 pub mod hub;
 pub mod name;
 pub mod settings;
+mod span;
 mod ticks;
-pub mod time;
+mod time;
 pub mod timeline;
+mod timescale;
 mod track;
 
+pub use anchor::Anchor;
 pub use broadcast::Broadcast;
 pub use error::{Error, RecordFault};
 pub use frame::{AccessUnit, Frame, Mark};
 pub use hub::Hub;
 pub use name::{BroadcastId, ChannelName, TrackName};
 pub use settings::ChannelSettings;
+pub use span::MediaSpan;
 pub use ticks::Ticks;
-pub use time::{Anchor, MediaTime, Timescale};
+pub use time::MediaTime;
+pub use timescale::Timescale;
 pub use track::TrackIndex;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{MediaTime, Timescale};
+use crate::{MediaSpan, MediaTime, Timescale};
 
 /// A time in ticks of a timescale, which is the one of its track unless its field states another
 /// (ISO/IEC 14496-12 8.4.2): an instant on the broadcast's timeline, counted from the same zero as
@@ -30,11 +30,13 @@ impl Ticks {
     pub const MAX: Self = Self(i64::MAX);
 
     /// A time of so many ticks; any number.
+    #[inline]
     pub const fn new(ticks: i64) -> Self {
         Self(ticks)
     }
 
     /// The number of ticks.
+    #[inline]
     pub const fn get(self) -> i64 {
         self.0
     }
@@ -60,13 +62,36 @@ impl Ticks {
         MediaTime::from_ticks(timescale.rescale(self.0, Timescale::VIDEO))
     }
 
+    /// These ticks of `timescale`, a duration, rounded to the nearest tick of 90 kHz.
+    pub fn span(self, timescale: Timescale) -> MediaSpan {
+        MediaSpan::from_ticks(timescale.rescale(self.0, Timescale::VIDEO))
+    }
+
+    /// `span` in ticks of `timescale`, rounded to the nearest tick.
+    pub fn from_span(span: MediaSpan, timescale: Timescale) -> Self {
+        Self(Timescale::VIDEO.rescale(span.ticks(), timescale))
+    }
+
+    /// These ticks of `timescale` in seconds, for text.
+    pub fn seconds(self, timescale: Timescale) -> f64 {
+        timescale.seconds(self.0)
+    }
+
     /// These ticks of `from` in ticks of `to`, rounded to the nearest tick.
     #[must_use]
     pub fn rescale(self, from: Timescale, to: Timescale) -> Self {
         Self(from.rescale(self.0, to))
     }
 
+    /// These ticks without their sign.
+    #[inline]
+    #[must_use]
+    pub const fn abs(self) -> Self {
+        Self(self.0.saturating_abs())
+    }
+
     /// Half of these ticks, rounded towards zero.
+    #[inline]
     #[must_use]
     pub const fn half(self) -> Self {
         Self(self.0 / 2)
@@ -75,6 +100,7 @@ impl Ticks {
 
 /// A duration as `trun` stores it (ISO/IEC 14496-12 8.8.8).
 impl From<u32> for Ticks {
+    #[inline]
     fn from(ticks: u32) -> Self {
         Self(i64::from(ticks))
     }
@@ -83,12 +109,14 @@ impl From<u32> for Ticks {
 impl Add for Ticks {
     type Output = Self;
 
+    #[inline]
     fn add(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
 }
 
 impl AddAssign for Ticks {
+    #[inline]
     fn add_assign(&mut self, other: Self) {
         *self = *self + other;
     }
@@ -97,12 +125,14 @@ impl AddAssign for Ticks {
 impl Sub for Ticks {
     type Output = Self;
 
+    #[inline]
     fn sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
 }
 
 impl SubAssign for Ticks {
+    #[inline]
     fn sub_assign(&mut self, other: Self) {
         *self = *self - other;
     }
@@ -111,6 +141,7 @@ impl SubAssign for Ticks {
 impl Mul<i64> for Ticks {
     type Output = Self;
 
+    #[inline]
     fn mul(self, times: i64) -> Self {
         Self(self.0.saturating_mul(times))
     }
@@ -133,6 +164,8 @@ mod tests {
         assert_eq!(Ticks::new(44).media_time(cd), MediaTime::from_ticks(90)); // 89.8
         assert_eq!(Ticks::new(90_000).rescale(Timescale::VIDEO, cd), Ticks::new(44_100));
         assert_eq!(Ticks::new(-7).media_time(Timescale::VIDEO), MediaTime::from_ticks(-7));
+        assert_eq!(Ticks::new(44).span(cd), MediaSpan::from_ticks(90));
+        assert_eq!(Ticks::from_span(MediaSpan::from_ticks(-90), cd), Ticks::new(-44));
     }
 
     #[test]
@@ -151,6 +184,7 @@ mod tests {
         assert_eq!((Ticks::MAX * 2, Ticks::MAX * -2, least * -1), (Ticks::MAX, least, Ticks::MAX));
         assert_eq!([Ticks::MAX, one].into_iter().sum::<Ticks>(), Ticks::MAX);
         assert_eq!((Ticks::new(3).half(), Ticks::new(-3).half()), (one, Ticks::new(-1)));
+        assert_eq!((least.abs(), Ticks::new(-3).abs()), (Ticks::MAX, Ticks::new(3)));
         let mut ticks = Ticks::from(u32::MAX);
         ticks += one;
         ticks -= Ticks::new(2);

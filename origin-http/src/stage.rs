@@ -18,7 +18,7 @@ use http_server::{
     testing::Shared,
 };
 use media_core::{
-    AccessUnit, BroadcastId, ChannelName, Hub, TrackIndex, TrackName,
+    AccessUnit, BroadcastId, ChannelName, Hub, MediaSpan, TrackIndex, TrackName,
     broadcast::Limits,
     codec::{Config as Codec, avc},
     hub::{Producer, Settings},
@@ -162,8 +162,14 @@ impl Stage {
             self.payloads.push(payload.clone());
             let (key, arrived) =
                 (n.is_multiple_of(SEGMENT), self.start + Duration::from_millis(at));
-            let unit =
-                AccessUnit { dts: stamp, pts: stamp, key, independent: key, arrived, payload };
+            let unit = AccessUnit {
+                dts: MediaSpan::from_ticks(stamp),
+                pts: MediaSpan::from_ticks(stamp),
+                key,
+                independent: key,
+                arrived,
+                payload,
+            };
             self.producer.as_ref().unwrap().push(TrackIndex::new(0), unit).unwrap();
         }
         self.settle().await;

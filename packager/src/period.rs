@@ -8,7 +8,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use media_core::{MediaTime, TrackIndex};
+use media_core::{MediaSpan, MediaTime, TrackIndex};
 
 /// The number of recent durations that a nominal duration is computed from.
 const RECENT: usize = 6;
@@ -20,9 +20,8 @@ pub struct Period {
     pub first: u64,
     /// Where its first segment starts: Period@start.
     pub start: MediaTime,
-    /// The nominal duration of its segments in 90 kHz ticks: `SegmentTemplate@duration`. More than
-    /// 0.
-    pub nominal: i64,
+    /// The nominal duration of its segments: `SegmentTemplate@duration`. More than zero.
+    pub nominal: MediaSpan,
     /// Its last segment; `None` while it grows, and when the broadcast ended in it.
     pub last: Option<LastSegment>,
     /// The number of the Period before it, if timeline and init segments continue (5.3.2.4, period
@@ -82,7 +81,7 @@ impl Period {
     /// Where a player expects segment `msn` to start.
     fn expected(&self, msn: u64) -> MediaTime {
         let count = i64::try_from(msn.saturating_sub(self.first)).unwrap_or(i64::MAX);
-        self.start + count.saturating_mul(self.nominal)
+        self.start + self.nominal * count
     }
 }
 
@@ -90,15 +89,15 @@ impl Period {
 /// video track, else the first audio track.
 #[derive(Debug)]
 pub(crate) struct Periods {
-    /// T, the segment duration aimed at, in 90 kHz ticks.
-    segment: i64,
+    /// T, the segment duration aimed at.
+    segment: MediaSpan,
     /// Oldest first. Only the newest may lack its end, only a broadcast's first its nominal
-    /// duration (0).
+    /// duration (zero).
     periods: VecDeque<Period>,
     /// The same, as snapshots share it.
     shared: Arc<[Period]>,
-    /// Durations of the last complete segments in 90 kHz ticks, oldest first; at most [`RECENT`].
-    recent: VecDeque<i64>,
+    /// Durations of the last complete segments, oldest first; at most [`RECENT`].
+    recent: VecDeque<MediaSpan>,
     /// The newest complete segment, if it is no gap.
     closed: Option<LastSegment>,
     /// The open segment, if it is no gap.
@@ -106,8 +105,8 @@ pub(crate) struct Periods {
 }
 
 impl Periods {
-    /// No periods yet, of a broadcast whose segments should last `segment` (90 kHz).
-    pub(crate) fn new(segment: i64) -> Self {
+    /// No periods yet, of a broadcast whose segments should last `segment`.
+    pub(crate) fn new(segment: MediaSpan) -> Self {
         Self {
             segment,
             periods: VecDeque::new(),
@@ -144,8 +143,8 @@ impl Periods {
                 let same =
                     goes_on && !interrupted && *period.inits == *inits && period.gridded == gridded;
                 if same
-                    && (period.nominal == 0
-                        || 2 * (start - period.expected(msn)).abs() < period.nominal)
+                    && (period.nominal == MediaSpan::ZERO
+                        || (start - period.expected(msn)).abs() * 2 < period.nominal)
                 {
                     return;
                 }
@@ -176,15 +175,15 @@ impl Periods {
         }
     }
 
-    /// Segment `msn` is complete and `duration` (90 kHz) long.
-    pub(crate) fn close(&mut self, msn: u64, duration: i64) {
+    /// Segment `msn` is complete and `duration` long.
+    pub(crate) fn close(&mut self, msn: u64, duration: MediaSpan) {
         self.closed = None;
         let Some(opened) = self.opened.take_if(|opened| opened.msn == msn) else {
             return;
         };
         let end = opened.start + duration;
         self.closed = Some(LastSegment { msn, end });
-        if duration <= 0 {
+        if duration <= MediaSpan::ZERO {
             return;
         }
         // Old durations are forgotten, because a source may change its groups.
@@ -192,7 +191,9 @@ impl Periods {
             self.recent.pop_front();
         }
         self.recent.push_back(duration);
-        if let Some(first) = self.periods.back_mut().filter(|period| period.nominal == 0) {
+        if let Some(first) =
+            self.periods.back_mut().filter(|period| period.nominal == MediaSpan::ZERO)
+        {
             // The first segment of a broadcast may start with a frame that lasts longer, so T is
             // the better estimate for a duration near T.
             let near = (duration - self.segment).abs() * 20 <= self.segment
@@ -222,26 +223,27 @@ impl Periods {
     /// Renews the periods that snapshots share, if they have changed: a snapshot is taken at each
     /// part, and they change every few seconds at the most.
     fn share(&mut self) {
-        let known = self.periods.iter().filter(|period| period.nominal > 0);
+        let known = self.periods.iter().filter(|period| period.nominal > MediaSpan::ZERO);
         if !known.clone().eq(self.shared.iter()) {
             self.shared = known.cloned().collect();
         }
     }
 
     /// The mean of the recent durations that are near their median, because a segment cut short by
-    /// a gap, or one of almost 2T at the start of a grid, does not predict the next. 0 if there are
-    /// none.
-    fn nominal(&self) -> i64 {
+    /// a gap, or one of almost 2T at the start of a grid, does not predict the next. Zero if there
+    /// are none.
+    fn nominal(&self) -> MediaSpan {
         let mut sorted: Vec<_> = self.recent.iter().copied().collect();
         sorted.sort_unstable();
         let Some(&median) = sorted.get(sorted.len().saturating_sub(1) / 2) else {
-            return 0;
+            return MediaSpan::ZERO;
         };
         // Durations of more than one and a half times the median, or less than two thirds of it, do
         // not count.
-        sorted.retain(|&duration| 2 * duration < 3 * median && 2 * median < 3 * duration);
+        sorted.retain(|&duration| duration * 2 < median * 3 && median * 2 < duration * 3);
         let count = i64::try_from(sorted.len()).unwrap_or(1).max(1);
-        (sorted.iter().sum::<i64>() + count / 2) / count
+        let sum: MediaSpan = sorted.into_iter().sum();
+        MediaSpan::from_ticks((sum.ticks() + count / 2) / count)
     }
 }
 

@@ -18,7 +18,8 @@ use std::{
 };
 
 use media_core::{
-    Anchor, BroadcastId, ChannelName, Frame, Mark, MediaTime, Ticks, Timescale, TrackIndex,
+    Anchor, BroadcastId, ChannelName, Frame, Mark, MediaSpan, MediaTime, Ticks, Timescale,
+    TrackIndex,
     broadcast::{Consumer, Event, Presence, Situation, TrackStart},
     settings::Latency,
 };
@@ -119,7 +120,7 @@ impl Program {
     ) -> Self {
         let broadcast = consumer.broadcast();
         let discontinuity = broadcast.first_discontinuity().max(before.unwrap_or(0));
-        let listed = ListedTracks::new(Timescale::VIDEO.ticks(broadcast.segment()));
+        let listed = ListedTracks::new(MediaSpan::from_duration(broadcast.segment()));
         let memory = Memory::new(settings.window_bytes, &metrics);
         let mut program = Self {
             identity: Identity {
@@ -377,7 +378,7 @@ impl Program {
         let previous = track.open().map(|open| (open.msn, open.start));
         let held = track.cut(mark, at, independent, alive, &self.metrics);
         if let Some((msn, start)) = previous {
-            self.listed.close_period(msn, track.output.to_video(at - start));
+            self.listed.close_period(msn, track.output.span(at - start));
         }
         let gridded = self.marks.regrid(mark, independent, self.situation.rule.gridded);
         track.output.window.set_gridded(gridded);
@@ -432,7 +433,7 @@ impl Program {
         };
         self.reached = self.reached.max(time);
         // The next mark is at that time at the latest. It may have been missed.
-        let time = time.min(start + Timescale::VIDEO.ticks(self.identity.segment));
+        let time = time.min(start + MediaSpan::from_duration(self.identity.segment));
         for track in &mut self.tracks {
             track.push_gaps(time);
         }
@@ -456,13 +457,13 @@ impl Program {
         let end = track.edge().unwrap_or(start);
         let end = track.output.media_time(end).min(mark.pts);
         // They share the time from the end of media to the mark.
-        let span = u128::from((mark.pts - end).unsigned_abs());
+        let span = u128::from((mark.pts - end).ticks().unsigned_abs());
         for n in 0..missing {
             let along = i64::try_from(u128::from(n) * span / u128::from(missing));
             self.start_gap(
                 Mark {
                     msn: msn + 1 + n,
-                    pts: end + along.unwrap_or(0),
+                    pts: end + MediaSpan::from_ticks(along.unwrap_or(0)),
                     gap: true,
                     discontinuity: false,
                 },
@@ -501,7 +502,8 @@ impl Program {
         // In a gap the next mark is one segment after the last at the latest, and may not have been
         // seen yet.
         let next = master.segmenter.clocked();
-        let next = next.map(|open| master.media_time(open.start) + Timescale::VIDEO.ticks(segment));
+        let next =
+            next.map(|open| master.media_time(open.start) + MediaSpan::from_duration(segment));
         Progress {
             reached: self.reached,
             marked: next.map_or(self.reached, |next| self.reached.min(next)),
@@ -561,7 +563,7 @@ impl Program {
         if let Some((msn, start)) = open {
             let master = &self.tracks[self.master.get()].output;
             let end = master.window.end().unwrap_or(start);
-            self.listed.close_period(msn, master.to_video(end - start));
+            self.listed.close_period(msn, master.span(end - start));
         }
     }
 

@@ -249,7 +249,7 @@ impl Segmenter {
             return 0;
         };
         let Span { start, duration, independent } = open.part;
-        let utc = self.anchor.utc_at(start.get(), self.timescale);
+        let utc = self.anchor.utc_at(start, self.timescale);
         // `tfdt` and `prft` have unsigned times.
         let media_time = u64::try_from(start.get()).unwrap_or(0);
         let reference = Reference { utc, media_time };

@@ -386,7 +386,7 @@ impl Window {
                 .iter()
                 .map(|part| part.bytes.pieces().count().saturating_sub(1))
                 .sum::<usize>();
-            let seconds = self.track.clock.seconds(first.duration.get());
+            let seconds = first.duration.seconds(self.track.clock);
             let measured = if seconds > 0.0 { frames as f64 / seconds } else { 0.0 };
             self.track.frame_rate = frame_rate(measured, avc.frame_rate);
         }

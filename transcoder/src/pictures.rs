@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use dashmap::DashMap;
 use media_core::{
-    Broadcast, BroadcastId, Frame,
+    Broadcast, BroadcastId, Frame, Timescale,
     broadcast::{Event, Presence},
     codec::{Config, avc},
 };
@@ -176,8 +176,8 @@ impl Pictures {
         let unit = Order::Unit {
             media: Media::Video,
             key: true,
-            dts: frame.dts.get(),
-            pts: frame.pts.get(),
+            dts: frame.dts.media_time(Timescale::VIDEO),
+            pts: frame.pts.media_time(Timescale::VIDEO),
             mark: None,
             payload: frame.payload,
         };

@@ -163,6 +163,8 @@ impl Reports {
 
 #[cfg(test)]
 mod tests {
+    use media_core::MediaTime;
+
     use super::*;
     use crate::protocol::{Media, Stats};
 
@@ -199,8 +201,9 @@ mod tests {
     async fn consecutive_reports_are_read_whole_and_in_order() {
         let (mut worker, mut reports) = pair();
         let payload = bytes::Bytes::from(vec![7; 3 << 20]);
+        let at = MediaTime::from_ticks(5);
         let unit =
-            Report::Unit { rendition: 1, key: true, dts: 5, pts: 5, payload: payload.clone() };
+            Report::Unit { rendition: 1, key: true, dts: at, pts: at, payload: payload.clone() };
         let stats = Report::Stats(Stats::default());
         let sent = [unit, stats];
         let writing = async {
@@ -223,8 +226,8 @@ mod tests {
         let unit = Order::Unit {
             media: Media::Video,
             key: false,
-            dts: 1,
-            pts: 2,
+            dts: MediaTime::from_ticks(1),
+            pts: MediaTime::from_ticks(2),
             mark: None,
             payload: bytes::Bytes::from_static(b"unit"),
         };

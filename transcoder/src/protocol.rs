@@ -24,6 +24,7 @@
 //! direction of the stream is the end of the job.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use media_core::MediaTime;
 use serde::{Deserialize, Serialize};
 
 /// The largest accepted message: an access unit of the largest size that RTMP accepts, and its
@@ -164,12 +165,12 @@ pub enum Order {
         /// Whether decoding can start here.
         key: bool,
         /// Decode time.
-        dts: i64,
+        dts: MediaTime,
         /// Presentation time.
-        pts: i64,
+        pts: MediaTime,
         /// Set if a segment starts here: the first picture shown at `mark` or later becomes a key
         /// frame in every rendition.
-        mark: Option<i64>,
+        mark: Option<MediaTime>,
         /// As in [`media_core::AccessUnit`].
         payload: Bytes,
     },
@@ -201,16 +202,16 @@ pub enum Report {
         /// Whether decoding can start here.
         key: bool,
         /// Decode time.
-        dts: i64,
+        dts: MediaTime,
         /// Presentation time: that of the source's unit.
-        pts: i64,
+        pts: MediaTime,
         /// As in [`media_core::AccessUnit`].
         payload: Bytes,
     },
     /// A picture of the source.
     Picture {
         /// Its presentation time.
-        pts: i64,
+        pts: MediaTime,
         /// JPEG.
         jpeg: Bytes,
     },
@@ -340,10 +341,10 @@ impl Order {
                 Written::new(kind::UNIT, payload.clone(), |head| {
                     head.put_u8(u8::from(*media == Media::Audio));
                     head.put_u8(u8::from(*key));
-                    head.put_i64(*dts);
-                    head.put_i64(*pts);
+                    head.put_i64(dts.ticks());
+                    head.put_i64(pts.ticks());
                     head.put_u8(u8::from(mark.is_some()));
-                    head.put_i64(mark.unwrap_or(0));
+                    head.put_i64(mark.unwrap_or(MediaTime::ZERO).ticks());
                 })
             }
             Self::Make { rendition, on } => Written::new(kind::MAKE, Bytes::new(), |head| {
@@ -372,9 +373,9 @@ impl Order {
                     false => Media::Video,
                     true => Media::Audio,
                 };
-                let (key, dts, pts) = (fields.flag("key")?, fields.i64()?, fields.i64()?);
+                let (key, dts, pts) = (fields.flag("key")?, fields.time()?, fields.time()?);
                 // The mark's field is always present, so that the payload starts at a fixed offset.
-                let (marked, mark) = (fields.flag("mark")?, fields.i64()?);
+                let (marked, mark) = (fields.flag("mark")?, fields.time()?);
                 Self::Unit {
                     media,
                     key,
@@ -405,12 +406,12 @@ impl Report {
                 Written::new(kind::UNIT, payload.clone(), |head| {
                     head.put_u8(*rendition);
                     head.put_u8(u8::from(*key));
-                    head.put_i64(*dts);
-                    head.put_i64(*pts);
+                    head.put_i64(dts.ticks());
+                    head.put_i64(pts.ticks());
                 })
             }
             Self::Picture { pts, jpeg } => {
-                Written::new(kind::PICTURE, jpeg.clone(), |head| head.put_i64(*pts))
+                Written::new(kind::PICTURE, jpeg.clone(), |head| head.put_i64(pts.ticks()))
             }
             Self::Log { level, text } => {
                 // Truncated by the sender too: a longer text would only be discarded by the reader.
@@ -435,11 +436,11 @@ impl Report {
             kind::UNIT => Self::Unit {
                 rendition: fields.u8()?,
                 key: fields.flag("key")?,
-                dts: fields.i64()?,
-                pts: fields.i64()?,
+                dts: fields.time()?,
+                pts: fields.time()?,
                 payload: fields.rest(),
             },
-            kind::PICTURE => Self::Picture { pts: fields.i64()?, jpeg: fields.rest() },
+            kind::PICTURE => Self::Picture { pts: fields.time()?, jpeg: fields.rest() },
             kind::LOG => {
                 let level = match fields.flag("level")? {
                     false => Level::Warn,
@@ -486,8 +487,10 @@ impl Fields {
         self.rest.try_get_u8().map_err(|_| Malformed::Short { kind: self.kind })
     }
 
-    fn i64(&mut self) -> Result<i64, Malformed> {
-        self.rest.try_get_i64().map_err(|_| Malformed::Short { kind: self.kind })
+    /// A time, written as its ticks of 90 kHz.
+    fn time(&mut self) -> Result<MediaTime, Malformed> {
+        let ticks = self.rest.try_get_i64().map_err(|_| Malformed::Short { kind: self.kind })?;
+        Ok(MediaTime::from_ticks(ticks))
     }
 
     /// A byte that must be 0 or 1. Other values are refused, because only a faulty sender writes

@@ -40,6 +40,7 @@ use std::{
 
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::AppSrc;
+use media_core::{MediaSpan, MediaTime};
 
 use self::{
     audio::Audio,
@@ -64,8 +65,8 @@ const FIGURES_SPAN: Duration = Duration::from_secs(1);
 /// Time limit for GStreamer to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// Media time without a picture after which, together with [`SILENT_UNITS`], the decoder has
-/// failed.
-const SILENT_TICKS: i64 = 5 * 90_000;
+/// failed: 5 s.
+const SILENT: MediaSpan = MediaSpan::from_millis(5_000);
 /// Number of units that a decoder may hold.
 const SILENT_UNITS: u64 = 40;
 /// Number of units without a picture after which the decoder has failed, whatever their times.
@@ -215,13 +216,13 @@ impl Reader {
         chain::finish(&self.units)
     }
 
-    /// Feeds one unit of the video, waiting for room. Times are 90 kHz ticks.
+    /// Feeds one unit of the video, waiting for room.
     fn unit(
         &self,
         key: bool,
-        dts: i64,
-        pts: i64,
-        mark: Option<i64>,
+        dts: MediaTime,
+        pts: MediaTime,
+        mark: Option<MediaTime>,
         payload: bytes::Bytes,
     ) -> Result<(), Error> {
         let clock = &self.shared.clock;
@@ -238,10 +239,10 @@ impl Reader {
         if !key {
             buffer_ref.set_flags(gst::BufferFlags::DELTA_UNIT);
         }
-        let Silence { ticks, units } = self.shared.owed.enter(dts, pts, mark);
+        let Silence { span, units } = self.shared.owed.enter(dts, pts, mark);
         // Units alone prove little: a decoder may hold many of them. So media time must have passed
         // too, unless times stand still.
-        if units > MOST_SILENT_UNITS || units > SILENT_UNITS && ticks > SILENT_TICKS {
+        if units > MOST_SILENT_UNITS || units > SILENT_UNITS && span > SILENT {
             return Err(Error::NoPictures { units });
         }
         chain::push(&self.units, buffer)

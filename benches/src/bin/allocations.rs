@@ -209,7 +209,7 @@ fn media(presentation: &Presentation) -> u64 {
 fn seconds(presentation: &Presentation) -> f64 {
     let track = &presentation.tracks[0];
     let ticks: Ticks = track.segments.iter().map(|segment| segment.duration).sum();
-    track.timescale().seconds(ticks.get())
+    ticks.seconds(track.timescale())
 }
 
 /// Bytes in MiB.

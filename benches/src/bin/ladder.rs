@@ -16,11 +16,12 @@ use std::{
     process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use benches::{Failure, process::option};
 use bytes::Bytes;
+use media_core::{MediaSpan, MediaTime};
 use transcoder::protocol::{
     Encoder, Job, LENGTH_BYTES, Media, Order, Report, Tuning, VideoRendition, parse_length,
 };
@@ -30,7 +31,7 @@ const SECONDS: f64 = 20.0;
 /// Frames a second of the footage.
 const FRAME_RATE: u32 = 30;
 /// A mark every two seconds.
-const MARK_TICKS: i64 = 180_000;
+const MARKS: MediaSpan = MediaSpan::from_millis(2_000);
 /// Width, height and kbit/s for each height.
 const RUNGS: [(u32, u32, u32); 5] =
     [(1920, 1080, 5_000), (1280, 720, 2_800), (854, 480, 1_400), (640, 360, 700), (426, 240, 400)];
@@ -174,7 +175,7 @@ fn worker(
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()?;
     let mut writer = socket.try_clone()?;
-    let sent = Arc::<Mutex<HashMap<i64, Instant>>>::default();
+    let sent = Arc::<Mutex<HashMap<MediaTime, Instant>>>::default();
     let (sending, mut kept) = (Arc::clone(&sent), vec![Vec::new(); rungs.len()]);
     // Orders are written on a separate thread: the worker reports while it reads, and would block
     // if nobody read its reports.
@@ -183,9 +184,8 @@ fn worker(
         let start = Instant::now();
         for order in orders {
             if let Order::Unit { dts, pts, .. } = &order {
-                // 100/9 microseconds a tick of 90 kHz.
                 if paced {
-                    let due = Duration::from_micros(u64::try_from(*dts).unwrap_or(0) * 100 / 9);
+                    let due = (*dts - MediaTime::ZERO).duration();
                     thread::sleep((start + due).saturating_duration_since(Instant::now()));
                 }
                 sending.lock().unwrap_or_else(PoisonError::into_inner).insert(*pts, Instant::now());
@@ -283,7 +283,7 @@ fn beside(
             "high",
         ]);
         let (rate, keys) =
-            (format!("{kbps}k"), format!("expr:gte(t,n_forced*{})", MARK_TICKS / 90_000));
+            (format!("{kbps}k"), format!("expr:gte(t,n_forced*{})", MARKS.duration().as_secs()));
         command.args([
             "-b:v",
             &rate,
@@ -335,7 +335,7 @@ fn measured(
 /// # Errors
 /// The file is not FLV, or ends within a tag.
 fn parse(flv: &[u8]) -> Result<(Vec<u8>, Vec<Order>), Failure> {
-    let (mut record, mut units, mut marks) = (Vec::new(), Vec::new(), 0);
+    let (mut record, mut units, mut marks) = (Vec::new(), Vec::new(), MediaTime::ZERO);
     let number = |bytes: &[u8]| bytes.iter().fold(0, |number, &byte| number << 8 | i64::from(byte));
     // After the FLV header of 9 bytes and the first PreviousTagSize (Adobe FLV 10.1 E.2, E.3).
     let mut rest = flv.get(13..).ok_or("no FLV file")?;
@@ -349,15 +349,16 @@ fn parse(flv: &[u8]) -> Result<(Vec<u8>, Vec<Order>), Failure> {
         match (head[0], tag) {
             (9, [0x17, 0, _, _, _, avcc @ ..]) => record = avcc.to_vec(),
             (9, [flags, 1, a, b, c, payload @ ..]) => {
-                let pts = (dts + number(&[*a, *b, *c])) * 90;
+                let at = |ms| MediaTime::ZERO + MediaSpan::from_millis(ms);
+                let pts = at(dts + number(&[*a, *b, *c]));
                 let key = flags >> 4 == 1;
                 // At most one mark a second, at key frames: the footage has one each two seconds.
                 let due = key && pts >= marks;
-                marks = if due { pts + MARK_TICKS / 2 } else { marks };
+                marks = if due { pts + MARKS / 2 } else { marks };
                 units.push(Order::Unit {
                     media: Media::Video,
                     key,
-                    dts: dts * 90,
+                    dts: at(dts),
                     pts,
                     mark: due.then_some(pts),
                     payload: Bytes::copy_from_slice(payload),

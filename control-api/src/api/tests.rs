@@ -9,7 +9,7 @@ use hex_literal::hex;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use media_core::{
-    AccessUnit, BroadcastId, ChannelName, Hub, TrackIndex, TrackName,
+    AccessUnit, BroadcastId, ChannelName, Hub, MediaSpan, TrackIndex, TrackName,
     broadcast::{Health, Limits},
     codec::{Config, aac, avc},
     hub::{Claim, Producer, Settings},

@@ -525,7 +525,7 @@ async fn placed_after(sent: impl Fn(u32) -> u32) -> (Bench, Vec<(usize, u32, i64
     let bench = Bench::new(|_| ());
     let mut peer = bench.live("demo").await;
     let (begun, broadcast) = (now(), bench.broadcast("demo").unwrap());
-    let wall = |at| broadcast.anchor().media_time(at, media_core::Timescale::VIDEO) / 90;
+    let wall = |at| broadcast.anchor().media_time(at).ticks() / 90;
     let mut consumer = broadcast.subscribe_from_oldest();
     let configs = broadcast.tracks();
     let (mut captured, mut placed) = (20, Vec::new());

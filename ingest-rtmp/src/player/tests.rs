@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use media_core::{AccessUnit, Hub, TrackName, codec, hub::Producer};
+use media_core::{AccessUnit, Hub, MediaSpan, TrackName, codec, hub::Producer};
 
 use super::*;
 use crate::{
@@ -26,8 +26,8 @@ fn push(producer: &Producer, start: Instant, track: TrackIndex, ms: i64, payload
     let arrived = start + Duration::from_millis(ms.unsigned_abs());
     let key = payload != SLICE;
     let unit = AccessUnit {
-        dts: ms * 90,
-        pts: (ms + 67) * 90,
+        dts: MediaSpan::from_millis(ms),
+        pts: MediaSpan::from_millis(ms + 67),
         key,
         independent: key,
         arrived,

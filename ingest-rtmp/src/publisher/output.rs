@@ -23,9 +23,6 @@ use crate::{
     timing::Timing,
 };
 
-/// 90 kHz ticks a millisecond.
-pub(super) const TICKS_PER_MS: i64 = 90;
-
 /// The output of one publisher.
 #[derive(Debug)]
 pub(super) struct Output {
@@ -120,7 +117,7 @@ impl Output {
         unit: AccessUnit,
         now: Instant,
     ) -> Result<(), Refusal> {
-        let ms = unit.dts / TICKS_PER_MS;
+        let ms = unit.dts.whole_millis();
         let track = self.tracks.of(kind);
         if kind == Kind::Video
             && let State::Settling(settling) = &mut self.state

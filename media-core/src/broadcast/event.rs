@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Frame, Mark, MediaTime, Timescale, TrackIndex, TrackName, codec::Config};
+use crate::{Frame, Mark, MediaSpan, MediaTime, TrackIndex, TrackName, codec::Config};
 
 /// Whether a publisher is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,13 +87,13 @@ pub struct TrackStart {
 pub struct CutRule {
     /// Whether segments start where players cannot: without a key frame, or at recovery points.
     pub gridded: bool,
-    /// L in ticks of [`Timescale::VIDEO`].
-    pub(super) longest: i64,
+    /// L.
+    pub(super) longest: MediaSpan,
 }
 
 impl CutRule {
     /// The longest duration of a segment; final when the first segment has ended.
     pub fn longest_segment(&self) -> Duration {
-        Timescale::VIDEO.duration(self.longest)
+        self.longest.duration()
     }
 }

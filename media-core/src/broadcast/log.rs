@@ -14,16 +14,16 @@ use super::{
     situation::Situation,
 };
 use crate::{
-    AccessUnit, Error, Frame, Mark, MediaTime, Ticks, TrackIndex, TrackName,
+    AccessUnit, Error, Frame, Mark, MediaSpan, MediaTime, Ticks, TrackIndex, TrackName,
     codec::{Config, avc},
     cut::Cutter,
     timeline::{Arrival, Timeline},
     track::Track,
 };
 
-/// The largest accepted distance between decoding and presentation: 4 s in 90 kHz ticks, 16
-/// reordered frames at 4 fps.
-const MAX_COMPOSITION: i64 = 360_000;
+/// The largest accepted distance between decoding and presentation: 4 s, 16 reordered
+/// frames at 4 fps.
+const MAX_COMPOSITION: MediaSpan = MediaSpan::from_millis(4_000);
 /// Maximum number of gaps that one call declares. The wall clock bounds media time, so more are due
 /// only after the process was suspended.
 const MAX_GAPS: usize = 64;
@@ -61,7 +61,7 @@ pub(super) struct State {
     pub(super) recovers: bool,
     /// `pts - dts` of the newest frame with a mark: the reordering delay that maps decode times to
     /// presentation times.
-    pub(super) reorder: i64,
+    pub(super) reorder: MediaSpan,
     /// The master's newest accepted frame.
     pub(super) taken: Option<Arrival>,
     /// The recent configuration changes.
@@ -163,7 +163,7 @@ impl State {
     fn declare_rule(&mut self, now: Instant) {
         let rule = CutRule {
             gridded: self.recovers || self.cutter.is_gridded(),
-            longest: self.cutter.longest_ticks(),
+            longest: self.cutter.longest_span(),
         };
         if rule != self.rule {
             self.rule = rule;
@@ -215,7 +215,7 @@ impl State {
         // A refused frame reports nothing, so the notice is kept until a frame is accepted.
         self.notice = placed.notice.map(|notice| TrackNotice { track, notice }).or(self.notice);
         let mut dts = placed.dts;
-        let composition = pts.saturating_sub(stamp).saturating_add(placed.stamp - placed.dts);
+        let composition = (pts - stamp) + (placed.stamp - placed.dts);
         let composition = self.bounded(track, key, composition);
         if track == self.master && key && !self.cutter.has_started() {
             self.read_stated_group(track, &payload);
@@ -259,12 +259,12 @@ impl State {
     }
 
     /// The composition of a frame of `track` within its bounds.
-    fn bounded(&self, track: TrackIndex, key: bool, composition: i64) -> i64 {
+    fn bounded(&self, track: TrackIndex, key: bool, composition: MediaSpan) -> MediaSpan {
         match self.tracks[track.get()].config.is_video() {
             // No frame that is decoded after a key frame is shown before it.
-            true if key => composition.clamp(0, MAX_COMPOSITION),
+            true if key => composition.clamp(MediaSpan::ZERO, MAX_COMPOSITION),
             true => composition.clamp(-MAX_COMPOSITION, MAX_COMPOSITION),
-            false => 0,
+            false => MediaSpan::ZERO,
         }
     }
 
@@ -310,7 +310,7 @@ impl State {
         &mut self,
         track: TrackIndex,
         dts: &mut MediaTime,
-        composition: i64,
+        composition: MediaSpan,
         key: bool,
         arrived: Instant,
     ) -> Result<Option<Mark>, Refused> {
@@ -320,9 +320,9 @@ impl State {
         let reorder = match video {
             true if key => composition,
             true => self.reorder,
-            false => 0,
+            false => MediaSpan::ZERO,
         };
-        let presented = |dts: MediaTime, reorder: i64| dts + reorder;
+        let presented = |dts: MediaTime, reorder: MediaSpan| dts + reorder;
         let time = self.cutter.after_newest(presented(*dts, reorder));
         if self.tracks[track.get()].reconfigured
             && video
@@ -379,12 +379,12 @@ impl State {
         &mut self,
         track: TrackIndex,
         dts: &mut MediaTime,
-        reorder: i64,
+        reorder: MediaSpan,
         arrived: Instant,
     ) -> Option<MediaTime> {
         let from = self.cutter.resume_from()?;
         let later = from - (*dts + reorder);
-        let delayed = later > 0 && self.timeline.delay(track, later, arrived);
+        let delayed = later > MediaSpan::ZERO && self.timeline.delay(track, later, arrived);
         if delayed {
             *dts = *dts + later;
         }
@@ -397,7 +397,7 @@ impl State {
         &mut self,
         track: TrackIndex,
         dts: &mut MediaTime,
-        composition: i64,
+        composition: MediaSpan,
         key: bool,
         arrived: Instant,
     ) -> Result<Mark, Refused> {

@@ -110,7 +110,7 @@ impl Rendition {
         Ok(())
     }
 
-    /// Publishes an access unit, whose times are 90 kHz ticks of the broadcast's own timeline.
+    /// Publishes an access unit, whose times are distances from media time zero of the broadcast.
     /// Never waits. It is accepted even after the end of the broadcast.
     ///
     /// # Errors
@@ -120,7 +120,7 @@ impl Rendition {
         let mut state = self.broadcast.lock();
         let position = state.end();
         let track = &mut state.tracks[index.get()];
-        let decoded = MediaTime::from_ticks(unit.dts);
+        let decoded = MediaTime::ZERO + unit.dts;
         // A worker that replaces another one starts with frames that may have been published
         // already.
         if track.newest.is_some_and(|newest| decoded <= newest) {
@@ -138,7 +138,7 @@ impl Rendition {
         let timescale = track.config.timescale();
         let frame = Frame {
             dts: Ticks::of(decoded, timescale),
-            pts: Ticks::of(MediaTime::from_ticks(unit.pts), timescale),
+            pts: Ticks::of(MediaTime::ZERO + unit.pts, timescale),
             key: unit.key,
             independent: unit.independent,
             mark: None,

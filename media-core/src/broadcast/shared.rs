@@ -19,7 +19,7 @@ use super::{
     situation::Situation,
 };
 use crate::{
-    AccessUnit, Anchor, BroadcastId, ChannelName, ChannelSettings, Error, MediaTime, Timescale,
+    AccessUnit, Anchor, BroadcastId, ChannelName, ChannelSettings, Error, MediaSpan, MediaTime,
     TrackIndex, TrackName, codec::Config, cut::Cutter, hub::Numbers, timeline::Timeline,
     track::Track,
 };
@@ -101,7 +101,7 @@ impl Broadcast {
                 .map(|(index, track)| track.start(TrackIndex::new(index)))
                 .collect(),
             presence: Presence::Live,
-            rule: CutRule { gridded: false, longest: cutter.longest_ticks() },
+            rule: CutRule { gridded: false, longest: cutter.longest_span() },
             awaited: 0,
         };
         let state = State {
@@ -117,7 +117,7 @@ impl Broadcast {
             rule: situation.rule,
             cutter,
             recovers: false,
-            reorder: 0,
+            reorder: MediaSpan::ZERO,
             taken: None,
             changes: None,
             reconfigurations: 0,
@@ -291,11 +291,10 @@ impl Broadcast {
             Presence::Ended => return None,
         };
         let media_time = state.media_time(now);
-        let ticks = |duration| Timescale::VIDEO.ticks(duration);
         let (silence, stall) = (state.silence(now), self.limits.stall);
         // A publisher that has left sends nothing more, so its gap starts at once. One that is
         // silent gets patience, because its connection may only be slow.
-        let overdue = state.cutter.is_overdue(ticks(silence), ticks(stall), media_time);
+        let overdue = state.cutter.is_overdue(silence, stall, media_time);
         let before = state.end();
         if (away.is_some() || overdue)
             && let Some(mark) = state.cutter.begin_gap(media_time)

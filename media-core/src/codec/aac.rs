@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::{Error, RecordFault, Timescale};
+use crate::{Error, MediaSpan, RecordFault, Ticks, Timescale};
 
 /// The largest accepted record; a program_config_element fits.
 const MAX_RECORD_BYTES: usize = 512;
@@ -78,11 +78,11 @@ impl Config {
         })
     }
 
-    /// Duration of `units` access units, in 90 kHz ticks.
-    pub fn ticks_of(&self, units: u32) -> i64 {
+    /// Duration of `units` access units, rounded to the nearest tick of 90 kHz.
+    pub fn span_of(&self, units: u32) -> MediaSpan {
         // Multiplied first, so that the rounding of one unit does not add up.
         let samples = i64::from(units) * i64::from(self.frame_samples);
-        self.timescale.rescale(samples, Timescale::VIDEO)
+        Ticks::new(samples).span(self.timescale)
     }
 }
 

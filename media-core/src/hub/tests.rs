@@ -10,7 +10,7 @@ use hex_literal::hex;
 
 use super::*;
 use crate::{
-    Timescale,
+    MediaSpan, MediaTime, Timescale,
     broadcast::{Consumer, Event, LogSize, Presence, Situation, TrackStart},
 };
 
@@ -61,8 +61,8 @@ impl Source {
             .push(
                 TrackIndex::new(track),
                 AccessUnit {
-                    dts,
-                    pts: dts,
+                    dts: MediaSpan::from_ticks(dts),
+                    pts: MediaSpan::from_ticks(dts),
                     key,
                     independent: key,
                     arrived,
@@ -128,5 +128,5 @@ fn starts(events: &[Event]) -> Vec<(i64, bool)> {
     assert!(
         marks.windows(2).all(|pair| pair[0].msn + 1 == pair[1].msn && pair[0].pts < pair[1].pts)
     );
-    marks.iter().map(|mark| ((mark.pts - marks[0].pts) / 90, mark.gap)).collect()
+    marks.iter().map(|mark| ((mark.pts - marks[0].pts).whole_millis(), mark.gap)).collect()
 }

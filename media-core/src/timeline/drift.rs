@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::Timescale;
+use crate::{MediaSpan, Timescale};
 
 /// Number of measurements for a median.
 const OBSERVATIONS: usize = 64;
@@ -29,14 +29,14 @@ pub(super) struct Drift {
     ppm: i64,
     ran: Option<Instant>,
     /// Distances of decode times from the wall clock.
-    distances: Vec<i64>,
+    distances: Vec<MediaSpan>,
     observed: Option<Instant>,
 }
 
 impl Drift {
-    /// Ticks to be added to mapped timestamps.
-    pub(super) fn ticks(&self) -> i64 {
-        self.added.div_euclid(MILLION)
+    /// The distance to be added to mapped timestamps.
+    pub(super) fn correction(&self) -> MediaSpan {
+        MediaSpan::from_ticks(self.added.div_euclid(MILLION))
     }
 
     /// Starts again for another clock.
@@ -51,14 +51,13 @@ impl Drift {
         let ran = self.ran.replace(now).unwrap_or(now);
         // Most clocks need no correction.
         if self.ppm != 0 {
-            let passed = Timescale::VIDEO.ticks(now.saturating_duration_since(ran));
+            let passed = MediaSpan::elapsed(ran, now).ticks();
             self.added = self.added.saturating_add(passed.saturating_mul(self.ppm));
         }
     }
 
-    /// Records that a frame that arrived `now` is decoded `distance` ticks after the wall clock's
-    /// time.
-    pub(super) fn observe(&mut self, distance: i64, now: Instant) {
+    /// Records that a frame that arrived `now` is decoded `distance` after the wall clock's time.
+    pub(super) fn observe(&mut self, distance: MediaSpan, now: Instant) {
         if self.observed.is_some_and(|last| now.saturating_duration_since(last) < INTERVAL) {
             return;
         }
@@ -68,7 +67,7 @@ impl Drift {
             let median = *self.distances.select_nth_unstable(OBSERVATIONS / 2).1;
             // So many ticks are corrected within the time allowed by a rate of 1 ppm.
             let per_million = i64::from(Timescale::VIDEO.hz()) * WORK_OFF_S / MILLION;
-            self.ppm = (-median / per_million).clamp(-MAX_PPM, MAX_PPM);
+            self.ppm = (-median.ticks() / per_million).clamp(-MAX_PPM, MAX_PPM);
             self.distances.clear();
         }
     }

@@ -17,25 +17,25 @@ use super::{
     limits::{ACTIVE, AHEAD, FAR},
     mapping::{Clock, Mapped, Timeline},
 };
-use crate::{Timescale, TrackIndex};
+use crate::{MediaSpan, MediaTime, TrackIndex};
 
 /// Media continue where they lead the wall clock by at most 1 s, so that not every burst causes
 /// another drop.
-const RESUME: i64 = 90_000;
+const RESUME: MediaSpan = MediaSpan::from_millis(1_000);
 /// Distance of the first frame after a drop from the newest kept frame: 40 ms, about a frame.
-const FRAME: i64 = 3_600;
+const FRAME: MediaSpan = MediaSpan::from_millis(40);
 
 impl Timeline {
     /// The time until which the publisher should not be read, because all its tracks lead the wall
     /// clock too far. Nothing is lost by that, because its data wait in the network's buffers. A
     /// lead that an outage explains is not waited for ([`Timeline::leaves_out`]).
     pub fn ahead_until(&self, now: Instant) -> Option<Instant> {
-        let ahead = self.lead(now)?.saturating_sub(AHEAD);
-        (ahead > 0 && !self.outage.is_known()).then(|| now + Timescale::VIDEO.duration(ahead))
+        let ahead = self.lead(now)? - AHEAD;
+        (ahead > MediaSpan::ZERO && !self.outage.is_known()).then(|| now + ahead.duration())
     }
 
     /// The lead over the wall clock that all active tracks have; negative if one lags.
-    fn lead(&self, now: Instant) -> Option<i64> {
+    fn lead(&self, now: Instant) -> Option<MediaSpan> {
         let newest = self.newest?.arrived;
         let active = |clock: &&Clock| {
             let arrived = clock.own.as_ref().map(|own| own.arrived);
@@ -61,7 +61,7 @@ impl Timeline {
     pub fn leaves_out(
         &mut self,
         track: TrackIndex,
-        stamp: i64,
+        stamp: MediaSpan,
         starts: bool,
         arrived: Instant,
     ) -> bool {
@@ -75,7 +75,7 @@ impl Timeline {
         }
         let follows = self.follows(track, stamp, arrived);
         let offset = self.tracks[track.get()].own.as_ref().map(|own| own.offset);
-        let back = if follows { self.surplus(track, stamp, arrived) } else { 0 };
+        let back = if follows { self.surplus(track, stamp, arrived) } else { MediaSpan::ZERO };
         // No more is dropped than was shifted, except for the rest of a group. A source without key
         // frames would have no point to continue at.
         let all = !self.outage.burst && back >= self.outage.shifted;
@@ -97,9 +97,10 @@ impl Timeline {
 
     /// The distance of a frame's mapped time from the first free time after the newest kept frames
     /// and the wall clock.
-    fn surplus(&self, track: TrackIndex, stamp: i64, arrived: Instant) -> i64 {
-        let offset = self.tracks[track.get()].own.as_ref().map_or(0, |own| own.offset);
+    fn surplus(&self, track: TrackIndex, stamp: MediaSpan, arrived: Instant) -> MediaSpan {
+        let own = self.tracks[track.get()].own.as_ref();
+        let offset = own.map_or(MediaTime::ZERO, |own| own.offset);
         let place = self.at(arrived) + FRAME;
-        (self.place(stamp, offset) - place).max(0)
+        (self.place(stamp, offset) - place).max(MediaSpan::ZERO)
     }
 }

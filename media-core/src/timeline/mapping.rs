@@ -1,9 +1,9 @@
 //! Maps a publisher's timestamps to its broadcast's timeline, and keeps the result near the wall
 //! clock.
 //!
-//! Timestamps, offsets and distances are 90 kHz ticks; instants on the broadcast's timeline are
-//! [`MediaTime`]. All tracks of one publisher share a clock, so they share the offset that maps it.
-//! If one track jumps first, the others adopt its offset when they reach the jump, which keeps
+//! A timestamp is a [`MediaSpan`], the distance from the zero of the publisher's clock; its offset
+//! is the [`MediaTime`] of that zero. All tracks of one publisher share a clock, so they share the
+//! offset that maps it. If one track jumps first, the others adopt its offset when they reach the jump, which keeps
 //! audio and video in step.
 //!
 //! Whatever the timestamps are, a decode time stays near the wall clock and the other track
@@ -23,21 +23,21 @@ use super::{
     retimed::Retimed,
     verdict::{Position, Verdict},
 };
-use crate::{Anchor, MediaTime, Timescale, TrackIndex};
+use crate::{Anchor, MediaSpan, MediaTime, TrackIndex};
 
 /// A step back of at most 100 ms is jitter: the frame is placed directly after the one before it.
-const STEP_BACK: i64 = 9_000;
+const STEP_BACK: MediaSpan = MediaSpan::from_millis(100);
 /// Limit of a forward step of video beyond the elapsed time: 2.5 s, because a publisher may drop
 /// frames that it could not send.
-const VIDEO_STEP: i64 = 225_000;
+const VIDEO_STEP: MediaSpan = MediaSpan::from_millis(2_500);
 /// The same for audio, whose frames are close together: 0.5 s, unless the other track has the same
 /// step.
-const AUDIO_STEP: i64 = 45_000;
+const AUDIO_STEP: MediaSpan = MediaSpan::from_millis(500);
 /// The timestamps of two tracks are on the same clock if they differ by at most 5 s.
-const NEAR: i64 = 450_000;
+const NEAR: MediaSpan = MediaSpan::from_millis(5_000);
 /// The first timestamp of audio may be up to 30 s behind video on the same clock: a relay may send
 /// all pictures of its cache before the audio that belongs to them.
-const BACKLOG: i64 = 2_700_000;
+const BACKLOG: MediaSpan = MediaSpan::from_millis(30_000);
 /// Number of consecutive steps of a millisecond or less after which timestamps are no clock.
 const STANDS_STILL: u8 = 8;
 /// Number of jumps of one track within [`JUMPS_SPAN`] after which its timestamps are no clock.
@@ -100,10 +100,10 @@ pub struct TooFarAhead;
 /// A mapping of the publisher's clock that its tracks share.
 #[derive(Debug, Clone, Copy)]
 struct Epoch {
-    /// Media time minus timestamp, without the correction of drift.
-    offset: i64,
+    /// Media time of the timestamp zero, without the correction of drift.
+    offset: MediaTime,
     /// The newest timestamp of this epoch.
-    stamp: i64,
+    stamp: MediaSpan,
 }
 
 /// One track of the timeline.
@@ -127,14 +127,14 @@ struct Jumps {
 #[derive(Debug, Clone)]
 pub(super) struct Own {
     /// That of the current epoch, unless the tracks have parted.
-    pub(super) offset: i64,
+    pub(super) offset: MediaTime,
     /// The newest timestamp, and its arrival.
-    stamp: i64,
+    stamp: MediaSpan,
     pub(super) arrived: Instant,
     /// The highest timestamp, and the second highest: frames that are decoded late are shown
     /// between these two.
-    top: i64,
-    floor: i64,
+    top: MediaSpan,
+    floor: MediaSpan,
     /// Number of consecutive steps of a millisecond or less.
     still: u8,
     /// Time since which it has been too far behind.
@@ -148,8 +148,8 @@ pub(super) struct Own {
 /// A timestamp, the offset that maps it, and the arrival of its frame.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mapped {
-    pub(super) offset: i64,
-    pub(super) stamp: i64,
+    pub(super) offset: MediaTime,
+    pub(super) stamp: MediaSpan,
     pub(super) arrived: Instant,
 }
 
@@ -207,7 +207,7 @@ impl Timeline {
             // keeps its own pace. A frame that leads the wall clock must not carry it further
             // ahead.
             Some(Arrival { dts, arrived }) => {
-                (dts + Timescale::VIDEO.elapsed(arrived, now)).min(wall.max(dts))
+                (dts + MediaSpan::elapsed(arrived, now)).min(wall.max(dts))
             }
             None => wall,
         }
@@ -218,13 +218,13 @@ impl Timeline {
     /// after it would have no duration.
     pub fn silence(&self, frame: Arrival, now: Instant) -> Duration {
         let due = self.wall(now) - frame.dts;
-        now.saturating_duration_since(frame.arrived).min(Timescale::VIDEO.duration(due))
+        now.saturating_duration_since(frame.arrived).min(due.duration())
     }
 
-    /// Shifts the publisher's clock by `later` ticks, so that the newest frame of `track`, whose
+    /// Shifts the publisher's clock by `later`, so that the newest frame of `track`, whose
     /// time was declared a gap, follows the gap. Returns false, without a change, if that puts it
     /// too far ahead of the wall clock.
-    pub fn delay(&mut self, track: TrackIndex, later: i64, arrived: Instant) -> bool {
+    pub fn delay(&mut self, track: TrackIndex, later: MediaSpan, arrived: Instant) -> bool {
         let wall = self.wall(arrived);
         let Some(Arrival { dts, .. }) = self.tracks[track.get()].newest else {
             return false;
@@ -246,7 +246,7 @@ impl Timeline {
     pub fn map(
         &mut self,
         track: TrackIndex,
-        stamp: i64,
+        stamp: MediaSpan,
         arrived: Instant,
     ) -> Result<Placed, TooFarAhead> {
         let wall = self.wall(arrived);
@@ -257,10 +257,10 @@ impl Timeline {
         if least > wall + FAR {
             return Err(TooFarAhead);
         }
-        let before = self.drift.ticks();
+        let before = self.drift.correction();
         self.drift.run(arrived);
         // The part of a lead that the drift correction removes no longer belongs to the outage.
-        self.outage.shift((self.drift.ticks() - before).min(0));
+        self.outage.shift((self.drift.correction() - before).min(MediaSpan::ZERO));
         // Timestamps that are no clock are neither followed nor judged: the arrival gives the time.
         if self.is_retimed(track, stamp, arrived) {
             let dts = self.time_by_arrival(track, stamp, arrived).max(least);
@@ -286,7 +286,7 @@ impl Timeline {
                 // and stay in step.
                 notice = Some(Notice::Late);
                 self.shift(track, offset, by, wall);
-                offset.saturating_add(by)
+                offset + by
             }
         };
         // The frame is placed: no refusal follows.
@@ -318,10 +318,10 @@ impl Timeline {
     fn offset_of(
         &self,
         track: TrackIndex,
-        stamp: i64,
+        stamp: MediaSpan,
         arrived: Instant,
         follows: bool,
-    ) -> (i64, Option<Notice>) {
+    ) -> (MediaTime, Option<Notice>) {
         // A plausible timestamp keeps the track's offset. After a jump, the track first tries the
         // offset that another track has adopted, because all tracks of a publisher share a clock;
         // otherwise the jump is its own and it continues at the present media time.
@@ -337,17 +337,17 @@ impl Timeline {
 
     /// The wall clock at `now`, as a media time.
     pub(super) fn wall(&self, now: Instant) -> MediaTime {
-        MediaTime::from_ticks(self.origin.media_time(now, Timescale::VIDEO))
+        self.origin.media_time(now)
     }
 
     /// The media time to which `offset` maps `stamp`.
-    pub(super) fn place(&self, stamp: i64, offset: i64) -> MediaTime {
-        MediaTime::from_ticks(stamp) + offset + self.drift.ticks()
+    pub(super) fn place(&self, stamp: MediaSpan, offset: MediaTime) -> MediaTime {
+        offset + stamp + self.drift.correction()
     }
 
     /// The offset that maps `stamp` to `place`.
-    fn offset(&self, stamp: i64, place: MediaTime) -> i64 {
-        place.ticks().saturating_sub(stamp).saturating_sub(self.drift.ticks())
+    fn offset(&self, stamp: MediaSpan, place: MediaTime) -> MediaTime {
+        place - stamp - self.drift.correction()
     }
 
     /// The latest position of the other active tracks.
@@ -358,7 +358,7 @@ impl Timeline {
             let Arrival { dts, arrived } = newest?;
             // A track that has stopped shows where the publisher was, not where it is.
             let active = now.saturating_duration_since(arrived) < ACTIVE;
-            active.then(|| (dts + Timescale::VIDEO.elapsed(arrived, now)).min(wall.max(dts)))
+            active.then(|| (dts + MediaSpan::elapsed(arrived, now)).min(wall.max(dts)))
         };
         self.tracks.iter().enumerate().filter_map(position).max()
     }
@@ -375,14 +375,14 @@ impl Timeline {
     }
 
     /// Whether `stamp` is a plausible successor of the track's earlier timestamps.
-    pub(super) fn follows(&self, track: TrackIndex, stamp: i64, arrived: Instant) -> bool {
+    pub(super) fn follows(&self, track: TrackIndex, stamp: MediaSpan, arrived: Instant) -> bool {
         let Clock { video, own: Some(own), .. } = &self.tracks[track.get()] else {
             return false;
         };
-        let step = stamp.saturating_sub(own.top);
+        let step = stamp - own.top;
         // Video may go back as far as the second highest timestamp, because pictures are reordered.
         // Other steps back can only be jitter.
-        if step < 0 {
+        if step < MediaSpan::ZERO {
             return step >= -STEP_BACK || *video && stamp > own.floor;
         }
         let most = if *video { VIDEO_STEP } else { AUDIO_STEP };
@@ -392,14 +392,19 @@ impl Timeline {
                 clock.own.as_ref().filter(|other| index != track.get() && other.retimed.is_none());
             other.is_some_and(|other| other.offset == own.offset && other.top >= stamp - AUDIO_STEP)
         };
-        step <= most.saturating_add(Timescale::VIDEO.elapsed(own.arrived, arrived))
+        step <= most + MediaSpan::elapsed(own.arrived, arrived)
             || self.tracks.iter().enumerate().any(confirmed)
     }
 
     /// The newest offset, if another track has adopted it and `stamp` is on its clock.
-    fn adopted(&self, track: TrackIndex, own: Option<i64>, stamp: i64) -> Option<i64> {
+    fn adopted(
+        &self,
+        track: TrackIndex,
+        own: Option<MediaTime>,
+        stamp: MediaSpan,
+    ) -> Option<MediaTime> {
         let epoch = self.current.filter(|epoch| own != Some(epoch.offset))?;
-        let behind = epoch.stamp.saturating_sub(stamp);
+        let behind = epoch.stamp - stamp;
         // Only the first audio frame may be so far behind, after the cached pictures of a relay. A
         // later frame that is so far behind has jumped.
         let begins = own.is_none() && !self.tracks[track.get()].video;
@@ -432,7 +437,7 @@ impl Timeline {
         // whether the timestamps are a clock at all.
         match own {
             Some(own) if follows => {
-                let step = stamp.saturating_sub(own.stamp).saturating_abs();
+                let step = (stamp - own.stamp).abs();
                 own.still = if step <= LEAST_STEP { own.still.saturating_add(1) } else { 0 };
                 (own.offset, own.stamp, own.arrived) = (offset, stamp, arrived);
                 // Timestamps between `floor` and `top` are those of reordered pictures, not jumps.
@@ -459,7 +464,7 @@ impl Timeline {
     }
 
     /// The decode time of a frame whose timestamp maps to `mapped`.
-    fn decode_time(&mut self, track: TrackIndex, stamp: i64, mapped: MediaTime) -> Decode {
+    fn decode_time(&mut self, track: TrackIndex, stamp: MediaSpan, mapped: MediaTime) -> Decode {
         let unchanged = Decode { time: mapped, reordered: false };
         let Clock { video: true, own: Some(own), .. } = &mut self.tracks[track.get()] else {
             return unchanged;
@@ -479,9 +484,15 @@ impl Timeline {
         }
     }
 
-    /// Shifts the tracks whose clock `offset` maps by `later` ticks; a negative value shifts them
+    /// Shifts the tracks whose clock `offset` maps by `later`; a negative value shifts them
     /// earlier. `track` is always shifted, others only if they would not be too far ahead.
-    pub(super) fn shift(&mut self, track: TrackIndex, offset: i64, later: i64, wall: MediaTime) {
+    pub(super) fn shift(
+        &mut self,
+        track: TrackIndex,
+        offset: MediaTime,
+        later: MediaSpan,
+        wall: MediaTime,
+    ) {
         // A track that would lead the wall clock too far keeps its offset. The publisher as a whole
         // is not shifted then, so neither the outage nor the epoch records a shift.
         let mut all = true;
@@ -491,7 +502,7 @@ impl Timeline {
                 continue;
             };
             if index == track.get() || room {
-                own.offset = own.offset.saturating_add(later);
+                own.offset = own.offset + later;
                 own.behind = None;
             } else {
                 all = false;
@@ -503,7 +514,7 @@ impl Timeline {
         self.outage.shift(later);
         self.drift.restart();
         if let Some(epoch) = self.current.as_mut().filter(|epoch| epoch.offset == offset) {
-            epoch.offset = epoch.offset.saturating_add(later);
+            epoch.offset = epoch.offset + later;
         }
     }
 
@@ -526,7 +537,7 @@ impl Timeline {
         self.tracks[track.get()].own.as_ref().is_some_and(|own| own.still >= STANDS_STILL)
     }
 
-    fn retime(&mut self, track: TrackIndex, stamp: i64, arrived: Instant) {
+    fn retime(&mut self, track: TrackIndex, stamp: MediaSpan, arrived: Instant) {
         if let Some(own) = &mut self.tracks[track.get()].own {
             own.retimed = Some(Retimed::new(stamp, arrived));
         }
@@ -534,7 +545,7 @@ impl Timeline {
 
     /// Whether the track is timed by arrival. Ends that once its timestamps have kept to the wall
     /// clock for a while.
-    fn is_retimed(&mut self, track: TrackIndex, stamp: i64, arrived: Instant) -> bool {
+    fn is_retimed(&mut self, track: TrackIndex, stamp: MediaSpan, arrived: Instant) -> bool {
         let Clock { own: Some(own), newest, .. } = &mut self.tracks[track.get()] else {
             return false;
         };
@@ -556,7 +567,12 @@ impl Timeline {
         false
     }
 
-    fn time_by_arrival(&mut self, track: TrackIndex, stamp: i64, arrived: Instant) -> MediaTime {
+    fn time_by_arrival(
+        &mut self,
+        track: TrackIndex,
+        stamp: MediaSpan,
+        arrived: Instant,
+    ) -> MediaTime {
         let wall = self.wall(arrived);
         let Clock { own: Some(own), newest, .. } = &mut self.tracks[track.get()] else {
             return wall;

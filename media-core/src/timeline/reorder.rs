@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use crate::MediaSpan;
+
 /// Maximum number of frames that a decoder reorders (ITU-T H.264 A.3.1, `max_dec_frame_buffering`).
 const MAX_DEPTH: usize = 16;
 /// The depth is what so many frames have needed: a timestamp that went back once is forgotten after
@@ -16,7 +18,7 @@ const REMEMBERED: u8 = 64;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Reorder {
     /// The highest timestamps, in ascending order; one more than [`MAX_DEPTH`] at most.
-    highest: VecDeque<i64>,
+    highest: VecDeque<MediaSpan>,
     depth: usize,
     needed: Needed,
 }
@@ -36,7 +38,7 @@ impl Reorder {
     }
 
     /// The decode time of the next frame, at or before its timestamp.
-    pub(super) fn decode(&mut self, stamp: i64) -> i64 {
+    pub(super) fn decode(&mut self, stamp: MediaSpan) -> MediaSpan {
         let later = match self.highest.back() {
             // Most timestamps are the highest so far.
             Some(&highest) if highest > stamp => {
@@ -77,7 +79,8 @@ mod tests {
 
     fn decoded(stamps: &[i64]) -> Vec<i64> {
         let mut reorder = Reorder::default();
-        stamps.iter().map(|stamp| reorder.decode(*stamp)).collect()
+        let stamps = stamps.iter().map(|stamp| MediaSpan::from_ticks(*stamp));
+        stamps.map(|stamp| reorder.decode(stamp).ticks()).collect()
     }
 
     #[test]
@@ -88,10 +91,11 @@ mod tests {
     #[test]
     fn a_single_decreasing_timestamp_stops_reordering_after_some_frames() {
         let mut reorder = Reorder::default();
-        reorder.decode(40);
-        reorder.decode(35);
+        reorder.decode(MediaSpan::from_ticks(40));
+        reorder.decode(MediaSpan::from_ticks(35));
         assert!(reorder.is_needed());
-        let late = (2..130).filter(|n| reorder.decode(n * 40) < n * 40).count();
+        let mut stamps = (2..130).map(|n| MediaSpan::from_ticks(n * 40));
+        let late = stamps.by_ref().filter(|stamp| reorder.decode(*stamp) < *stamp).count();
         assert!(!reorder.is_needed() && late < 128, "{late} frames are early");
         // B-frames come more often than that.
         let stamps: Vec<i64> =

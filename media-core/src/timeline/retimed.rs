@@ -4,47 +4,47 @@
 use std::time::{Duration, Instant};
 
 use super::limits::LEAST_STEP;
-use crate::{MediaTime, Timescale};
+use crate::{MediaSpan, MediaTime};
 
 /// The loop's initial interval between two frames: a 30th of a second.
-const FIRST_INTERVAL: i64 = 3_000;
+const FIRST_INTERVAL: MediaSpan = MediaSpan::from_ticks(3_000);
 /// A frame that arrives this much later than expected, a quarter of a second, is placed at its
 /// arrival.
-const SNAP: i64 = 22_500;
+const SNAP: MediaSpan = MediaSpan::from_millis(250);
 /// Timestamps that stay this close to the wall clock, half a second, for [`STEADY`] are a clock
 /// again.
-const STRAY: i64 = 45_000;
+const STRAY: MediaSpan = MediaSpan::from_millis(500);
 /// Time for which timestamps must stay within [`STRAY`] of the wall clock.
 const STEADY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone)]
 pub(super) struct Retimed {
     /// The learnt interval between two frames.
-    interval: i64,
+    interval: MediaSpan,
     steady: Steady,
 }
 
 /// The timestamp since which timestamps have kept to the wall clock.
 #[derive(Debug, Clone, Copy)]
 struct Steady {
-    stamp: i64,
+    stamp: MediaSpan,
     arrived: Instant,
 }
 
 impl Retimed {
-    pub(super) fn new(stamp: i64, arrived: Instant) -> Self {
+    pub(super) fn new(stamp: MediaSpan, arrived: Instant) -> Self {
         Self { interval: FIRST_INTERVAL, steady: Steady { stamp, arrived } }
     }
 
-    pub(super) fn interval(&self) -> i64 {
+    pub(super) fn interval(&self) -> MediaSpan {
         self.interval
     }
 
     /// Whether the timestamps, of which `stamp` is the newest, are a clock again.
-    pub(super) fn is_steady(&mut self, stamp: i64, arrived: Instant) -> bool {
-        let passed = Timescale::VIDEO.elapsed(self.steady.arrived, arrived);
-        let stray = stamp.saturating_sub(self.steady.stamp).saturating_sub(passed);
-        if stray.saturating_abs() > STRAY {
+    pub(super) fn is_steady(&mut self, stamp: MediaSpan, arrived: Instant) -> bool {
+        let passed = MediaSpan::elapsed(self.steady.arrived, arrived);
+        let stray = stamp - self.steady.stamp - passed;
+        if stray.abs() > STRAY {
             self.steady = Steady { stamp, arrived };
         }
         arrived.saturating_duration_since(self.steady.arrived) >= STEADY

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
-use crate::{Anchor, MediaTime, TrackIndex};
+use crate::{Anchor, MediaSpan, MediaTime, TrackIndex};
 
 const MS: i64 = 90;
 const VIDEO: TrackIndex = TrackIndex::new(0);
@@ -31,7 +31,7 @@ impl Bench {
     /// Maps a timestamp in milliseconds that arrives at `ms`; the result in milliseconds since the
     /// start.
     fn try_map(&mut self, track: TrackIndex, stamp: i64, ms: f64) -> Result<f64, TooFarAhead> {
-        let placed = self.timeline.map(track, stamp * MS, self.at(ms))?;
+        let placed = self.timeline.map(track, MediaSpan::from_millis(stamp), self.at(ms))?;
         self.notices.extend(placed.notice);
         Ok(placed.dts.ticks() as f64 / 90.0 - Anchor::LEAD.as_secs_f64() * 1_000.0)
     }
@@ -219,10 +219,8 @@ fn video_stamped_in_presentation_order_keeps_its_presentation_times() {
             for n in 0..1_500i64 {
                 let shown = (n / count) * count + order[usize::try_from(n % count).unwrap()];
                 let ms = n as f64 * frame as f64;
-                let placed = bench
-                    .timeline
-                    .map(VIDEO, 1_000 * MS + shown * frame * MS, bench.at(ms))
-                    .unwrap();
+                let stamp = MediaSpan::from_millis(1_000 + shown * frame);
+                let placed = bench.timeline.map(VIDEO, stamp, bench.at(ms)).unwrap();
                 bench.notices.extend(placed.notice);
                 let lead = placed.dts.ticks() as f64 / 90.0 - 10_000.0 - ms;
                 assert!(lead.abs() <= (8 * frame) as f64 + 20.0, "{name} at {ms}: {lead}");
@@ -250,14 +248,14 @@ fn a_backlog_delays_both_tracks_only_if_both_were_silent() {
     // Both tracks become silent, and then continue.
     bench.map(AUDIO, 4_000, 8_000.0);
     bench.map(VIDEO, 4_000, 8_000.0);
-    assert!(bench.timeline.delay(VIDEO, 4_000 * MS, bench.at(8_000.0)));
+    assert!(bench.timeline.delay(VIDEO, MediaSpan::from_millis(4_000), bench.at(8_000.0)));
     assert_eq!(bench.map(AUDIO, 4_020, 8_000.0), 8_020.0);
     // Only video becomes silent.
     for n in 0..1_000 {
         bench.map(AUDIO, 4_040 + n * 20, 8_000.0 + n as f64 * 20.0);
     }
     bench.map(VIDEO, 4_040, 28_000.0);
-    assert!(bench.timeline.delay(VIDEO, 20_000 * MS, bench.at(28_000.0)));
+    assert!(bench.timeline.delay(VIDEO, MediaSpan::from_millis(20_000), bench.at(28_000.0)));
     assert_eq!(bench.map(AUDIO, 24_040, 28_000.0), 28_040.0);
     assert_eq!(bench.map(VIDEO, 4_080, 28_000.0), 28_080.0);
 }
@@ -272,12 +270,12 @@ fn after_an_outage(bench: &mut Bench, until: i64) -> Vec<(i64, f64)> {
     }
     bench.map(AUDIO, 4_000, 12_000.0);
     let mut placed = vec![(4_000, bench.map(VIDEO, 4_000, 12_000.0) + 8_000.0)];
-    assert!(bench.timeline.delay(VIDEO, 8_000 * MS, bench.at(12_000.0)));
+    assert!(bench.timeline.delay(VIDEO, MediaSpan::from_millis(8_000), bench.at(12_000.0)));
     for stamp in (4_040..until).step_by(40) {
         let now = bench.at(12_000.0);
         for track in [VIDEO, AUDIO] {
             let starts = track == VIDEO && stamp % 2_000 == 0;
-            if !bench.timeline.leaves_out(track, stamp * MS, starts, now) {
+            if !bench.timeline.leaves_out(track, MediaSpan::from_millis(stamp), starts, now) {
                 let at = bench.map(track, stamp, 12_000.0);
                 placed.extend((track == VIDEO).then_some((stamp, at)));
             }
@@ -311,7 +309,12 @@ fn after_an_outage_a_live_publisher_resumes_at_a_key_frame_near_the_wall_clock()
         let ms = stamp as f64;
         for track in [VIDEO, AUDIO] {
             let starts = track == VIDEO && stamp % 2_000 == 0;
-            if !bench.timeline.leaves_out(track, stamp * MS, starts, bench.at(ms)) {
+            if !bench.timeline.leaves_out(
+                track,
+                MediaSpan::from_millis(stamp),
+                starts,
+                bench.at(ms),
+            ) {
                 let at = bench.map(track, stamp, ms);
                 went_on.get_or_insert((track, stamp, at));
                 assert!((at - ms).abs() <= 600.0, "{at} at {ms}");
@@ -337,7 +340,7 @@ fn the_burst_of_a_live_publisher_is_dropped_until_a_key_frame_near_the_wall_cloc
             for track in [VIDEO, AUDIO] {
                 let starts = track == VIDEO && stamp % 2_000 == 0;
                 if (track == AUDIO || stamp % 40 == 0)
-                    && !bench.timeline.leaves_out(track, stamp * MS, starts, now)
+                    && !bench.timeline.leaves_out(track, MediaSpan::from_millis(stamp), starts, now)
                 {
                     let at = bench.map(track, stamp, ms as f64);
                     kept.extend((track == VIDEO).then_some((stamp, at)));
@@ -363,7 +366,7 @@ fn after_an_outage_audio_resumes_within_5_s_without_a_key_frame() {
     let mut first = None;
     for stamp in (12_000..30_000i64).step_by(40) {
         let now = bench.at(stamp as f64);
-        if !bench.timeline.leaves_out(AUDIO, stamp * MS, false, now) {
+        if !bench.timeline.leaves_out(AUDIO, MediaSpan::from_millis(stamp), false, now) {
             let at = bench.map(AUDIO, stamp, stamp as f64);
             first.get_or_insert((stamp, (at - stamp as f64).abs() <= 50.0));
         }

@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use super::limits::FAR;
-use crate::MediaTime;
+use crate::{MediaSpan, MediaTime};
 
 /// The largest distance from the other track: 3 s.
-const APART: i64 = 270_000;
+const APART: MediaSpan = MediaSpan::from_millis(3_000);
 /// Time for which a track may lag too far. A backlog that arrives at once does not change its
 /// offset.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -36,15 +36,15 @@ pub(super) enum Verdict {
     Behind,
     /// Only this track is wrong: it continues at this time.
     Jump(MediaTime),
-    /// All of the publisher is late by so many ticks.
-    Late(i64),
+    /// All of the publisher is late by so much.
+    Late(MediaSpan),
 }
 
 impl Position {
     /// Decides about the frame.
     pub(super) fn verdict(self) -> Verdict {
         let Self { at, wall, beside, behind } = self;
-        let distance = |time: MediaTime| (time - wall).saturating_abs();
+        let distance = |time: MediaTime| (time - wall).abs();
         // Of two tracks that diverge, the one farther from the wall clock is wrong.
         let wrong = beside.filter(|other| distance(at) > distance(*other));
         match wrong.filter(|other| at - *other > APART) {
@@ -77,9 +77,9 @@ mod tests {
     /// seconds from it, whose track has been too far behind for `behind_ms`.
     fn verdict(at_s: i64, beside_s: Option<i64>, behind_ms: Option<u64>) -> Verdict {
         let position = Position {
-            at: WALL + at_s * 90_000,
+            at: WALL + MediaSpan::from_millis(at_s * 1_000),
             wall: WALL,
-            beside: beside_s.map(|beside_s| WALL + beside_s * 90_000),
+            beside: beside_s.map(|beside_s| WALL + MediaSpan::from_millis(beside_s * 1_000)),
             behind: behind_ms.map(Duration::from_millis),
         };
         position.verdict()
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(verdict(-5, None, Some(2_000)), Verdict::Fine);
         assert_eq!(verdict(-6, None, None), Verdict::Behind);
         assert_eq!(verdict(-6, None, Some(999)), Verdict::Behind);
-        assert_eq!(verdict(-6, None, Some(1_000)), Verdict::Late(540_000));
+        assert_eq!(verdict(-6, None, Some(1_000)), Verdict::Late(MediaSpan::from_ticks(540_000)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use media_core::{Ticks, Timescale};
+use media_core::{MediaTime, Ticks};
 
 use super::mpd::{self, Clock, Form, Head, Set, Shown};
 use crate::{
@@ -84,16 +84,17 @@ impl Form for LowLatency<'_> {
              wallClockTime=\"{}\" presentationTime=\"{}\">\n   \
              <UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"{clock}\"/>\n  \
              </ProducerReferenceTime>\n",
-            Utc(anchor + Timescale::VIDEO.duration(start.ticks())),
-            Timescale::VIDEO.rescale(start.ticks(), timescale),
+            Utc(anchor + (start - MediaTime::ZERO).duration()),
+            Ticks::of(start, timescale).get(),
         )?;
         let sap = if first.config.is_video() { 0 } else { 1 };
-        writeln!(out, "  <Resync type=\"{sap}\" dT=\"{}\"/>", timescale.ticks(first.part_target))
+        let distance = Ticks::from_duration(first.part_target, timescale).get();
+        writeln!(out, "  <Resync type=\"{sap}\" dT=\"{distance}\"/>")
     }
 
     fn template(&self, out: &mut String, shown: &Shown<'_>, track: &Track) -> Result {
         let (period, timescale) = (shown.period, track.timescale());
-        let duration = Ticks::new(period.nominal).rescale(Timescale::VIDEO, timescale);
+        let duration = Ticks::from_span(period.nominal, timescale);
         let duration = duration.max(Ticks::ONE);
         write!(out, " startNumber=\"{}\"", shown.first.msn)?;
         if let Some(last) = shown.published {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use media_core::{
-    MediaTime, Ticks, Timescale, TrackIndex,
+    MediaSpan, MediaTime, Ticks, Timescale, TrackIndex,
     codec::{Config, avc},
 };
 
@@ -327,7 +327,7 @@ fn write_representation(
     let timescale = track.timescale();
     // Media keep the times of the broadcast's timeline. The offset maps the Period's start to 0
     // (5.3.9.2).
-    let offset = Timescale::VIDEO.rescale(shown.first.start.ticks(), timescale);
+    let offset = Ticks::of(shown.first.start, timescale).get();
     write!(
         out,
         "   <SegmentTemplate timescale=\"{}\" presentationTimeOffset=\"{offset}\" \
@@ -403,14 +403,14 @@ pub(super) fn away(presentation: &Presentation) -> Duration {
     let until = open.start.duration(timescale) + presentation.segment;
     // Further back nothing is listed.
     let most = presentation.window.saturating_sub(3 * presentation.segment);
-    until.saturating_sub(Timescale::VIDEO.duration(since.end.ticks())).min(most)
+    until.saturating_sub((since.end - MediaTime::ZERO).duration()).min(most)
 }
 
 /// MPD@suggestedPresentationDelay for players that take whole segments: `segments` of them, or back
 /// to the last media while the publisher is away.
 pub(super) fn whole_segments_delay(presentation: &Presentation, segments: u32) -> Duration {
-    let nominal = presentation.periods.last().map_or(0, |newest| newest.nominal);
-    let segment = Timescale::VIDEO.duration(nominal).max(presentation.segment);
+    let nominal = presentation.periods.last().map_or(MediaSpan::ZERO, |newest| newest.nominal);
+    let segment = nominal.duration().max(presentation.segment);
     (segments * segment).max(away(presentation) + presentation.segment)
 }
 
@@ -440,7 +440,7 @@ fn end_of_media(presentation: &Presentation, msn: u64) -> MediaTime {
         tracks.filter_map(|track| Some(track.segment(msn)?.end().duration(track.timescale())));
     let millis = ends.max().unwrap_or_default().as_nanos().div_ceil(1_000_000) + 1;
     let millis = Duration::from_millis(millis.try_into().unwrap_or(u64::MAX));
-    MediaTime::from_ticks(Timescale::VIDEO.ticks(millis))
+    MediaTime::ZERO + MediaSpan::from_duration(millis)
 }
 
 /// startWithSAP must hold for all segments of the track. Only a gridded source has segments that do

@@ -5,7 +5,7 @@ use std::{
 
 use bytes::Bytes;
 use media_core::{
-    AccessUnit, BroadcastId, Hub, Timescale, TrackIndex, TrackName,
+    AccessUnit, BroadcastId, Hub, MediaSpan, TrackIndex, TrackName,
     broadcast::{Limits, Presence},
     codec,
     hub::{self, Cause, Producer},
@@ -110,11 +110,11 @@ async fn a_publisher_over_the_memory_limit_is_revoked_with_the_limit_in_the_reas
     let mut n = 0;
     while !revoked.is_revoked() && n < 10_000 {
         let unit = AccessUnit {
-            dts: n * 1_920,
-            pts: n * 1_920,
+            dts: MediaSpan::from_ticks(n * 1_920),
+            pts: MediaSpan::from_ticks(n * 1_920),
             key: true,
             independent: true,
-            arrived: start + Timescale::VIDEO.duration(n * 1_920),
+            arrived: start + MediaSpan::from_ticks(n * 1_920).duration(),
             payload: vec![0; 64 << 10].into(),
         };
         let _ = producer.push(TrackIndex::new(0), unit);
@@ -145,11 +145,11 @@ async fn the_packager_yields_after_each_batch_of_events() {
     let start = Instant::now();
     for n in 0..10_000 {
         let unit = AccessUnit {
-            dts: n * 1_920,
-            pts: n * 1_920,
+            dts: MediaSpan::from_ticks(n * 1_920),
+            pts: MediaSpan::from_ticks(n * 1_920),
             key: true,
             independent: true,
-            arrived: start + Timescale::VIDEO.duration(n * 1_920),
+            arrived: start + MediaSpan::from_ticks(n * 1_920).duration(),
             payload: Bytes::from_static(&[0; 100]),
         };
         producer.push(TrackIndex::new(0), unit).unwrap();
@@ -179,11 +179,11 @@ async fn ended(producer: Producer, mib: usize, start: Instant) -> (BroadcastId, 
     let broadcast = Arc::clone(producer.broadcast());
     for n in 0..400 {
         let unit = AccessUnit {
-            dts: n * 1_920,
-            pts: n * 1_920,
+            dts: MediaSpan::from_ticks(n * 1_920),
+            pts: MediaSpan::from_ticks(n * 1_920),
             key: true,
             independent: true,
-            arrived: start + Timescale::VIDEO.duration(n * 1_920),
+            arrived: start + MediaSpan::from_ticks(n * 1_920).duration(),
             payload: vec![0; (mib << 20) / 400].into(),
         };
         producer.push(TrackIndex::new(0), unit).unwrap();

@@ -32,17 +32,17 @@ fn period(periods: &[Period], msn: u64) -> Vec<&Period> {
 fn segments_that_deviate_by_a_millisecond_end_a_period_after_1002_segments() {
     // 2.002 s each, as 60 frames at 29.97 a second have, the first of them seen as 2.001 s by
     // stamps in milliseconds.
-    let mut periods = Periods::new(180_000);
+    let mut periods = Periods::new(MediaSpan::from_millis(2_000));
     let mut start = MediaTime::ZERO;
     for msn in 0..3_000 {
-        let duration = if msn == 0 { 180_090 } else { 180_180 };
+        let duration = MediaSpan::from_ticks(if msn == 0 { 180_090 } else { 180_180 });
         open(&mut periods, msn, start, (false, false), 0);
         periods.close(msn, duration);
         start = start + duration;
     }
     let periods = periods.snapshot();
     assert_eq!(
-        periods.iter().map(|period| (period.first, period.nominal)).collect::<Vec<_>>(),
+        periods.iter().map(|period| (period.first, period.nominal.ticks())).collect::<Vec<_>>(),
         [(0, 180_090), (1002, 180_180)]
     );
     assert_eq!(periods[1].continues, Some(0));
@@ -62,7 +62,7 @@ fn the_double_segment_at_the_start_of_a_grid_has_its_own_period() {
         .map(|period| {
             (
                 period.first - FIRST,
-                period.nominal,
+                period.nominal.ticks(),
                 period.last.map(|last| (last.msn, last.end.ticks())),
             )
         })
@@ -78,7 +78,8 @@ fn a_first_grid_segment_just_below_double_length_sets_the_nominal_duration_at_on
     for duration in [357_390, 180_180, 180_180, 180_180, 180_180] {
         example.push(Cut::Media, duration);
     }
-    let nominal: Vec<_> = example.snapshot().periods.iter().map(|period| period.nominal).collect();
+    let periods = example.snapshot().periods;
+    let nominal: Vec<_> = periods.iter().map(|period| period.nominal.ticks()).collect();
     assert_eq!(nominal, [357_390, 180_180]);
 }
 
@@ -92,16 +93,17 @@ fn a_segment_cut_short_by_a_gap_does_not_count_for_the_next_nominal_duration() {
     example.push(Cut::Discontinuity, 180_000);
     example.open_with(Cut::Media, 180_000, 2);
     let periods = example.snapshot().periods;
-    assert_eq!(periods.iter().map(|period| period.nominal).collect::<Vec<_>>(), [180_000, 180_000]);
+    let nominal: Vec<_> = periods.iter().map(|period| period.nominal.ticks()).collect();
+    assert_eq!(nominal, [180_000, 180_000]);
 }
 
 #[test]
 fn a_period_without_held_segments_is_removed() {
-    let mut periods = Periods::new(180_000);
+    let mut periods = Periods::new(MediaSpan::from_millis(2_000));
     for msn in 0..30 {
         let start = MediaTime::from_ticks(180_000 * i64::try_from(msn).unwrap());
         open(&mut periods, msn, start, (msn % 3 == 2, false), 0);
-        periods.close(msn, 180_000);
+        periods.close(msn, MediaSpan::from_millis(2_000));
     }
     assert_eq!(periods.snapshot().len(), 10);
     periods.expire(12);
@@ -121,11 +123,12 @@ proptest! {
             2..100,
         ),
     ) {
-        let mut periods = Periods::new(180_000);
+        let mut periods = Periods::new(MediaSpan::from_millis(2_000));
         let mut segments = Vec::new();
         let mut told: Vec<Period> = Vec::new();
         let (mut start, mut init) = (MediaTime::from_ticks(900_000), 0);
         for (msn, (kind, duration)) in (FIRST..).zip(script) {
+            let duration = MediaSpan::from_ticks(duration);
             let (gap, discontinuity) = (kind == 0, kind == 1);
             init += u32::from(discontinuity);
             open(&mut periods, msn, start, (gap, discontinuity), init);
@@ -142,8 +145,8 @@ proptest! {
                 prop_assert_eq!(holds.len(), usize::from(!gap), "{} {:?}", msn, now);
                 for period in holds {
                     let count = i64::try_from(msn - period.first).unwrap();
-                    let expected = period.start + count * period.nominal;
-                    prop_assert!(2 * (expected - *start).abs() <= period.nominal);
+                    let expected = period.start + period.nominal * count;
+                    prop_assert!((expected - *start).abs() * 2 <= period.nominal);
                     prop_assert!(*msn == period.first || !discontinuity);
                     prop_assert!(period.inits.iter().all(|number| *number == Some(*init)));
                     let begins = *start == period.start;

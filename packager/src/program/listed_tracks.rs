@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use media_core::{Mark, MediaTime, Timescale, TrackIndex};
+use media_core::{Mark, MediaSpan, MediaTime, TrackIndex};
 
 use crate::{
     period::{Opening, Period, Periods},
@@ -46,9 +46,8 @@ pub(super) struct State<'a> {
 }
 
 impl ListedTracks {
-    /// No tracks yet, of a broadcast whose segments are meant to last `segment` (90
-    /// kHz).
-    pub(super) fn new(segment: i64) -> Self {
+    /// No tracks yet, of a broadcast whose segments are meant to last `segment`.
+    pub(super) fn new(segment: MediaSpan) -> Self {
         Self { shown: Vec::new(), whole: None, part_target: None, periods: Periods::new(segment) }
     }
 
@@ -100,7 +99,7 @@ impl ListedTracks {
         // Viewers read the list of variants once, so it waits for renditions, but not forever.
         let unborn = |track: &Track| track.output.rendition && !has_started(track);
         let awaits_renditions = tracks.iter().any(unborn) || state.awaited > 0;
-        let longest = Timescale::VIDEO.ticks((2 * state.segment).max(LEAST_WAIT));
+        let longest = MediaSpan::from_duration((2 * state.segment).max(LEAST_WAIT));
         !awaits_renditions || state.reached - whole >= longest
     }
 
@@ -152,8 +151,8 @@ impl ListedTracks {
         }
     }
 
-    /// Segment `msn` of the master is complete, and `duration` (90 kHz) long.
-    pub(super) fn close_period(&mut self, msn: u64, duration: i64) {
+    /// Segment `msn` of the master is complete, and `duration` long.
+    pub(super) fn close_period(&mut self, msn: u64, duration: MediaSpan) {
         self.periods.close(msn, duration);
     }
 

@@ -3,7 +3,7 @@ use std::{collections::VecDeque, time::SystemTime};
 use bytes::Bytes;
 use hex_literal::hex;
 use media_core::{
-    AccessUnit, Hub, TrackName,
+    AccessUnit, Hub, MediaSpan, TrackName,
     broadcast::{Limits, LogSize},
     codec::{Config, aac, avc},
     hub::{self, Producer},
@@ -126,8 +126,8 @@ impl Bench {
         let (stamp, arrived) = (dts * 90, self.at(ms));
         let payload = Bytes::copy_from_slice(&dts.to_be_bytes());
         let unit = AccessUnit {
-            dts: stamp,
-            pts: stamp + composition * 90,
+            dts: MediaSpan::from_ticks(stamp),
+            pts: MediaSpan::from_ticks(stamp + composition * 90),
             key,
             independent: key && !(self.open_gop && track == 0 && dts > 0),
             arrived,
@@ -309,7 +309,7 @@ fn assert_in_step(presentation: &Presentation) {
     let [video, audio] = &presentation.tracks[..] else { panic!("two tracks") };
     for (v, a) in video.segments.iter().zip(audio.segments.iter()) {
         assert_eq!(v.msn, a.msn);
-        let late = audio.media_time(a.start) - video.media_time(v.start);
+        let late = (audio.media_time(a.start) - video.media_time(v.start)).ticks();
         // A tick of 44.1 kHz is two of 90.
         assert!(
             (-1..=90 * 25).contains(&late),

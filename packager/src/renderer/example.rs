@@ -7,7 +7,7 @@ use std::{
 };
 
 use hex_literal::hex;
-use media_core::{MediaTime, Ticks, codec, settings::Latency};
+use media_core::{MediaSpan, MediaTime, Ticks, codec, settings::Latency};
 use net_core::Rope;
 
 use crate::{
@@ -129,7 +129,7 @@ impl Example {
             part_target,
             window,
             lines,
-            periods: Periods::new(180_000),
+            periods: Periods::new(MediaSpan::from_millis(2_000)),
             next: Next { msn: FIRST, start: MediaTime::from_ticks(ORIGIN) },
             init: 0,
             interrupted: false,
@@ -168,6 +168,7 @@ impl Example {
             }
         }
         let Next { msn, start } = self.next;
+        let duration = MediaSpan::from_ticks(duration);
         self.periods.close(msn, duration);
         self.next = Next { msn: msn + 1, start: start + duration };
         let listed = self.lines[0].track.listed().first().map_or(0, |first| first.msn);
@@ -192,7 +193,7 @@ impl Example {
                 let hz = i64::from(timescale.hz());
                 Ticks::new((at.ticks() * hz + 90_000 * grid - 1) / (90_000 * grid) * grid)
             };
-            let (mut at, end) = (place(start), place(start + duration));
+            let (mut at, end) = (place(start), place(start + MediaSpan::from_ticks(duration)));
             let mut segment = Segment {
                 msn,
                 start: at,

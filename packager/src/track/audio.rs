@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use media_core::{
-    Frame, MediaTime, Ticks, Timescale,
+    Frame, MediaSpan, MediaTime, Ticks,
     codec::{Config, aac},
 };
 
@@ -56,10 +56,10 @@ pub(super) struct Audio {
     held_bytes: usize,
     /// Cuts that wait for units, oldest first.
     cuts: VecDeque<PendingCut>,
-    /// The largest recent delay of units behind the master, in 90 kHz ticks.
-    lag: i64,
-    /// The largest recent lead of units before the master, in 90 kHz ticks.
-    lead: i64,
+    /// The largest recent delay of units behind the master.
+    lag: MediaSpan,
+    /// The largest recent lead of units before the master.
+    lead: MediaSpan,
     /// When the newest unit arrived.
     arrived: Option<Instant>,
 }
@@ -93,8 +93,8 @@ impl Audio {
             held: VecDeque::new(),
             held_bytes: 0,
             cuts: VecDeque::new(),
-            lag: 0,
-            lead: 0,
+            lag: MediaSpan::ZERO,
+            lead: MediaSpan::ZERO,
             arrived: None,
         }
     }
@@ -136,7 +136,7 @@ impl Audio {
 
     /// How long a unit waits for the master: longer where audio is sent ahead of video.
     fn hold(&self) -> Duration {
-        (Timescale::VIDEO.duration(self.lead) * 3 / 2).clamp(HOLD, MAX_HOLD)
+        (self.lead.duration() * 3 / 2).clamp(HOLD, MAX_HOLD)
     }
 
     // Audio as the master.
@@ -223,7 +223,7 @@ impl Audio {
                 now.is_none_or(|now| now.saturating_duration_since(frame.arrived) >= self.hold());
             // The master must have reached the unit's end, so that a mark there is known when the
             // unit's part closes.
-            let end = output.media_time(frame.pts) + output.to_video(self.clock.unit());
+            let end = output.media_time(frame.pts) + output.span(self.clock.unit());
             if end > progress.reached && !waited {
                 break;
             }
@@ -386,10 +386,9 @@ impl Audio {
         if output.is_joining() {
             return; // It starts with units, not with silence.
         }
-        let patience = Timescale::VIDEO
-            .ticks(HOLD)
+        let patience = MediaSpan::from_duration(HOLD)
             .max(self.lag * 2)
-            .min(Timescale::VIDEO.ticks(progress.segment));
+            .min(MediaSpan::from_duration(progress.segment));
         let due = |pending: &PendingCut| progress.reached - pending.cut.mark.pts >= patience;
         while self.cuts.front().is_some_and(due) {
             if let Some(pending) = self.cuts.pop_front() {
@@ -408,14 +407,14 @@ impl Audio {
         now: Instant,
         metrics: &Metrics,
     ) {
-        let patience = Timescale::VIDEO.duration(self.lag * 2).max(QUIET);
+        let patience = (self.lag * 2).duration().max(QUIET);
         let stopped = |arrived| now.saturating_duration_since(arrived) >= patience;
         if !output.is_in_media() || !self.held.is_empty() || !self.arrived.is_none_or(stopped) {
             return;
         }
         // Units may be `HOLD` behind the master, so silence ends there, or at the next known mark.
         // It ends a unit earlier, because the last unit may reach past that time.
-        let until = marked - Timescale::VIDEO.ticks(HOLD);
+        let until = marked - MediaSpan::from_duration(HOLD);
         let until = until.min(self.next_cut());
         let until = output.in_ticks(until) - self.clock.unit();
         if self.clock.next().is_some_and(|next| next < until) {

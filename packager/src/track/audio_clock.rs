@@ -6,6 +6,11 @@
 //! ticks longer or shorter, drift of whole access units by leaving some out or filling in silence.
 //! A hole or an overlap too large to be jitter is corrected at once.
 
+use std::{
+    ops::{Add, AddAssign, Div, Mul, Neg, Sub, SubAssign},
+    time::Duration,
+};
+
 use media_core::{Ticks, Timescale};
 
 use crate::metrics::Audio as Metrics;
@@ -13,18 +18,18 @@ use crate::metrics::Audio as Metrics;
 /// Part of an access unit's duration that drift may add to it or take from it: 5/1024, about 0.5 %,
 /// which is not audible.
 const STRETCH_NUM: i64 = 5;
-const STRETCH_DEN: i64 = 1024;
+const STRETCH_DEN: u32 = 1024;
 /// Distance in access units that cannot be jitter.
 const LEAP_UNITS: i64 = 3;
 /// Median distance in access units that is corrected by whole units, not by stretching.
 const WHOLE_UNITS: i64 = 2;
-/// Seconds over which the median is taken.
-const MEDIAN_S: i64 = 2;
-/// A median distance up to 1/500 s is rounding, not drift.
-const DEAD_BAND_PER_S: i64 = 500;
-/// The most silence filled in at once, in seconds. After more, the clock leaps: only then `tfdt`
-/// does not continue.
-const MAX_FILL_S: i64 = 30;
+/// Time over which the median is taken.
+const MEDIAN: Duration = Duration::from_secs(2);
+/// A median distance up to this is rounding, not drift.
+const DEAD_BAND: Duration = Duration::from_millis(2);
+/// The most silence filled in at once. After more, the clock leaps: only then `tfdt` does not
+/// continue.
+const MAX_FILL: Duration = Duration::from_secs(30);
 
 /// The place of an access unit. The clock includes the unit already, but not the silence before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,41 +49,46 @@ pub(crate) enum Placed {
 /// first sampling rate.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    /// Ticks a second.
-    hz: i64,
+    timescale: Timescale,
     /// Audio samples a second, and in an access unit.
     rate: i64,
     samples: i64,
-    /// Time by which the durations so far, each in whole ticks, are too short, in units of 1/`rate`
-    /// of a tick.
-    behind: i64,
+    /// Time by which the durations so far, each in whole ticks, are too short.
+    behind: Parts,
     /// Decode time of the next access unit; none before the first.
     next: Option<Ticks>,
     /// Distances of the wire's stamps since the last median.
     distances: Vec<Ticks>,
-    /// Distance that durations have not absorbed yet, in units of 1/`rate` of a tick.
-    drift: i64,
+    /// Distance that durations have not absorbed yet.
+    drift: Parts,
 }
+
+/// A duration in units of 1/`rate` of a tick, where `rate` is [`Clock::rate`]: so the duration of
+/// an access unit is a whole number, and sums of durations are exact.
+///
+/// Arithmetic saturates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Parts(i64);
 
 impl Clock {
     /// A clock of ticks of `timescale` for access units of `samples` samples, `rate` of which are a
     /// second.
     pub(crate) fn new(timescale: Timescale, rate: u32, samples: u32) -> Self {
         Self {
-            hz: i64::from(timescale.hz()),
+            timescale,
             rate: i64::from(rate.max(1)),
             samples: i64::from(samples.max(1)),
-            behind: 0,
+            behind: Parts::ZERO,
             next: None,
             distances: Vec::new(),
-            drift: 0,
+            drift: Parts::ZERO,
         }
     }
 
     /// Sets the sampling rate and the samples of an access unit from the next unit on.
     pub(crate) fn change(&mut self, rate: u32, samples: u32) {
         (self.rate, self.samples) = (i64::from(rate.max(1)), i64::from(samples.max(1)));
-        self.behind = 0;
+        self.behind = Parts::ZERO;
         self.forget_distances();
     }
 
@@ -89,33 +99,43 @@ impl Clock {
 
     /// The duration of one access unit, rounded down; a tick at the least.
     pub(crate) fn unit(&self) -> Ticks {
-        Ticks::new(self.samples * self.hz / self.rate).max(Ticks::ONE)
+        self.whole(self.unit_parts()).max(Ticks::ONE)
     }
 
-    /// The exact duration of one access unit in units of 1/`rate` of a tick.
-    fn unit_parts(&self) -> i64 {
-        self.samples * self.hz
+    /// The exact duration of one access unit.
+    fn unit_parts(&self) -> Parts {
+        Parts(self.samples * i64::from(self.timescale.hz()))
+    }
+
+    /// `ticks` in parts of a tick.
+    fn parts(&self, ticks: Ticks) -> Parts {
+        Parts(ticks.get()) * self.rate
+    }
+
+    /// The whole ticks of `parts`.
+    fn whole(&self, parts: Parts) -> Ticks {
+        Ticks::new(parts.0 / self.rate)
     }
 
     /// The most silence filled in at once.
     fn max_fill(&self) -> Ticks {
-        Ticks::new(MAX_FILL_S * self.hz)
+        Ticks::from_duration(MAX_FILL, self.timescale)
     }
 
     /// Advances the clock by one access unit of the plain duration. Returns that duration.
     pub(crate) fn pass(&mut self) -> u32 {
-        let duration = self.duration(0);
+        let duration = self.duration(Parts::ZERO);
         self.next = self.next.map(|next| next + duration);
         u32::try_from(duration.get()).unwrap_or(1024)
     }
 
-    /// The next access unit's duration, longer by `stretch`, which is in units of 1/`rate` of a
-    /// tick. The sum of all durations is exact to a tick, however many there are.
-    fn duration(&mut self, stretch: i64) -> Ticks {
+    /// The next access unit's duration, longer by `stretch`. The sum of all durations is exact
+    /// to a tick, however many there are.
+    fn duration(&mut self, stretch: Parts) -> Ticks {
         // The remainder of each division is carried over, so that rounding never adds up.
         let parts = self.unit_parts() + stretch + self.behind;
-        self.behind = parts % self.rate;
-        Ticks::new(parts / self.rate)
+        self.behind = Parts(parts.0 % self.rate);
+        self.whole(parts)
     }
 
     /// Sets the clock to `at`, for example after a gap.
@@ -127,7 +147,7 @@ impl Clock {
     /// Forgets the distances so far, because they no longer measure drift.
     fn forget_distances(&mut self) {
         self.distances.clear();
-        self.drift = 0;
+        self.drift = Parts::ZERO;
     }
 
     /// Places the access unit stamped `wire`.
@@ -146,8 +166,8 @@ impl Clock {
         // measure drift.
         if distance >= unit * LEAP_UNITS {
             // In parts: a unit in ticks is rounded, which adds up over a long hole.
-            let parts = self.unit_parts();
-            let silence = (distance.get() * self.rate + parts / 2) / parts;
+            let unit = self.unit_parts();
+            let silence = (self.parts(distance) + unit / 2).units(unit);
             self.restart(next);
             return self.place_here(silence);
         }
@@ -159,13 +179,13 @@ impl Clock {
         // seconds shows by how much the clocks differ.
         self.distances.push(distance);
         let mut silence = 0;
-        if self.distances.len() as i64 >= whole_units(Ticks::new(MEDIAN_S * self.hz), unit) {
+        if self.distances.len() as i64 >= self.units_in_median() {
             // A distance that rounding explains is not corrected, so that sources in step keep
             // equal durations.
             let median = median(&mut self.distances);
             self.distances.clear();
-            let explained = median.get().abs() * DEAD_BAND_PER_S <= self.hz;
-            self.drift = if explained { 0 } else { median.get() * self.rate };
+            let explained = median.abs() <= Ticks::from_duration(DEAD_BAND, self.timescale);
+            self.drift = if explained { Parts::ZERO } else { self.parts(median) };
             // Some units of drift would take too long to absorb: one is left out or some are filled
             // in, and the rest is absorbed by durations.
             let unit = self.unit_parts();
@@ -174,7 +194,7 @@ impl Clock {
                 return Placed::Overlap;
             }
             if self.drift >= unit * WHOLE_UNITS {
-                silence = self.drift / unit;
+                silence = self.drift.units(unit);
                 self.drift -= unit * silence;
             }
         }
@@ -189,8 +209,13 @@ impl Clock {
         self.forget_distances();
         // In parts of a tick and rounded up, so that the last unit ends at `until` or just after
         // it.
-        let (parts, unit) = (missing.get() * self.rate - self.behind, self.unit_parts());
-        ((parts + unit - 1) / unit).max(0)
+        let (parts, unit) = (self.parts(missing) - self.behind, self.unit_parts());
+        (parts + unit - Parts(1)).units(unit).max(0)
+    }
+
+    /// How many distances a median is taken of: the whole access units in [`MEDIAN`].
+    fn units_in_median(&self) -> i64 {
+        Ticks::from_duration(MEDIAN, self.timescale).get() / self.unit().get()
     }
 
     fn place_here(&mut self, silence: i64) -> Placed {
@@ -207,15 +232,72 @@ impl Clock {
     }
 }
 
+impl Parts {
+    const ZERO: Self = Self(0);
+
+    /// How many access units of the duration `unit`, which is more than zero, fit into this one.
+    fn units(self, unit: Self) -> i64 {
+        self.0 / unit.0
+    }
+}
+
+impl Add for Parts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl AddAssign for Parts {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl Sub for Parts {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+}
+
+impl SubAssign for Parts {
+    fn sub_assign(&mut self, other: Self) {
+        *self = *self - other;
+    }
+}
+
+impl Neg for Parts {
+    type Output = Self;
+
+    fn neg(self) -> Self {
+        Self(self.0.saturating_neg())
+    }
+}
+
+impl Mul<i64> for Parts {
+    type Output = Self;
+
+    fn mul(self, times: i64) -> Self {
+        Self(self.0.saturating_mul(times))
+    }
+}
+
+/// Rounds towards zero. The divisor is never zero.
+impl Div<u32> for Parts {
+    type Output = Self;
+
+    fn div(self, by: u32) -> Self {
+        Self(self.0 / i64::from(by))
+    }
+}
+
 /// Whether [`LEAP_UNITS`] access units or more are missing between the clock at `at` and a unit
 /// stamped `wire`.
 pub(crate) fn is_hole(at: Ticks, wire: Ticks, unit: Ticks) -> bool {
     wire - at >= unit * LEAP_UNITS
-}
-
-/// How many whole access units of `unit` ticks fit into `duration`. `unit` is never zero.
-fn whole_units(duration: Ticks, unit: Ticks) -> i64 {
-    duration.get() / unit.get()
 }
 
 fn median(values: &mut [Ticks]) -> Ticks {

@@ -11,7 +11,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use media_core::{Frame, Mark, MediaTime, Ticks, Timescale};
+use media_core::{Frame, Mark, MediaSpan, MediaTime, Ticks, Timescale};
 
 use super::{
     cut::PendingCut,
@@ -33,9 +33,9 @@ const TAIL: Duration = Duration::from_secs(1);
 /// A picture that would be shown for longer, because the next is missing, is followed by a gap, as
 /// in the source.
 const HOLE: Duration = Duration::from_millis(1_500);
-/// Ticks by which a mark may lie after its picture: 1.5 ms, because both stamps are rounded to a
+/// Time by which a mark may lie after its picture: 1.5 ms, because both stamps are rounded to a
 /// millisecond.
-const NEAR: i64 = 135;
+const NEAR: MediaSpan = MediaSpan::from_ticks(135);
 /// The largest number of cuts that wait; more than the master makes in [`LATE`].
 const MAX_CUTS: usize = 64;
 
@@ -240,7 +240,7 @@ impl Follower {
         };
         // A segment that starts with a much later picture would show it far too early: it waits for
         // the next cut.
-        let late = presented(&frame) - pending.cut.mark.pts > Timescale::VIDEO.ticks(HOLE);
+        let late = presented(&frame) - pending.cut.mark.pts > MediaSpan::from_duration(HOLE);
         if pending.cut.mark.gap || late || !known {
             metrics.drop_frame("before_mark");
             self.lost = true;
@@ -377,7 +377,7 @@ fn longest(clock: &Clock) -> Ticks {
 }
 
 fn before(time: MediaTime, by: Duration) -> MediaTime {
-    time - Timescale::VIDEO.ticks(by)
+    time - MediaSpan::from_duration(by)
 }
 
 /// The media time of a picture: a rendition's clock is that of all video.
@@ -451,8 +451,8 @@ mod tests {
             if absent {
                 follower.lose(true);
             }
-            let due = MediaTime::from_ticks(2 * T) + Timescale::VIDEO.ticks(patience);
-            follower.list_missing(&mut output, due - 1, &metrics);
+            let due = MediaTime::from_ticks(2 * T) + MediaSpan::from_duration(patience);
+            follower.list_missing(&mut output, due - MediaSpan::ONE, &metrics);
             assert_eq!(segments(&output), [(0, 0, T, false)], "{absent}");
             follower.list_missing(&mut output, due, &metrics);
             assert_eq!(segments(&output), [(0, 0, T, false), (1, T, T, false)], "{absent}");

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use media_core::{Anchor, Frame, Mark, MediaTime, Ticks, Timescale, codec::Config};
+use media_core::{Anchor, Frame, Mark, MediaSpan, MediaTime, Ticks, codec::Config};
 use net_core::Rope;
 
 use super::cut::{Cut, PendingCut};
@@ -94,9 +94,9 @@ impl Output {
 
     // Clocks.
 
-    /// A duration on the track's clock as a distance between media times, in 90 kHz ticks.
-    pub(crate) fn to_video(&self, duration: Ticks) -> i64 {
-        duration.rescale(self.window.timescale(), Timescale::VIDEO).get()
+    /// A duration on the track's clock as a distance between media times.
+    pub(crate) fn span(&self, duration: Ticks) -> MediaSpan {
+        duration.span(self.window.timescale())
     }
 
     /// The media time of an instant on the track's clock.

@@ -188,7 +188,7 @@ impl Feeder<'_> {
         // Outputs from the mark on are discarded from now on, because the next worker makes them
         // again.
         if let (Some(pts), Leaving::AtNextMark) = (mark, self.leaving) {
-            lock(self.progress).leave_at(pts.ticks());
+            lock(self.progress).leave_at(pts);
             self.leaving = Leaving::At(pts);
         }
         // Pictures that are shown before the mark's may follow it.
@@ -198,7 +198,7 @@ impl Feeder<'_> {
         );
         // Recorded before it is sent: the send may wait for room, which counts as silence, and the
         // worker's output may arrive before the send returns.
-        lock(self.progress).feed(frame.pts.get(), frame.arrived, now);
+        lock(self.progress).feed(frame.pts.media_time(Timescale::VIDEO), frame.arrived, now);
         let order = unit(Media::Video, frame, mark, Timescale::VIDEO);
         self.orders.send(&order).await?;
         lock(self.progress).fed();
@@ -264,14 +264,14 @@ fn make(index: usize, on: bool) -> Order {
     Order::Make { rendition, on }
 }
 
-/// A source's frame as an order, with its times in 90 kHz ticks of the broadcast's timeline.
+/// A source's frame as an order, with its times on the broadcast's timeline.
 fn unit(media: Media, frame: Frame, mark: Option<MediaTime>, timescale: Timescale) -> Order {
     Order::Unit {
         media,
         key: frame.key,
-        dts: frame.dts.media_time(timescale).ticks(),
-        pts: frame.pts.media_time(timescale).ticks(),
-        mark: mark.map(MediaTime::ticks),
+        dts: frame.dts.media_time(timescale),
+        pts: frame.pts.media_time(timescale),
+        mark,
         payload: frame.payload,
     }
 }

@@ -10,22 +10,26 @@ use std::{
     time::{Duration, Instant},
 };
 
+use media_core::{MediaSpan, MediaTime};
+
 /// Number of remembered units: 10 s at 60 a second, more than all queues in between hold.
 const MOST: usize = 600;
 /// Factor by which an encoder may exceed its bit rate over any time.
 const EXCESS: u64 = 4;
 /// Bytes that an encoder may output at once: a key frame of the largest size.
 const AT_ONCE: u64 = 4 << 20;
+/// The largest distance of the source's other tracks from the sent units: 10 s.
+const NEAR: MediaSpan = MediaSpan::from_millis(10_000);
 /// More units than any decoder and encoder hold together.
 const MANY: u32 = 30;
 
-/// The units sent, and the progress of each rendition. Times are 90 kHz ticks.
+/// The units sent, and the progress of each rendition.
 #[derive(Debug)]
 pub(crate) struct Progress {
     /// Units sent, in order.
     fed: VecDeque<Fed>,
     /// The newest presentation time sent.
-    newest: Option<i64>,
+    newest: Option<MediaTime>,
     out: Vec<Out>,
     /// Units sent since the last output, and the start of the present wait.
     waiting: u32,
@@ -33,14 +37,14 @@ pub(crate) struct Progress {
     /// Whether the newest unit still waits for room in the socket.
     blocked: bool,
     /// Media from this time on belong to the next worker.
-    until: Option<i64>,
+    until: Option<MediaTime>,
 }
 
 /// A unit sent to the worker.
 #[derive(Debug)]
 struct Fed {
-    /// Presentation time in 90 kHz ticks: the key by which outputs are matched.
-    pts: i64,
+    /// Presentation time: the key by which outputs are matched.
+    pts: MediaTime,
     /// When the source's unit arrived at the daemon, for the latency.
     arrived: Instant,
     /// A bit for each rendition that has output it.
@@ -55,7 +59,7 @@ struct Out {
     /// Bytes that it may still output.
     left: u64,
     /// Presentation time of its newest unit since its last start.
-    newest: Option<i64>,
+    newest: Option<MediaTime>,
     /// Time of that output, or of the start.
     since: Option<Instant>,
 }
@@ -81,7 +85,7 @@ impl Progress {
     }
 
     /// Records that a unit is being sent, which arrived at `arrived`.
-    pub(crate) fn feed(&mut self, pts: i64, arrived: Instant, now: Instant) {
+    pub(crate) fn feed(&mut self, pts: MediaTime, arrived: Instant, now: Instant) {
         // The oldest unit is forgotten: all queues together hold fewer, so no valid output refers
         // to it.
         if self.fed.len() == MOST {
@@ -90,12 +94,13 @@ impl Progress {
         self.fed.push_back(Fed { pts, arrived, out: 0 });
         // A leap forward counts as one second at the most: a gap in the source is no reason for
         // more bytes. Reordered units, which are before the newest, add nothing.
-        let advance = self.newest.map_or(0, |newest| pts.saturating_sub(newest).clamp(0, 90_000));
+        let advance = self.newest.map_or(MediaSpan::ZERO, |newest| pts - newest);
+        let advance = advance.clamp(MediaSpan::ZERO, MediaSpan::from_millis(1_000));
         self.newest = self.newest.max(Some(pts));
         for out in &mut self.out {
             // The budget grows with media time, not with real time, so that a backlog that is
             // encoded at once does not count as excess. Ten seconds are saved up at the most.
-            let more = out.bytes_per_s * advance.unsigned_abs() / 90_000;
+            let more = out.bytes_per_s * advance.ticks().unsigned_abs() / 90_000;
             out.left = (out.left + more).min(AT_ONCE + 10 * out.bytes_per_s);
             out.since.get_or_insert(now);
         }
@@ -114,12 +119,12 @@ impl Progress {
     }
 
     /// Media from `pts` on belong to the next worker.
-    pub(crate) fn leave_at(&mut self, pts: i64) {
+    pub(crate) fn leave_at(&mut self, pts: MediaTime) {
         self.until = Some(pts);
     }
 
     /// Whether a unit belongs to the next worker.
-    pub(crate) fn is_left(&self, pts: i64) -> bool {
+    pub(crate) fn is_left(&self, pts: MediaTime) -> bool {
         self.until.is_some_and(|until| pts >= until)
     }
 
@@ -135,7 +140,7 @@ impl Progress {
     pub(crate) fn record_output(
         &mut self,
         rendition: usize,
-        pts: i64,
+        pts: MediaTime,
         bytes: usize,
         now: Instant,
     ) -> Option<Instant> {
@@ -155,12 +160,12 @@ impl Progress {
         Some(arrived)
     }
 
-    /// Whether a time is plausible for the source's other tracks: within ten seconds of the sent
+    /// Whether a time is plausible for the source's other tracks: within [`NEAR`] of the sent
     /// units.
-    pub(crate) fn is_near(&self, pts: i64) -> bool {
+    pub(crate) fn is_near(&self, pts: MediaTime) -> bool {
         let oldest = self.fed.front().map(|fed| fed.pts);
         // Also between the oldest and the newest unit, however long that span is.
-        let near = |fed: i64| pts.abs_diff(fed) <= 900_000;
+        let near = |fed: MediaTime| (pts - fed).abs() <= NEAR;
         oldest.is_some_and(|oldest| near(oldest) || pts >= oldest && self.newest >= Some(pts))
             || self.newest.is_some_and(near)
     }
@@ -171,7 +176,7 @@ impl Progress {
     }
 
     /// The newest presentation time output by any rendition.
-    pub(crate) fn newest_out(&self) -> Option<i64> {
+    pub(crate) fn newest_out(&self) -> Option<MediaTime> {
         self.out.iter().filter_map(|out| out.newest).max()
     }
 
@@ -226,21 +231,29 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    fn at(ticks: i64) -> MediaTime {
+        MediaTime::from_ticks(ticks)
+    }
+
     #[test]
     fn the_lag_is_that_of_the_slowest_active_rendition() {
         let start = Instant::now();
         let mut progress = Progress::new(&[1_000_000; 2]);
         assert_eq!(progress.lag(|_| true, start), None);
         for n in 0..10 {
-            progress.feed(n * 3_000, start + 33 * MS * u32::try_from(n).unwrap(), start);
+            progress.feed(at(n * 3_000), start + 33 * MS * u32::try_from(n).unwrap(), start);
         }
         assert_eq!(progress.lag(|_| true, start + 400 * MS), None);
-        assert_eq!(progress.record_output(0, 27_000, 100, start), Some(start + 297 * MS));
-        assert_eq!(progress.record_output(1, 6_000, 100, start), Some(start + 66 * MS));
-        assert_eq!(progress.record_output(1, 6_001, 100, start), None, "nothing like it was fed");
+        assert_eq!(progress.record_output(0, at(27_000), 100, start), Some(start + 297 * MS));
+        assert_eq!(progress.record_output(1, at(6_000), 100, start), Some(start + 66 * MS));
+        assert_eq!(
+            progress.record_output(1, at(6_001), 100, start),
+            None,
+            "nothing like it was fed"
+        );
         assert_eq!(progress.lag(|_| true, start + 400 * MS), Some(268 * MS));
         assert_eq!(progress.lag(|index| index == 0, start + 400 * MS), Some(Duration::ZERO));
-        assert_eq!(progress.newest_out(), Some(27_000));
+        assert_eq!(progress.newest_out(), Some(at(27_000)));
     }
 
     #[test]
@@ -248,14 +261,14 @@ mod tests {
         let start = Instant::now();
         let mut progress = Progress::new(&[1_000_000]);
         assert_eq!(progress.silence(start), Duration::ZERO);
-        progress.feed(0, start, start);
+        progress.feed(at(0), start, start);
         assert_eq!(progress.silence(start + 700 * MS), 700 * MS, "there is no room for it");
         progress.fed();
         let later = start + 9_000 * MS;
         assert_eq!(progress.silence(later), Duration::ZERO, "a decoder may hold one back");
-        progress.record_output(0, 0, 100, later);
+        progress.record_output(0, at(0), 100, later);
         for n in 1..=30 {
-            progress.feed(n, start, start + 10_000 * MS);
+            progress.feed(at(n), start, start + 10_000 * MS);
             progress.fed();
         }
         assert_eq!(progress.silence(start + 15_000 * MS), 5_000 * MS);
@@ -268,15 +281,15 @@ mod tests {
         let start = Instant::now();
         let mut progress = Progress::new(&[1_000_000; 2]);
         for n in 0..100 {
-            progress.feed(n, start, start);
+            progress.feed(at(n), start, start);
         }
-        progress.record_output(0, 10, 100, start);
-        progress.record_output(1, 99, 100, start);
+        progress.record_output(0, at(10), 100, start);
+        progress.record_output(1, at(99), 100, start);
         let late = start + 2_000 * MS;
         assert_eq!(progress.lag(|_| true, late), Some(2_000 * MS));
         progress.begin(0, late);
         assert_eq!(progress.lag(|_| true, late), Some(Duration::ZERO));
-        progress.record_output(0, 90, 100, start);
+        progress.record_output(0, at(90), 100, start);
         assert_eq!(progress.lag(|_| true, late), Some(2_000 * MS));
     }
 
@@ -285,45 +298,47 @@ mod tests {
         let start = Instant::now();
         let mut progress = Progress::new(&[1_000_000]);
         for n in 0..4 {
-            progress.feed(n, start, start);
+            progress.feed(at(n), start, start);
         }
-        progress.leave_at(2);
-        assert_eq!([1, 2, 3].map(|pts| progress.is_left(pts)), [false, true, true]);
+        progress.leave_at(at(2));
+        assert_eq!([1, 2, 3].map(|pts| progress.is_left(at(pts))), [false, true, true]);
         for n in 0..4 {
-            assert_eq!(progress.record_output(0, n, 100, start), Some(start));
+            assert_eq!(progress.record_output(0, at(n), 100, start), Some(start));
         }
-        assert_eq!(progress.newest_out(), Some(1));
+        assert_eq!(progress.newest_out(), Some(at(1)));
     }
 
     #[test]
     fn a_rendition_has_one_output_per_source_unit_and_a_bounded_size() {
         let start = Instant::now();
         let mut progress = Progress::new(&[8_000; 2]);
-        progress.feed(0, start, start);
-        assert!(progress.record_output(0, 0, 100, start).is_some());
-        assert!(progress.record_output(0, 0, 100, start).is_none(), "twice");
-        assert!(progress.record_output(1, 0, 100, start).is_some());
+        progress.feed(at(0), start, start);
+        assert!(progress.record_output(0, at(0), 100, start).is_some());
+        assert!(progress.record_output(0, at(0), 100, start).is_none(), "twice");
+        assert!(progress.record_output(1, at(0), 100, start).is_some());
         assert!(
-            progress.record_output(2, 0, 100, start).is_none(),
+            progress.record_output(2, at(0), 100, start).is_none(),
             "of a rendition that there is not"
         );
-        progress.feed(90_000, start, start);
-        assert!(progress.record_output(0, 90_000, (4 << 20) + 4_000, start).is_none());
-        assert!(progress.record_output(1, 90_000, (4 << 20) + 3_900, start).is_some());
-        progress.feed(180_000, start, start);
-        assert!(progress.record_output(1, 180_000, 4_001, start).is_none());
+        progress.feed(at(90_000), start, start);
+        assert!(progress.record_output(0, at(90_000), (4 << 20) + 4_000, start).is_none());
+        assert!(progress.record_output(1, at(90_000), (4 << 20) + 3_900, start).is_some());
+        progress.feed(at(180_000), start, start);
+        assert!(progress.record_output(1, at(180_000), 4_001, start).is_none());
     }
 
     #[test]
     fn only_times_near_the_units_of_the_source_are_accepted() {
         let start = Instant::now();
         let mut progress = Progress::new(&[]);
-        assert!(!progress.is_near(0));
-        progress.feed(10_000_000, start, start);
-        progress.feed(20_000_000, start, start);
-        assert!([9_100_000, 15_000_000, 20_900_000].iter().all(|pts| progress.is_near(*pts)));
+        assert!(!progress.is_near(at(0)));
+        progress.feed(at(10_000_000), start, start);
+        progress.feed(at(20_000_000), start, start);
+        assert!([9_100_000, 15_000_000, 20_900_000].iter().all(|pts| progress.is_near(at(*pts))));
         assert!(
-            [i64::MIN, 9_099_999, 20_900_001, i64::MAX].iter().all(|pts| !progress.is_near(*pts))
+            [i64::MIN, 9_099_999, 20_900_001, i64::MAX]
+                .iter()
+                .all(|pts| !progress.is_near(at(*pts)))
         );
     }
 
@@ -331,11 +346,11 @@ mod tests {
     fn a_rendition_without_output_while_others_have_some_is_left_behind() {
         let start = Instant::now();
         let mut progress = Progress::new(&[1_000_000; 2]);
-        progress.feed(0, start, start);
+        progress.feed(at(0), start, start);
         let later = start + 21_000 * MS;
         let span = 20_000 * MS;
         assert_eq!(progress.left_behind(|_| true, span, later), None, "nobody gives anything");
-        progress.record_output(0, 0, 100, later);
+        progress.record_output(0, at(0), 100, later);
         assert_eq!(progress.left_behind(|_| true, span, later), Some(1));
         assert_eq!(progress.left_behind(|index| index == 0, span, later), None);
         progress.begin(1, later);
@@ -347,7 +362,7 @@ mod tests {
         let start = Instant::now();
         let mut progress = Progress::new(&[1_000_000]);
         for n in 0..100_000 {
-            progress.feed(n, start, start);
+            progress.feed(at(n), start, start);
         }
         assert_eq!(progress.fed.len(), MOST);
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use media_core::{
-    AccessUnit, Broadcast, Frame, MediaTime,
+    AccessUnit, Broadcast, Frame, MediaSpan, MediaTime,
     broadcast::Consumer,
     codec::{aac, avc},
 };
@@ -54,14 +54,13 @@ const LEFT_BEHIND: Duration = Duration::from_secs(20);
 const MOST_CONFIGS: u32 = 64;
 /// Maximum number of reports other than units in a second: an honest worker sends a few.
 const MOST_OTHERS: usize = 100;
-/// The shortest duration of an audio unit in ticks of 90 kHz: 5 ms.
-const LEAST_SOUND: i64 = 450;
+/// The shortest duration of an audio unit: 5 ms.
+const LEAST_SOUND: MediaSpan = MediaSpan::from_millis(5);
 /// The largest size of an audio unit in bytes. An AAC frame of two channels has at most 1536 bytes
 /// (6144 bits for each channel).
 const MOST_SOUND_BYTES: usize = 8 << 10;
-/// The largest distance of a rendition's decode time from its presentation time in ticks of 90 kHz:
-/// 10 s.
-const MAX_COMPOSITION: i64 = 900_000;
+/// The largest distance of a rendition's decode time from its presentation time: 10 s.
+const MAX_COMPOSITION: MediaSpan = MediaSpan::from_millis(10_000);
 /// The worker's name in the log. `supervisor` limits its log lines.
 const NAME: &str = "ladder";
 
@@ -157,7 +156,7 @@ pub(super) async fn run(
     if let Ok(status) = status {
         debug!(%status, ?end, "worker ended");
     }
-    let newest = lock(&progress).newest_out().map(MediaTime::from_ticks);
+    let newest = lock(&progress).newest_out();
     (end, newest.max(resume_after))
 }
 
@@ -175,7 +174,7 @@ struct Life<'a> {
     /// Releases of capacity before the last attempt to start refused renditions.
     releases: u64,
     /// The newest time of the audio rendition.
-    sound: Option<i64>,
+    sound: Option<MediaTime>,
     /// Number of configurations reported so far; at most [`MOST_CONFIGS`].
     configs: u32,
     /// Times of the reports other than units in the last second.
@@ -325,6 +324,7 @@ impl<'a> Life<'a> {
                 return self.take_config(usize::from(rendition), &record);
             }
             Report::Unit { rendition, key, dts, pts, payload } => {
+                let (dts, pts) = (dts - MediaTime::ZERO, pts - MediaTime::ZERO);
                 let unit = AccessUnit { dts, pts, key, independent: key, arrived: now, payload };
                 return self.take_unit(usize::from(rendition), unit);
             }
@@ -364,9 +364,10 @@ impl<'a> Life<'a> {
 
     /// Publishes a unit. One that no encoder makes of the source is the worker's fault.
     fn take_unit(&mut self, index: usize, unit: AccessUnit) -> Result<(), Failure> {
-        let (dts, pts, bytes, now) = (unit.dts, unit.pts, unit.payload.len(), unit.arrived);
+        let (dts, pts) = (MediaTime::ZERO + unit.dts, MediaTime::ZERO + unit.pts);
+        let (bytes, now) = (unit.payload.len(), unit.arrived);
         // Limits that hold for any encoder; `Progress` compares the unit with the source.
-        if dts > pts || pts.saturating_sub(dts) > MAX_COMPOSITION || bytes == 0 {
+        if dts > pts || pts - dts > MAX_COMPOSITION || bytes == 0 {
             return Err(Failure::Unit);
         }
         let mut arrived = now;
@@ -381,7 +382,7 @@ impl<'a> Life<'a> {
             }
         } else {
             // A unit every 5 ms at the most, whatever the times: this bounds the number of units.
-            let follows = self.sound.is_none_or(|newest| pts.saturating_sub(newest) >= LEAST_SOUND);
+            let follows = self.sound.is_none_or(|newest| pts - newest >= LEAST_SOUND);
             if !follows || bytes > MOST_SOUND_BYTES || !lock(self.progress).is_near(pts) {
                 return Err(Failure::Unit);
             }

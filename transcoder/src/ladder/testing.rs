@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use hex_literal::hex;
 use media_core::{
-    AccessUnit, Hub, TrackName,
+    AccessUnit, Hub, MediaSpan, TrackName,
     broadcast::Limits,
     codec::{Config, aac, avc},
     hub::{Producer, Settings},
@@ -54,8 +54,8 @@ fn publish(name: TrackName, config: Config) -> Producer {
 /// An access unit with times in 90 kHz ticks.
 pub(super) fn unit(dts: i64, key: bool) -> AccessUnit {
     AccessUnit {
-        dts,
-        pts: dts,
+        dts: MediaSpan::from_ticks(dts),
+        pts: MediaSpan::from_ticks(dts),
         key,
         independent: key,
         arrived: Instant::now(),

@@ -41,9 +41,9 @@ fn a_unit_of_the_source_byte_for_byte() {
     let unit = Order::Unit {
         media: Media::Video,
         key: true,
-        dts: 900_000,
-        pts: -1,
-        mark: Some(903_000),
+        dts: MediaTime::from_ticks(900_000),
+        pts: MediaTime::from_ticks(-1),
+        mark: Some(MediaTime::from_ticks(903_000)),
         payload: Bytes::from_static(&[0xaa, 0xbb]),
     };
     let written = unit.write();
@@ -61,7 +61,8 @@ fn a_unit_of_the_source_byte_for_byte() {
 #[test]
 fn a_payload_is_not_copied() {
     let payload = Bytes::from(vec![7; 100]);
-    let unit = Report::Unit { rendition: 0, key: false, dts: 1, pts: 2, payload: payload.clone() };
+    let [dts, pts] = [1, 2].map(MediaTime::from_ticks);
+    let unit = Report::Unit { rendition: 0, key: false, dts, pts, payload: payload.clone() };
     assert_eq!(unit.write().payload.as_ptr(), payload.as_ptr());
     let message = joined(&unit.write());
     let Report::Unit { payload: read, .. } = Report::parse(message.clone()).unwrap() else {
@@ -77,8 +78,8 @@ fn orders_survive_a_round_trip() {
         Order::Unit {
             media: Media::Audio,
             key: true,
-            dts: i64::MIN,
-            pts: i64::MAX,
+            dts: MediaTime::MIN,
+            pts: MediaTime::MAX,
             mark: None,
             payload: Bytes::new(),
         },
@@ -94,7 +95,7 @@ fn orders_survive_a_round_trip() {
 fn reports_survive_a_round_trip() {
     let reports = [
         Report::Config { rendition: 0, record: Bytes::from_static(&[1, 2, 3]) },
-        Report::Picture { pts: 5, jpeg: Bytes::from_static(&[0xff, 0xd8]) },
+        Report::Picture { pts: MediaTime::from_ticks(5), jpeg: Bytes::from_static(&[0xff, 0xd8]) },
         Report::Log { level: Level::Debug, text: "words".into() },
         Report::Stats(Stats { decoded: 1, broken: 2, cpu_us: 3, resident_bytes: 4 }),
     ];

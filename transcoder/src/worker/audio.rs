@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::{AppSink, AppSrc};
-use media_core::codec::aac;
+use media_core::{MediaTime, codec::aac};
 
 use super::{chain, shared::Shared};
 use crate::{Error, protocol::Report};
@@ -72,7 +72,7 @@ impl Audio {
     ///
     /// # Errors
     /// [`Error::Flow`].
-    pub(super) fn push(&mut self, pts: i64, payload: Bytes) -> Result<(), Error> {
+    pub(super) fn push(&mut self, pts: MediaTime, payload: Bytes) -> Result<(), Error> {
         // Units are identified by number, not by time, because decoders smooth times.
         let mut buffer = gst::Buffer::from_slice(payload);
         let buffer_ref = buffer.get_mut().ok_or(Error::Scale)?;
@@ -110,8 +110,8 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 struct Unit {
     number: u64,
-    /// 90 kHz.
-    pts: i64,
+    /// Presentation time.
+    pts: MediaTime,
 }
 
 /// A block in the encoder: the samples of one unit.
@@ -119,13 +119,13 @@ struct Unit {
 struct Block {
     /// Number of its first sample.
     start: u64,
-    /// 90 kHz.
-    pts: i64,
+    /// Presentation time.
+    pts: MediaTime,
 }
 
 impl Owed {
     /// Records a unit that goes into the decoder.
-    fn enter(&self, number: u64, pts: i64) {
+    fn enter(&self, number: u64, pts: MediaTime) {
         push(&mut self.lock().units, Unit { number, pts });
     }
 
@@ -137,12 +137,12 @@ impl Owed {
     }
 
     /// Records a block that goes into the encoder.
-    fn encode(&self, start: u64, pts: i64) {
+    fn encode(&self, start: u64, pts: MediaTime) {
         push(&mut self.lock().blocks, Block { start, pts });
     }
 
     /// The time of the sample with this number.
-    fn time_of(&self, sample: u64, rate: u64) -> Option<i64> {
+    fn time_of(&self, sample: u64, rate: u64) -> Option<MediaTime> {
         let blocks = &mut self.lock().blocks;
         // Times are requested in increasing order, so blocks before the one with this sample are
         // not needed any more.
@@ -151,7 +151,7 @@ impl Owed {
         }
         let &Block { start, pts } = blocks.front()?;
         let since = sample.checked_sub(start)? * 90_000 / rate.max(1);
-        pts.checked_add(i64::try_from(since).ok()?)
+        pts.ticks().checked_add(i64::try_from(since).ok()?).map(MediaTime::from_ticks)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -236,7 +236,7 @@ impl Filler {
     }
 
     /// Passes the samples of one unit to the encoder, or silence without a buffer.
-    fn block(&mut self, pts: i64, buffer: Option<gst::Buffer>) -> Result<(), Error> {
+    fn block(&mut self, pts: MediaTime, buffer: Option<gst::Buffer>) -> Result<(), Error> {
         // Silence is skipped while the format is unknown.
         let Some(Blocks { shape, count }) = &mut self.blocks else {
             return Ok(());

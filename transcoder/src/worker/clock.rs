@@ -1,4 +1,4 @@
-//! The broadcast's ticks on GStreamer's clock and back, to the tick.
+//! The broadcast's media times on GStreamer's clock and back, to the tick.
 //!
 //! GStreamer's times are nanoseconds that cannot be negative; the broadcast's are 90 kHz ticks that
 //! may start anywhere. A tick is more than eleven thousand nanoseconds, so rounding both ways loses
@@ -7,35 +7,37 @@
 use std::sync::OnceLock;
 
 use gstreamer as gst;
+use media_core::{MediaSpan, MediaTime};
 
 /// Maximum distance of an encoder's or source's time before the first unit's decode time: a minute.
-const MARGIN_TICKS: i64 = 60 * 90_000;
+const MARGIN: MediaSpan = MediaSpan::from_millis(60_000);
 
-/// Converts ticks to GStreamer's time and back. The first unit fixes its zero.
+/// Converts media times to GStreamer's and back. The first unit fixes its zero.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
-    /// Ticks at GStreamer's zero: a minute before the first unit, for units that are earlier.
-    zero: OnceLock<i64>,
+    /// The media time of GStreamer's zero: a minute before the first unit, for units that are
+    /// earlier.
+    zero: OnceLock<MediaTime>,
 }
 
 impl Clock {
-    /// `ticks` in GStreamer's time; `None` if that is before its zero, or too large.
-    pub(super) fn time(&self, ticks: i64) -> Option<gst::ClockTime> {
-        let zero = *self.zero.get_or_init(|| ticks.saturating_sub(MARGIN_TICKS));
-        let since = i128::from(ticks) - i128::from(zero);
+    /// `time` in GStreamer's time; `None` if that is before its zero, or too large.
+    pub(super) fn time(&self, time: MediaTime) -> Option<gst::ClockTime> {
+        let zero = *self.zero.get_or_init(|| time - MARGIN);
+        let since = i128::from(time.ticks()) - i128::from(zero.ticks());
         // 100 000 / 9 nanoseconds a tick, rounded to the nearest.
         let nanos = u64::try_from((since * 100_000 + 4) / 9).ok()?;
         // An encoder's own offset (x264enc: a thousand hours) must fit as well.
         (nanos < u64::MAX / 4).then(|| gst::ClockTime::from_nseconds(nanos))
     }
 
-    /// The ticks of a buffer's time. Encoders shift the times of buffers and compensate in the
+    /// The media time of a buffer's time. Encoders shift the times of buffers and compensate in the
     /// segment, so only both together are correct.
-    pub(super) fn ticks(
+    pub(super) fn media_time(
         &self,
         segment: Option<&gst::Segment>,
         time: Option<gst::ClockTime>,
-    ) -> Option<i64> {
+    ) -> Option<MediaTime> {
         let segment = segment?.downcast_ref::<gst::ClockTime>()?;
         let nanos = match segment.to_running_time_full(time?)? {
             gst::Signed::Positive(time) => i128::from(time.nseconds()),
@@ -44,7 +46,8 @@ impl Clock {
         // The inverse of `time`, rounded to the nearest tick. Euclidean division rounds negative
         // times in the same direction.
         let since = (nanos * 9 + 50_000).div_euclid(100_000);
-        i64::try_from(since + i128::from(*self.zero.get()?)).ok()
+        let ticks = since + i128::from(self.zero.get()?.ticks());
+        i64::try_from(ticks).ok().map(MediaTime::from_ticks)
     }
 }
 
@@ -59,10 +62,10 @@ mod tests {
             let clock = Clock::default();
             let segment = gst::FormattedSegment::<gst::ClockTime>::new().upcast();
             for after in [0, 1, 2, 3, 4, 5, 3003, 3600, -3600, 90_000 * 60 * 60 * 24 * 365] {
-                let ticks = first + after;
-                let time = clock.time(ticks);
+                let at = MediaTime::from_ticks(first + after);
+                let time = clock.time(at);
                 assert!(time.is_some());
-                assert_eq!(clock.ticks(Some(&segment), time), Some(ticks));
+                assert_eq!(clock.media_time(Some(&segment), time), Some(at));
             }
         }
     }
@@ -71,9 +74,9 @@ mod tests {
     fn times_outside_the_range_have_no_gstreamer_time() {
         gst::init().unwrap();
         let clock = Clock::default();
-        assert!(clock.time(0).is_some());
-        assert_eq!(clock.time(-MARGIN_TICKS - 1), None);
-        assert_eq!(clock.time(i64::MIN), None);
-        assert_eq!(clock.time(i64::MAX), None);
+        assert!(clock.time(MediaTime::ZERO).is_some());
+        assert_eq!(clock.time(MediaTime::ZERO - MARGIN - MediaSpan::ONE), None);
+        assert_eq!(clock.time(MediaTime::MIN), None);
+        assert_eq!(clock.time(MediaTime::MAX), None);
     }
 }

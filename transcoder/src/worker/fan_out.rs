@@ -58,7 +58,7 @@ impl FanOut {
         let (Some(buffer), Some(caps)) = (sample.buffer_owned(), sample.caps()) else {
             return Ok(());
         };
-        let Some(pts) = self.shared.clock.ticks(sample.segment(), buffer.pts()) else {
+        let Some(pts) = self.shared.clock.media_time(sample.segment(), buffer.pts()) else {
             return Ok(());
         };
         // Pictures without a unit are dropped: a rendition has at most one for each unit of the

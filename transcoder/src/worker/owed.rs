@@ -7,9 +7,11 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use media_core::{MediaSpan, MediaTime};
+
 /// Distance before a mark at which a picture still counts as the mark's: half a millisecond, since
 /// sources have timestamps in milliseconds.
-const TOLERANCE_TICKS: i64 = 45;
+const TOLERANCE: MediaSpan = MediaSpan::from_ticks(45);
 /// Maximum number of pending marks; marks are a second or more apart.
 const MAX_MARKS: usize = 256;
 /// More units than any decoder holds: at most 16 reordered ones and as many threads.
@@ -24,9 +26,9 @@ pub(super) struct Owed {
 #[derive(Debug, Default)]
 struct State {
     /// Presentation times of units in the decoder.
-    units: BTreeSet<i64>,
+    units: BTreeSet<MediaTime>,
     /// Marks that no picture has reached, in order of time.
-    marks: VecDeque<i64>,
+    marks: VecDeque<MediaTime>,
     /// Number of the last of `marks`. The first mark has number 1.
     newest_mark: u64,
     counts: Counts,
@@ -37,8 +39,8 @@ struct State {
 /// Units that went into the decoder without a picture since.
 #[derive(Debug, Clone, Copy)]
 struct Silent {
-    /// Decode time of the first, 90 kHz.
-    since: i64,
+    /// Decode time of the first.
+    since: MediaTime,
     /// Number of them.
     units: u64,
 }
@@ -55,8 +57,8 @@ pub(super) struct Counts {
 /// The time for which a decoder has been without a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Silence {
-    /// Media time, 90 kHz.
-    pub(super) ticks: i64,
+    /// The decode time of the newest unit since that of the first.
+    pub(super) span: MediaSpan,
     /// Number of units.
     pub(super) units: u64,
 }
@@ -70,7 +72,7 @@ pub(super) struct Due {
 
 impl Owed {
     /// Records a unit that goes into the decoder. Returns the silence since the last picture.
-    pub(super) fn enter(&self, dts: i64, pts: i64, mark: Option<i64>) -> Silence {
+    pub(super) fn enter(&self, dts: MediaTime, pts: MediaTime, mark: Option<MediaTime>) -> Silence {
         let mut state = self.lock();
         if let Some(mark) = mark {
             // Marks without pictures, for example while the decoder fails, must not accumulate.
@@ -91,7 +93,7 @@ impl Owed {
         }
         let silent = state.silent.get_or_insert(Silent { since: dts, units: 0 });
         silent.units += 1;
-        Silence { ticks: dts.saturating_sub(silent.since), units: silent.units }
+        Silence { span: dts - silent.since, units: silent.units }
     }
 
     /// Records a unit that cannot be decoded.
@@ -101,7 +103,7 @@ impl Owed {
 
     /// Records a decoded picture. `None` if it belongs to no unit, or to one that already has a
     /// picture: decoders that conceal losses and deinterlacers can output more pictures than units.
-    pub(super) fn leave(&self, pts: i64) -> Option<Due> {
+    pub(super) fn leave(&self, pts: MediaTime) -> Option<Due> {
         let mut state = self.lock();
         state.silent = None;
         if !state.units.remove(&pts) {
@@ -118,7 +120,7 @@ impl Owed {
         let mut mark = None;
         // Several marks may be due at one picture after a hole in the source. The last one counts:
         // renditions that wait for an earlier one start too.
-        while state.marks.front().is_some_and(|&mark| pts >= mark.saturating_sub(TOLERANCE_TICKS)) {
+        while state.marks.front().is_some_and(|&mark| pts >= mark - TOLERANCE) {
             state.marks.pop_front();
             mark = Some(state.newest_mark - state.marks.len() as u64);
         }
@@ -153,6 +155,16 @@ mod tests {
 
     const PLAIN: Option<Due> = Some(Due { mark: None });
 
+    /// Records a unit; times are ticks.
+    fn enter(owed: &Owed, dts: i64, pts: i64, mark: Option<i64>) -> Silence {
+        let [dts, pts] = [dts, pts].map(MediaTime::from_ticks);
+        owed.enter(dts, pts, mark.map(MediaTime::from_ticks))
+    }
+
+    fn leave(owed: &Owed, pts: i64) -> Option<Due> {
+        owed.leave(MediaTime::from_ticks(pts))
+    }
+
     fn marked(number: u64) -> Option<Due> {
         Some(Due { mark: Some(number) })
     }
@@ -161,42 +173,48 @@ mod tests {
     fn only_the_first_picture_at_or_after_a_mark_is_marked() {
         let owed = Owed::default();
         // A key frame, a picture that refers to it, and one between the two.
-        owed.enter(0, 3600, Some(3600));
-        owed.enter(3600, 10_800, None);
-        owed.enter(7200, 7200, None);
-        assert_eq!([3600, 7200, 10_800].map(|pts| owed.leave(pts)), [marked(1), PLAIN, PLAIN]);
+        enter(&owed, 0, 3600, Some(3600));
+        enter(&owed, 3600, 10_800, None);
+        enter(&owed, 7200, 7200, None);
+        assert_eq!([3600, 7200, 10_800].map(|pts| leave(&owed, pts)), [marked(1), PLAIN, PLAIN]);
         // The unit at the mark is lost: the next picture replaces it, however many marks it passes.
-        owed.enter(10_800, 14_400, Some(14_400));
-        owed.enter(14_400, 18_000, Some(18_030));
+        enter(&owed, 10_800, 14_400, Some(14_400));
+        enter(&owed, 14_400, 18_000, Some(18_030));
         assert_eq!(owed.next_mark(), 4);
-        assert_eq!(owed.leave(18_000), marked(3));
+        assert_eq!(leave(&owed, 18_000), marked(3));
         assert_eq!(owed.counts(), Counts { decoded: 4, broken: 1 });
     }
 
     #[test]
     fn decoded_pictures_without_a_source_unit_are_ignored() {
         let owed = Owed::default();
-        owed.enter(0, 0, None);
-        assert_eq!(owed.leave(1800), None);
-        assert_eq!(owed.leave(0), PLAIN);
-        assert_eq!(owed.leave(0), None);
+        enter(&owed, 0, 0, None);
+        assert_eq!(leave(&owed, 1800), None);
+        assert_eq!(leave(&owed, 0), PLAIN);
+        assert_eq!(leave(&owed, 0), None);
         assert_eq!(owed.counts(), Counts { decoded: 1, broken: 0 });
     }
 
     #[test]
     fn silence_is_counted_from_the_last_decoded_picture() {
         let owed = Owed::default();
-        assert_eq!(owed.enter(0, 0, None), Silence { ticks: 0, units: 1 });
-        assert_eq!(owed.enter(3000, 3000, None), Silence { ticks: 3000, units: 2 });
-        owed.leave(0);
-        assert_eq!(owed.enter(6000, 6000, None), Silence { ticks: 0, units: 1 });
+        assert_eq!(enter(&owed, 0, 0, None), Silence { span: MediaSpan::from_ticks(0), units: 1 });
+        assert_eq!(
+            enter(&owed, 3000, 3000, None),
+            Silence { span: MediaSpan::from_ticks(3000), units: 2 }
+        );
+        leave(&owed, 0);
+        assert_eq!(
+            enter(&owed, 6000, 6000, None),
+            Silence { span: MediaSpan::from_ticks(0), units: 1 }
+        );
     }
 
     #[test]
     fn units_and_marks_awaiting_the_decoder_are_bounded() {
         let owed = Owed::default();
         for number in 0..10_000 {
-            owed.enter(number, number, Some(number));
+            enter(&owed, number, number, Some(number));
         }
         assert_eq!(owed.lock().units.len(), MAX_OWED);
         assert_eq!(owed.lock().marks.len(), MAX_MARKS);

@@ -2,13 +2,14 @@
 //! wrongly, not at all, or change it.
 
 use gstreamer as gst;
+use media_core::{MediaSpan, MediaTime};
 
 use super::encoder;
 
-/// Minimum span of a measurement, in ticks: two seconds.
-const SPAN: i64 = 2 * 90_000;
+/// Minimum span of a measurement: two seconds.
+const SPAN: MediaSpan = MediaSpan::from_millis(2_000);
 /// Maximum span; a longer one contains a hole and is discarded.
-const LONGEST: i64 = 20 * 90_000;
+const LONGEST: MediaSpan = MediaSpan::from_millis(20_000);
 /// Smaller differences are ignored.
 const TOLERANCE: f64 = 0.05;
 
@@ -27,7 +28,7 @@ impl Pace {
     }
 
     /// Records a picture that goes into the encoder.
-    pub(super) fn push(&mut self, pts: i64, marked: bool) {
+    pub(super) fn push(&mut self, pts: MediaTime, marked: bool) {
         if let (Some(times), Some(element)) = (self.counter.push(pts, marked), &self.element) {
             encoder::set_pace(element, &self.settings, times);
         }
@@ -46,8 +47,8 @@ struct Counter {
 
 /// Pictures from a time on.
 struct Counted {
-    /// Presentation time of the first, 90 kHz.
-    start: i64,
+    /// Presentation time of the first.
+    start: MediaTime,
     /// Number of pictures, the first included.
     pictures: u32,
 }
@@ -59,7 +60,7 @@ impl Counter {
 
     /// The factor by which pictures are more frequent than the setting, if it has changed. Only at
     /// a mark, where the encoder starts a new group.
-    fn push(&mut self, pts: i64, marked: bool) -> Option<f64> {
+    fn push(&mut self, pts: MediaTime, marked: bool) -> Option<f64> {
         let Some(counted) = &mut self.counted else {
             self.counted = Some(Counted { start: pts, pictures: 1 });
             return None;
@@ -67,7 +68,7 @@ impl Counter {
         let (span, pictures) = (pts - counted.start, f64::from(counted.pictures));
         counted.pictures = counted.pictures.saturating_add(1);
         // A short count would take the jitter of timestamps for another rate.
-        if !marked || (0..SPAN).contains(&span) {
+        if !marked || (MediaSpan::ZERO..SPAN).contains(&span) {
             return None;
         }
         self.counted = Some(Counted { start: pts, pictures: 1 });
@@ -75,7 +76,7 @@ impl Counter {
         if !(SPAN..LONGEST).contains(&span) {
             return None;
         }
-        let times = pictures * 90_000.0 / span as f64 / self.stated;
+        let times = pictures * 90_000.0 / span.ticks() as f64 / self.stated;
         if (times / self.times - 1.0).abs() < TOLERANCE {
             return None;
         }
@@ -88,17 +89,25 @@ impl Counter {
 mod tests {
     use super::*;
 
+    fn at(ticks: i64) -> MediaTime {
+        MediaTime::from_ticks(ticks)
+    }
+
     #[test]
     fn a_correctly_declared_frame_rate_is_not_reported() {
         let mut counter = Counter::new(30.0);
-        assert!((0..600).all(|number| counter.push(number * 3_000, number % 60 == 0).is_none()));
+        assert!(
+            (0..600).all(|number| counter.push(at(number * 3_000), number % 60 == 0).is_none())
+        );
     }
 
     #[test]
     fn a_different_frame_rate_is_reported_once() {
         let mut counter = Counter::new(30.0);
         let stated: Vec<_> = (0..1_200)
-            .filter_map(|number| Some((number, counter.push(number * 1_500, number % 60 == 0)?)))
+            .filter_map(|number| {
+                Some((number, counter.push(at(number * 1_500), number % 60 == 0)?))
+            })
             .collect();
         assert_eq!(stated, [(120, 2.0)]);
     }
@@ -106,9 +115,9 @@ mod tests {
     #[test]
     fn a_hole_in_the_times_is_not_reported_as_a_frame_rate() {
         let mut counter = Counter::new(30.0);
-        assert_eq!(counter.push(0, true), None);
-        assert_eq!(counter.push(3_000, false), None);
-        assert_eq!(counter.push(90_000 * 60, true), None);
-        assert_eq!(counter.push(0, true), None);
+        assert_eq!(counter.push(at(0), true), None);
+        assert_eq!(counter.push(at(3_000), false), None);
+        assert_eq!(counter.push(at(90_000 * 60), true), None);
+        assert_eq!(counter.push(at(0), true), None);
     }
 }

@@ -11,6 +11,7 @@ use std::{
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::{AppSink, AppSrc};
 use gstreamer_video::VideoFrameExt;
+use media_core::{MediaSpan, MediaTime};
 
 use super::{chain, rendition, shared::Shared};
 use crate::{Error, protocol::Report};
@@ -21,10 +22,10 @@ const QUALITY: i32 = 80;
 /// The queue to the thread that encodes pictures.
 pub(super) struct Pictures {
     pictures: SyncSender<rendition::Picture>,
-    /// Media time between two pictures, in 90 kHz ticks.
-    every: i64,
+    /// Media time between two pictures.
+    every: MediaSpan,
     /// Presentation time of the last encoded picture.
-    last: Option<i64>,
+    last: Option<MediaTime>,
 }
 
 impl Pictures {
@@ -42,7 +43,8 @@ impl Pictures {
         let (pictures, waiting) = sync_channel(1);
         let maker = Maker { shared: Arc::clone(shared), source, sink };
         let thread = shared.spawn("picture".into(), move || maker.run(&waiting))?;
-        let pictures = Self { pictures, every: i64::from(shared.job.picture_ms) * 90, last: None };
+        let every = MediaSpan::from_millis(i64::from(shared.job.picture_ms));
+        let pictures = Self { pictures, every, last: None };
         Ok(Some((pictures, thread)))
     }
 
@@ -52,9 +54,7 @@ impl Pictures {
     /// [`Error::Stopped`]: the thread has ended, and reported the reason.
     pub(super) fn offer(&mut self, picture: &rendition::Picture) -> Result<(), Error> {
         // Also due if time has decreased.
-        let due = self
-            .last
-            .is_none_or(|last| !(last..last.saturating_add(self.every)).contains(&picture.pts));
+        let due = self.last.is_none_or(|last| !(last..last + self.every).contains(&picture.pts));
         if !due {
             return Ok(());
         }

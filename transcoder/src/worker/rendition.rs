@@ -14,6 +14,7 @@ use bytes::Bytes;
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::{AppSink, AppSrc};
 use gstreamer_video::{VideoFrame, VideoFrameExt, VideoFrameRef, VideoInfo, video_frame::Readable};
+use media_core::MediaTime;
 
 use super::{
     chain, encoder,
@@ -39,8 +40,8 @@ const MAX_UNITS: u32 = 4;
 pub(super) struct Picture {
     /// The decoder's buffer, mapped for reading.
     pub(super) frame: Arc<VideoFrame<Readable>>,
-    /// Presentation time in the broadcast's ticks.
-    pub(super) pts: i64,
+    /// Presentation time on the broadcast's timeline.
+    pub(super) pts: MediaTime,
     /// Whether it becomes a key frame.
     pub(super) marked: bool,
 }
@@ -200,10 +201,10 @@ impl Take {
                 self.shared.reports.send(&Report::Config { rendition, record })?;
             }
             let Some(buffer) = sample.buffer_owned() else { continue };
-            let pts = self.shared.clock.ticks(sample.segment(), buffer.pts());
+            let pts = self.shared.clock.media_time(sample.segment(), buffer.pts());
             let pts = pts.ok_or(Error::Unstamped)?;
             // Encoders without reordering may set no decode time.
-            let dts = self.shared.clock.ticks(sample.segment(), buffer.dts()).unwrap_or(pts);
+            let dts = self.shared.clock.media_time(sample.segment(), buffer.dts()).unwrap_or(pts);
             self.shared.reports.send(&Report::Unit {
                 rendition: self.rendition,
                 key: !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),

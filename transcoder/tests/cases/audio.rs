@@ -7,7 +7,7 @@ fn with_sound(source: &Source, sound: &sound::Sound, first: i64, hz: u32) -> Vec
     let audio = sound.units.iter().enumerate().map(|(number, payload)| {
         // Milliseconds, as in RTMP.
         let ms = (number * sound::UNIT * 1_000) as i64 / i64::from(hz);
-        (first + ms * 90, payload)
+        (MediaTime::from_ticks(first + ms * 90), payload)
     });
     let audio = audio.map(|(pts, payload)| Order::Unit {
         media: Media::Audio,
@@ -20,7 +20,7 @@ fn with_sound(source: &Source, sound: &sound::Sound, first: i64, hz: u32) -> Vec
     let mut orders: Vec<_> = marked(source).into_iter().take(60).chain(audio).collect();
     orders.sort_by_key(|order| match order {
         Order::Unit { dts, .. } => *dts,
-        _ => 0,
+        _ => MediaTime::ZERO,
     });
     orders
 }
@@ -39,7 +39,7 @@ pub(crate) fn audio_is_reencoded_unit_for_unit_and_in_step() {
             ..job(&PLAIN, &source, &[rendition(160, 90)])
         };
         let times = orders.iter().filter(|order| is_audio(order)).map(|order| match order {
-            Order::Unit { pts, .. } => *pts,
+            Order::Unit { pts, .. } => pts.ticks(),
             _ => 0,
         });
         let times: Vec<_> = times.collect();

@@ -7,8 +7,8 @@ pub(crate) fn a_worker_that_receives_undecodable_units_ends_with_a_warning() {
     let orders = (0..10_000).map(|number: i64| Order::Unit {
         media: Media::Video,
         key: number % 30 == 0,
-        dts: number * 3_000,
-        pts: number * 3_000,
+        dts: MediaTime::from_ticks(number * 3_000),
+        pts: MediaTime::from_ticks(number * 3_000),
         mark: None,
         payload: (0..200)
             .map(|byte| ((byte * 31 + number * 17) % 251) as u8)

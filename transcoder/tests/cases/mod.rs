@@ -14,6 +14,7 @@ use std::{
     time::Instant,
 };
 
+use media_core::MediaTime;
 use transcoder::protocol::{
     AudioRendition, Encoder, Job, Media, Order, Report, Stats, Tuning, VideoRendition,
 };

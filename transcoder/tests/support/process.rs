@@ -39,7 +39,7 @@ pub(crate) struct Said {
     pub(crate) stderr: String,
 }
 
-/// One access unit of a rendition.
+/// One access unit of a rendition; 90 kHz ticks.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Unit {
     pub(crate) key: bool,
@@ -153,7 +153,8 @@ impl Said {
     pub(crate) fn units(&self, of: u8) -> Vec<Unit> {
         let unit = |report: &Report| match report {
             Report::Unit { rendition, key, dts, pts, payload } if *rendition == of => {
-                Some(Unit { key: *key, dts: *dts, pts: *pts, payload: payload.clone() })
+                let (dts, pts) = (dts.ticks(), pts.ticks());
+                Some(Unit { key: *key, dts, pts, payload: payload.clone() })
             }
             _ => None,
         };
@@ -172,7 +173,7 @@ impl Said {
     /// Its pictures and their times.
     pub(crate) fn pictures(&self) -> Vec<(i64, Bytes)> {
         let picture = |report: &Report| match report {
-            Report::Picture { pts, jpeg } => Some((*pts, jpeg.clone())),
+            Report::Picture { pts, jpeg } => Some((pts.ticks(), jpeg.clone())),
             _ => None,
         };
         self.reports.iter().filter_map(picture).collect()

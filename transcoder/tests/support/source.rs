@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use media_core::MediaTime;
 use transcoder::protocol::{Media, Order};
 
 /// Increased when sources are made in another way, so that old files are not reused.
@@ -64,9 +65,9 @@ impl Unit {
         Order::Unit {
             media: Media::Video,
             key: self.key,
-            dts: self.dts,
-            pts: self.pts,
-            mark,
+            dts: MediaTime::from_ticks(self.dts),
+            pts: MediaTime::from_ticks(self.pts),
+            mark: mark.map(MediaTime::from_ticks),
             payload: self.payload.clone(),
         }
     }

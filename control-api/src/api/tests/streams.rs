@@ -7,8 +7,8 @@ async fn a_stream_is_shown_with_its_tracks_and_viewers() {
     let hub = hub();
     let producer = publish(&hub, "demo");
     let unit = AccessUnit {
-        dts: 0,
-        pts: 0,
+        dts: MediaSpan::ZERO,
+        pts: MediaSpan::ZERO,
         key: true,
         independent: true,
         arrived: Instant::now(),

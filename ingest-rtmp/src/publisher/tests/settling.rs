@@ -174,9 +174,9 @@ fn the_anchor_of_a_broadcast_is_its_first_held_frame_on_both_clocks() {
         let Some(Event::Frame { track, frame }) = consumer.try_next() else { panic!("no frame") };
         assert_eq!(frame.arrived, feed.start + arrived);
         let timescale = feed.live().unwrap().tracks()[track.get()].config.timescale();
-        assert_eq!(anchor.instant + timescale.duration(frame.dts.get()), frame.arrived);
+        assert_eq!(anchor.instant + frame.dts.duration(timescale), frame.arrived);
         let ago = Duration::from_secs(1) - arrived;
-        let utc = anchor.utc_at(frame.dts.get(), timescale);
+        let utc = anchor.utc_at(frame.dts, timescale);
         assert!((before - ago..=after - ago).contains(&utc), "{utc:?}");
     }
 }

@@ -5,7 +5,7 @@ use hex_literal::hex;
 
 use super::*;
 use crate::{
-    Hub,
+    Hub, MediaSpan,
     broadcast::{Consumer, Limits},
     codec::{aac, avc},
     hub::{Producer, Settings},
@@ -51,8 +51,8 @@ fn broadcast() -> (Producer, Arc<Broadcast>, Instant) {
 
 fn unit(dts: i64, arrived: Instant) -> AccessUnit {
     AccessUnit {
-        dts,
-        pts: dts,
+        dts: MediaSpan::from_ticks(dts),
+        pts: MediaSpan::from_ticks(dts),
         key: true,
         independent: true,
         arrived,

@@ -31,8 +31,8 @@ fn a_kick_ends_the_broadcast_and_revokes_the_claim() {
     assert_eq!(revoked.cause(), Some(&Cause::Operator));
     assert!(revoked.is_revoked());
     let unit = AccessUnit {
-        dts: 0,
-        pts: 0,
+        dts: MediaSpan::ZERO,
+        pts: MediaSpan::ZERO,
         key: true,
         independent: true,
         arrived: start(),

@@ -17,8 +17,8 @@ fn a_backlog_after_a_silence_is_placed_after_the_published_gap() {
     hub.advance(begun + Duration::from_millis(4_900));
     let published = broadcast.gap_time().unwrap();
     let late = |ms: i64, key| AccessUnit {
-        dts: ms * 90,
-        pts: ms * 90,
+        dts: MediaSpan::from_millis(ms),
+        pts: MediaSpan::from_millis(ms),
         key,
         independent: key,
         arrived: begun + Duration::from_millis(4_900),
@@ -49,8 +49,8 @@ fn media_ahead_of_the_wall_clock_delays_the_gap_and_a_gap_lasts_at_least_a_part(
         for stamp in stamps.step_by(20) {
             let key = stamp % 2_000 == 0;
             let unit = AccessUnit {
-                dts: stamp * 90,
-                pts: stamp * 90,
+                dts: MediaSpan::from_millis(stamp),
+                pts: MediaSpan::from_millis(stamp),
                 key,
                 independent: key,
                 arrived: at(ms),
@@ -78,7 +78,7 @@ fn media_ahead_of_the_wall_clock_delays_the_gap_and_a_gap_lasts_at_least_a_part(
         Event::Frame { frame, .. } => frame.mark.map(|mark| mark.pts),
         _ => None,
     });
-    assert_eq!(resumed.unwrap() - gaps.last().unwrap(), 18_000);
+    assert_eq!(resumed.unwrap() - gaps.last().unwrap(), MediaSpan::from_millis(200));
 }
 
 #[test]
@@ -93,8 +93,8 @@ fn a_backlog_is_kept_up_to_2_5_s_ahead_of_the_wall_clock() {
     let mut taken = Vec::new();
     for ms in (2_520..20_000i64).step_by(40) {
         let unit = AccessUnit {
-            dts: ms * 90,
-            pts: ms * 90,
+            dts: MediaSpan::from_millis(ms),
+            pts: MediaSpan::from_millis(ms),
             key: ms % 2_000 == 0,
             independent: ms % 2_000 == 0,
             arrived: now,

@@ -78,8 +78,8 @@ fn the_log_bounds_the_memory_of_empty_frames() {
     for n in 0..20_000u64 {
         let arrived = source.start + Duration::from_millis(100 + n);
         let unit = AccessUnit {
-            dts: (100 + n as i64) * 90,
-            pts: (100 + n as i64) * 90,
+            dts: MediaSpan::from_millis(100 + n as i64),
+            pts: MediaSpan::from_millis(100 + n as i64),
             key: true,
             independent: true,
             arrived,
@@ -119,7 +119,14 @@ fn a_batch_of_events_is_bounded_by_bytes() {
     for n in 0..3u64 {
         let arrived = source.start + Duration::from_millis(n * 40);
         let (dts, payload) = (n as i64 * 3_600, Bytes::from(vec![0; 600 << 10]));
-        let unit = AccessUnit { dts, pts: dts, key: n == 0, independent: n == 0, arrived, payload };
+        let unit = AccessUnit {
+            dts: MediaSpan::from_ticks(dts),
+            pts: MediaSpan::from_ticks(dts),
+            key: n == 0,
+            independent: n == 0,
+            arrived,
+            payload,
+        };
         source.producer.push(FIRST, unit).unwrap();
         if n == 0 {
             assert!(matches!(consumer.try_next(), Some(Event::Frame { .. })));

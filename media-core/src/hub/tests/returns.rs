@@ -141,8 +141,8 @@ fn late_audio_becomes_a_source_track_after_the_renditions() {
     assert!(producer.add(name.clone(), config).is_err());
     assert_eq!(producer.track(&name), Some(TrackIndex::new(2)));
     let unit = |ms: i64| AccessUnit {
-        dts: ms * 90,
-        pts: ms * 90,
+        dts: MediaSpan::from_millis(ms),
+        pts: MediaSpan::from_millis(ms),
         key: true,
         independent: true,
         arrived: start() + Duration::from_millis(ms.unsigned_abs()),
@@ -175,8 +175,8 @@ fn late_video_carries_the_marks_from_its_first_key_frame_in_a_new_segment() {
     let mut events = Vec::new();
     let mut push = |track: usize, ms: i64, key: bool| {
         let unit = AccessUnit {
-            dts: ms * 90,
-            pts: ms * 90,
+            dts: MediaSpan::from_millis(ms),
+            pts: MediaSpan::from_millis(ms),
             key,
             independent: key,
             arrived: begun + Duration::from_millis(ms.unsigned_abs()),
@@ -209,8 +209,10 @@ fn late_video_carries_the_marks_from_its_first_key_frame_in_a_new_segment() {
             _ => None,
         })
         .collect();
-    let places: Vec<_> =
-        marks.iter().map(|(track, mark)| (track.get(), (mark.pts - marks[0].1.pts) / 90)).collect();
+    let places: Vec<_> = marks
+        .iter()
+        .map(|(track, mark)| (track.get(), (mark.pts - marks[0].1.pts).whole_millis()))
+        .collect();
     assert_eq!(places, [(0, 0), (0, 2_000), (0, 4_000), (1, 5_920), (1, 7_920), (1, 9_920)]);
     assert!(marks.windows(2).all(|pair| pair[0].1.msn + 1 == pair[1].1.msn));
     assert!(marks.iter().all(|(_, mark)| !mark.discontinuity));
@@ -223,8 +225,8 @@ fn a_return_with_video_instead_of_audio_resumes_at_the_first_key_frame() {
     let claim = hub.claim(name()).unwrap();
     let first = claim.start(vec![audio(hex!("1190"))], begun, SystemTime::UNIX_EPOCH).unwrap();
     let unit = |ms: u64, key| AccessUnit {
-        dts: ms as i64 * 90,
-        pts: ms as i64 * 90,
+        dts: MediaSpan::from_millis(ms as i64),
+        pts: MediaSpan::from_millis(ms as i64),
         key,
         independent: key,
         arrived: begun + Duration::from_millis(ms),

@@ -8,8 +8,8 @@ fn a_source_whose_segments_start_at_recovery_points_is_gridded_until_its_next_di
     let source = Source::new(&hub, start());
     let picture = |ms: u64, independent| {
         let unit = AccessUnit {
-            dts: ms as i64 * 90,
-            pts: ms as i64 * 90,
+            dts: MediaSpan::from_millis(ms as i64),
+            pts: MediaSpan::from_millis(ms as i64),
             key: ms.is_multiple_of(2_000),
             independent,
             arrived: source.start + Duration::from_millis(ms),
@@ -195,8 +195,8 @@ fn marks_follow_the_wall_clock(steps: &[Step]) {
         stamps[track] = stamps[track].saturating_add(step).clamp(-1 << 50, 1 << 50);
         let dts = stamps[track] * 90;
         let unit = AccessUnit {
-            dts,
-            pts: dts.saturating_add(i64::from(act) * 90),
+            dts: MediaSpan::from_ticks(dts),
+            pts: MediaSpan::from_ticks(dts.saturating_add(i64::from(act) * 90)),
             key: key || track == 1,
             independent: key || track == 1,
             arrived: now,
@@ -213,12 +213,16 @@ fn marks_follow_the_wall_clock(steps: &[Step]) {
                 _ => None,
             };
             let Some(mark) = mark else { continue };
-            let wall = Timescale::VIDEO.ticks(crate::Anchor::LEAD) + ms as i64 * 90;
-            assert!(mark.pts.ticks() <= wall + 9 * 90_000, "{mark:?} at {wall}");
+            let wall = MediaTime::ZERO + MediaSpan::from_duration(crate::Anchor::LEAD);
+            let wall = wall + MediaSpan::from_millis(ms as i64);
+            assert!(mark.pts <= wall + MediaSpan::from_millis(9_000), "{mark:?} at {wall:?}");
             if let Some(last) = last {
-                let longest = Timescale::VIDEO.ticks(broadcast.longest_segment());
+                let longest = MediaSpan::from_duration(broadcast.longest_segment());
                 assert!(mark.msn == last.msn + 1 && mark.pts > last.pts, "{mark:?} after {last:?}");
-                assert!(mark.pts - last.pts <= longest + 40_000, "{mark:?} after {last:?}");
+                assert!(
+                    mark.pts - last.pts <= longest + MediaSpan::from_ticks(40_000),
+                    "{mark:?} after {last:?}"
+                );
             }
             last = Some(mark);
             marks += 1;

@@ -117,8 +117,8 @@ impl Bench {
             if ms % 40 == 0 {
                 let key = ms % 2_000 == 0;
                 let unit = AccessUnit {
-                    dts: ms * 90,
-                    pts: ms * 90,
+                    dts: MediaSpan::from_millis(ms),
+                    pts: MediaSpan::from_millis(ms),
                     key,
                     independent: key,
                     arrived: self.at(ms),
@@ -330,8 +330,8 @@ fn segments_lost_by_a_lagging_packager_are_gaps() {
     for n in 125..2_600i64 {
         let (arrived, payload) = (bench.at(n * 40), Bytes::from(vec![1; 64 << 10]));
         let unit = AccessUnit {
-            dts: n * 3_600,
-            pts: n * 3_600,
+            dts: MediaSpan::from_ticks(n * 3_600),
+            pts: MediaSpan::from_ticks(n * 3_600),
             key: n % 50 == 0,
             independent: n % 50 == 0,
             arrived,

@@ -152,7 +152,7 @@ fn late_audio_joins_at_the_next_segment() {
     assert_continuous(audio);
     assert_eq!(audio.segments[0].msn, 1_003);
     let (first, beside) = (&audio.segments[0], &video.segments[3]);
-    let late = audio.media_time(first.start) - video.media_time(beside.start);
+    let late = (audio.media_time(first.start) - video.media_time(beside.start)).ticks();
     assert!((0..90 * 25).contains(&late), "{late}");
     assert!(
         video.segments.iter().chain(audio.segments.iter()).all(|segment| !segment.discontinuity)
@@ -192,7 +192,7 @@ fn late_video_joins_and_becomes_the_master() {
         assert!(audio.segments.iter().all(|segment| !segment.gap && !segment.discontinuity));
         for (index, v) in video.segments.iter().enumerate() {
             let a = audio.segment(v.msn).unwrap();
-            let apart = audio.media_time(a.start) - video.media_time(v.start);
+            let apart = (audio.media_time(a.start) - video.media_time(v.start)).ticks();
             // The first starts where audio ended.
             let most = if index == 0 { 90 * (25 + 40 + late) } else { 90 * 25 };
             assert!((-1..=most).contains(&apart), "{apart} in {}", v.msn);
@@ -241,8 +241,8 @@ fn video_with_a_new_level_resumes_after_its_discontinuity_mark_was_lost() {
     // among it.
     for n in 75..2_600i64 {
         let unit = AccessUnit {
-            dts: n * 3_600,
-            pts: n * 3_600,
+            dts: MediaSpan::from_ticks(n * 3_600),
+            pts: MediaSpan::from_ticks(n * 3_600),
             key: n % 50 == 0,
             independent: n % 50 == 0,
             arrived: bench.at(n * 40),

@@ -22,8 +22,8 @@ impl Bench {
         size: usize,
     ) -> Result<(), super::super::Full> {
         let unit = AccessUnit {
-            dts: dts * 90,
-            pts: dts * 90,
+            dts: MediaSpan::from_millis(dts),
+            pts: MediaSpan::from_millis(dts),
             key,
             independent: key,
             arrived: self.at(ms),
@@ -103,8 +103,8 @@ fn audio_queued_for_video_counts_toward_the_memory_limit() {
     let mut sent = 0;
     let full = (0..200i64).find_map(|n| {
         let unit = AccessUnit {
-            dts: n,
-            pts: n,
+            dts: MediaSpan::from_ticks(n),
+            pts: MediaSpan::from_ticks(n),
             key: true,
             independent: true,
             arrived: bench.at(0),
@@ -112,8 +112,8 @@ fn audio_queued_for_video_counts_toward_the_memory_limit() {
         };
         sent += MIB;
         let frame = Frame {
-            dts: Ticks::new(unit.dts),
-            pts: Ticks::new(unit.pts),
+            dts: Ticks::new(n),
+            pts: Ticks::new(n),
             key: true,
             independent: true,
             mark: None,

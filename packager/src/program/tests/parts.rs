@@ -87,8 +87,8 @@ fn payloads_are_not_copied_into_the_segment() {
         sent.push(payload.as_ptr());
         let arrived = bench.at(n * 40);
         let unit = AccessUnit {
-            dts: n * 3_600,
-            pts: n * 3_600,
+            dts: MediaSpan::from_ticks(n * 3_600),
+            pts: MediaSpan::from_ticks(n * 3_600),
             key: n % 50 == 0,
             independent: n % 50 == 0,
             arrived,

@@ -1,7 +1,7 @@
 //! A worker that makes a rendition on the virtual clock of a [`Bench`]: it shows the source's
 //! pictures again some time later.
 
-use media_core::{Broadcast, broadcast::Rendition};
+use media_core::{Broadcast, MediaSpan, broadcast::Rendition};
 
 use super::*;
 
@@ -210,8 +210,8 @@ impl Rung {
             return;
         }
         let unit = AccessUnit {
-            dts,
-            pts,
+            dts: MediaSpan::from_ticks(dts),
+            pts: MediaSpan::from_ticks(pts),
             key,
             independent: key,
             arrived: Instant::now(),

@@ -102,7 +102,7 @@ fn silence_in_a_hole_is_split_among_the_segments_that_the_hole_covers() {
 fn missing_audio_units_become_silence_up_to_the_mark_after_the_hold_time() {
     let mut bench = Bench::new(2, false);
     bench.send(0..90, 0);
-    let patience = Timescale::VIDEO.ticks(HOLD);
+    let patience = MediaSpan::from_duration(HOLD).ticks();
     bench.release(T + patience - 1, 0);
     assert!(segments(&bench.output).is_empty());
     bench.release(T + patience, 0);
