@@ -15,6 +15,7 @@ mod secret;
 mod shown;
 mod smtp;
 pub(crate) mod source;
+#[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "nothing is exported"))]
 mod traces;
 mod webhooks;
 mod within;

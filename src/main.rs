@@ -35,6 +35,7 @@ mod serve;
 mod signals;
 mod sockets;
 #[cfg_attr(not(feature = "otel"), path = "no_traces.rs")]
+#[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "nothing is exported"))]
 mod traces;
 
 use std::process::ExitCode;

@@ -31,8 +31,7 @@ impl Traces {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        let never: Identity = match self.0 {};
-        never
+        Identity::new()
     }
 }
 

@@ -1,7 +1,6 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -102,7 +101,7 @@ fn without_a_collector_there_is_nothing_and_a_missing_authority_is_an_error() {
     let config = "url = \"https://otlp.example\"\nca = \"/nowhere.pem\"";
     let refused = Traces::new(&toml::from_str(config).unwrap());
     assert!(matches!(refused, Err(Error::Authorities(authorities::Error::Read { file, .. }))
-        if file == PathBuf::from("/nowhere.pem")));
+        if file.ends_with("nowhere.pem")));
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ impl Feature {
     /// Whether events of this type change its tables.
     pub fn folds(&self, kind: &str) -> bool {
         let is_foreign = |event: &&str| *event == kind || *event == ANY_EVENT;
-        self.declares(kind) || self.foreign_events.iter().any(|event| is_foreign(event))
+        self.declares(kind) || self.foreign_events.iter().any(is_foreign)
     }
 }
 
