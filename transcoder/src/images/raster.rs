@@ -86,6 +86,11 @@ struct Span {
 }
 
 /// The spans of `target` samples over `length` source samples from `start` on.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "positions in a picture, which are small and not negative"
+)]
 fn spans(start: usize, length: usize, target: usize) -> Vec<Span> {
     let scale = length as f64 / target as f64;
     let span = |index: usize| {
@@ -110,6 +115,11 @@ fn spans(start: usize, length: usize, target: usize) -> Vec<Span> {
 
 /// The middle of a picture in the shape of the target, scaled to it: each sample is the mean of the
 /// area that it covers. The source must have samples.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a sample beyond the range becomes its end"
+)]
 pub(super) fn scale(source: &impl Samples, width: usize, height: usize) -> Rgb {
     let (full_width, full_height) = source.size();
     let cut_width = full_width.min((full_height * width / height).max(1));
@@ -135,7 +145,6 @@ pub(super) fn scale(source: &impl Samples, width: usize, height: usize) -> Rgb {
                     *sum += mean * weight;
                 }
             }
-            // A float beyond the range becomes its end.
             bytes.extend(sample.map(|sum| sum.round() as u8));
         }
     }
