@@ -381,8 +381,8 @@ fn requests(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Requests for a part with and without samples of delivered media, which are collected now and then
-/// as the daemon does it.
+/// Requests for a part with and without samples of delivered media, which are collected now and
+/// then as the daemon does it.
 fn samples(criterion: &mut Criterion) {
     const REPORT: &str = "br%3D1254%2Cbl%3D5100%2Ccid%3D%22show%22%2Cd%3D200%2Cmtp%3D25400%2C\
         ot%3Dv%2Csf%3Dh%2Csid%3D%226e2fb550-c457-11e9-bb97-0800200c9a66%22%2Cst%3Dl";

@@ -22,8 +22,8 @@ pub(super) struct ViewCounts {
 }
 
 impl ViewCounts {
-    /// Prepares the counts, and adds their metrics. `None` without the platform, or if views are not
-    /// to be counted: then requests are not sampled either.
+    /// Prepares the counts, and adds their metrics. `None` without the platform, or if views are
+    /// not to be counted: then requests are not sampled either.
     pub(super) fn new(
         config: &Config,
         platform: Option<&PlatformParts>,

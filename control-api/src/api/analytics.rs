@@ -147,8 +147,8 @@ struct Point {
     /// The media that were watched, in seconds. Video and audio beside each other count once; each
     /// rendition has its own time.
     watch_seconds: f64,
-    /// The greatest number of viewers at a time; null for one rendition. A viewer leaves two minutes
-    /// after their last media.
+    /// The greatest number of viewers at a time; null for one rendition. A viewer leaves two
+    /// minutes after their last media.
     #[schema(required)]
     peak_viewers: Option<u64>,
     /// Segments and parts that were sent.

@@ -1,7 +1,7 @@
 //! What happens too often to be kept for ever as events: the present refresh token of each session,
-//! and its last use; `analytics`: how often and how well each channel is watched. It is in a file of
-//! its own, `traffic.redb`, is bounded by age, and is neither folded nor rebuilt: without the file
-//! everybody signs in again.
+//! and its last use; `analytics`: how often and how well each channel is watched. It is in a file
+//! of its own, `traffic.redb`, is bounded by age, and is neither folded nor rebuilt: without the
+//! file everybody signs in again.
 //!
 //! Writes are durable when they return, because a refresh token that was used must never become
 //! valid again. All calls block for the disk.

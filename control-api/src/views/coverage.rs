@@ -102,7 +102,8 @@ mod tests {
         fn the_total_is_never_too_large_and_exact_for_few_intervals(
             intervals in proptest::collection::vec((0u64..200, 0u64..20), 0..12),
         ) {
-            let (mut coverage, mut all, mut is_exact) = (Coverage::default(), BTreeSet::new(), true);
+            let (mut coverage, mut all) = (Coverage::default(), BTreeSet::new());
+            let mut is_exact = true;
             for (start, length) in intervals {
                 coverage.add(start, start + length);
                 all.extend(start..start + length);

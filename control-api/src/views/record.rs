@@ -1,5 +1,5 @@
-//! Minutes that are over, on their way to the disk: first into the file of traffic, then, as numbered
-//! batches, into the log. What is in the file is recorded once, whatever fails between.
+//! Minutes that are over, on their way to the disk: first into the file of traffic, then, as
+//! numbered batches, into the log. What is in the file is recorded once, whatever fails between.
 
 use std::collections::VecDeque;
 

@@ -153,7 +153,9 @@ fn an_identifier_has_at_most_64_bytes_and_a_report_at_most_64_pairs_and_768_byte
 
 proptest! {
     #[test]
-    fn arbitrary_reports_never_panic(text in "\\PC{0,100}", tail in "[a-z=,\"\\\\(); 0-9.%]{0,60}") {
+    fn arbitrary_reports_never_panic(
+        text in "\\PC{0,100}", tail in "[a-z=,\"\\\\(); 0-9.%]{0,60}",
+    ) {
         let _ = Cmcd::parse(&text);
         let _ = Cmcd::parse(&tail);
         let _ = of_query(&format!("CMCD={tail}"));
