@@ -287,7 +287,10 @@ fn look(folder: &Path, bytes: &[u8]) -> (u32, u32, [u8; 3]) {
     probe.args(["-v", "error", "-of", "json", "-show_streams"]).arg(&file);
     let shown: Value =
         serde_json::from_slice(&probe.output().expect("ffprobe").stdout).expect("JSON");
-    let side = |name: &str| shown["streams"][0][name].as_u64().expect("a size") as u32;
+    let side = |name: &str| {
+        let side = shown["streams"][0][name].as_u64().expect("a size");
+        u32::try_from(side).expect("a size")
+    };
     let mut decode = Command::new("ffmpeg");
     decode.args(["-hide_banner", "-nostdin", "-loglevel", "error", "-i"]).arg(&file);
     decode.args(["-vf", "crop=2:2", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]);
@@ -534,7 +537,7 @@ fn keys_at_an_address_admit_publishers_also_while_their_server_is_down() {
     let ca = text(&certificate.cert);
     let extra = format!("[publish.jwt]\njwks_url = {:?}\nca = {ca:?}\n", server.url);
     let publish = "policy = \"jwt\"".into();
-    let mut daemon = Daemon::start(&Settings { publish, extra, ..Settings::default() });
+    let daemon = Daemon::start(&Settings { publish, extra, ..Settings::default() });
     // The server was down at the start: the encoder is told to try again.
     wait_for("the first attempt", LIMIT, || (server.asked() > 0).then_some(()));
     let refusal = Client::publish(daemon.rtmp, "live", &one.token("a")).expect_err("no keys");
