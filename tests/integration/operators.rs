@@ -289,7 +289,7 @@ fn look(folder: &Path, bytes: &[u8]) -> (u32, u32, [u8; 3]) {
         serde_json::from_slice(&probe.output().expect("ffprobe").stdout).expect("JSON");
     let side = |name: &str| {
         let side = shown["streams"][0][name].as_u64().expect("a size");
-        u32::try_from(side).expect("a side of a picture")
+        u32::try_from(side).expect("a size")
     };
     let mut decode = Command::new("ffmpeg");
     decode.args(["-hide_banner", "-nostdin", "-loglevel", "error", "-i"]).arg(&file);

@@ -79,73 +79,60 @@ impl Samples for Rgb {
     }
 }
 
-/// The source samples that one target sample covers, with their weights, which sum to 1.
+/// The source samples that one target sample covers, and how much of each: the weights sum to the
+/// number of source samples.
 struct Span {
     start: usize,
-    weights: Vec<f32>,
+    weights: Vec<u64>,
 }
 
 /// The spans of `target` samples over `length` source samples from `start` on.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "positions in a picture, which are small and not negative"
-)]
 fn spans(start: usize, length: usize, target: usize) -> Vec<Span> {
-    let scale = length as f64 / target as f64;
+    // On an axis of `length * target` units a source sample has `target` of them, and a target
+    // sample `length`.
     let span = |index: usize| {
-        let (from, to) = (index as f64 * scale, (index + 1) as f64 * scale);
-        let mut first = from as usize;
-        let mut covered = Vec::new();
-        for source in first..length {
-            let (begin, end) = (source as f64, (source + 1) as f64);
-            if begin >= to {
-                break;
-            }
-            covered.push(((end.min(to) - begin.max(from)) / scale) as f32);
-        }
-        if covered.is_empty() {
-            // Rounding at the end of the picture.
-            (first, covered) = (length - 1, vec![1.0]);
-        }
-        Span { start: start + first, weights: covered }
+        let (from, to) = (index * length, (index + 1) * length);
+        let (first, last) = (from / target, (to - 1) / target);
+        let covered = |source: usize| {
+            let (begin, end) = (source * target, (source + 1) * target);
+            (end.min(to) - begin.max(from)) as u64
+        };
+        Span { start: start + first, weights: (first..=last).map(covered).collect() }
     };
     (0..target).map(span).collect()
 }
 
 /// The middle of a picture in the shape of the target, scaled to it: each sample is the mean of the
 /// area that it covers. The source must have samples.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a sample beyond the range becomes its end"
-)]
 pub(super) fn scale(source: &impl Samples, width: usize, height: usize) -> Rgb {
     let (full_width, full_height) = source.size();
     let cut_width = full_width.min((full_height * width / height).max(1));
     let cut_height = full_height.min((full_width * height / width).max(1));
     let (left, top) = ((full_width - cut_width) / 2, (full_height - cut_height) / 2);
     let columns = spans(left, cut_width, width);
+    let area = (cut_width * cut_height) as u64;
     let mut bytes = Vec::with_capacity(3 * width * height);
-    // The mean of the rows of one target row, for each column.
-    let mut means = vec![[0_f32; 3]; cut_width];
+    // The weighted sums of the rows of one target row, for each column.
+    let mut sums = vec![[0_u64; 3]; cut_width];
     for row in spans(top, cut_height, height) {
-        means.fill([0.0; 3]);
+        sums.fill([0; 3]);
         for (y, weight) in (row.start..).zip(&row.weights) {
-            for (x, mean) in means.iter_mut().enumerate() {
-                for (mean, colour) in mean.iter_mut().zip(source.at(left + x, y)) {
-                    *mean += f32::from(colour) * weight;
+            for (x, sums) in sums.iter_mut().enumerate() {
+                for (sum, colour) in sums.iter_mut().zip(source.at(left + x, y)) {
+                    *sum += u64::from(colour) * weight;
                 }
             }
         }
         for column in &columns {
-            let mut sample = [0_f32; 3];
-            for (mean, weight) in means[column.start - left..].iter().zip(&column.weights) {
-                for (sum, mean) in sample.iter_mut().zip(mean) {
-                    *sum += mean * weight;
+            let mut sample = [0_u64; 3];
+            for (sums, weight) in sums[column.start - left..].iter().zip(&column.weights) {
+                for (total, sum) in sample.iter_mut().zip(sums) {
+                    *total += sum * weight;
                 }
             }
-            bytes.extend(sample.map(|sum| sum.round() as u8));
+            // A mean of bytes is a byte.
+            let mean = |total| u8::try_from((total + area / 2) / area).unwrap_or(u8::MAX);
+            bytes.extend(sample.map(mean));
         }
     }
     Rgb { bytes, width, height }
