@@ -5,6 +5,7 @@ mod audit;
 mod commands;
 mod database;
 mod error;
+mod lookups;
 mod output;
 mod requests;
 mod videos;

@@ -5,6 +5,7 @@
 //! Without a configured collector there is no layer: the spans are disabled where they are created.
 
 mod client;
+mod error;
 mod export;
 mod metrics;
 mod queue;
@@ -13,9 +14,7 @@ use std::collections::HashMap;
 
 use net_core::TRACES;
 use opentelemetry::{KeyValue, trace::TracerProvider as _};
-use opentelemetry_otlp::{
-    ExporterBuildError, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
-};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::{
     Resource,
     trace::{Sampler, SdkTracerProvider, SpanExporter as _},
@@ -23,26 +22,12 @@ use opentelemetry_sdk::{
 use tracing::Subscriber;
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
-pub(crate) use self::export::Export;
 use self::{client::Client, metrics::Metrics, queue::Queue};
-use crate::{authorities, config};
+pub(crate) use self::{error::Error, export::Export};
+use crate::config;
 
 /// Greatest number of attributes of a span.
 const MAX_ATTRIBUTES: u32 = 32;
-
-/// Why traces cannot be exported.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// `traces.ca` has no certificate authorities.
-    #[error("traces.ca: {0}")]
-    Authorities(#[from] authorities::Error),
-    /// The TLS settings are not supported.
-    #[error("traces: {0}")]
-    Tls(#[from] rustls::Error),
-    /// The settings are not accepted, or a variable OTEL_EXPORTER_OTLP_... of the environment.
-    #[error("traces: {0}")]
-    Exporter(#[from] ExporterBuildError),
-}
 
 /// The source of exported spans.
 #[derive(Debug)]

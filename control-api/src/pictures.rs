@@ -6,7 +6,8 @@
 //! unused. A crash between the two leaves files that the next start removes.
 
 mod files;
-mod follower;
+mod purpose;
+mod removals;
 
 use std::{
     collections::HashSet,
@@ -19,21 +20,18 @@ use std::{
 
 use bytes::Bytes;
 use control_domain::{
-    Actor, Command, Fault, Rows,
-    features::pictures::events::PictureHash,
-    id::{AccountId, ChannelId},
+    Actor, Command, Envelope, Fault, Rows, features::pictures::events::PictureHash, id::AccountId,
 };
-use sha2::{Digest as _, Sha256};
 use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
-use uuid::Uuid;
 
-use self::{files::Files, follower::Removals};
+use self::files::Files;
+pub use self::purpose::{Size, Use};
 use crate::{
     Platform,
     problem::{Kind, Problem},
-    store::Receipt,
+    store::{Begin, FollowError, Follower, Receipt},
 };
 
 /// The largest uploaded picture in bytes.
@@ -44,56 +42,6 @@ pub const FOLDER: &str = "pictures";
 const RETRY: Duration = Duration::from_secs(1);
 /// Retry-After of a picture beyond the limits.
 const RETRY_AFTER_S: u64 = 2;
-
-/// The width and the height of a picture in samples.
-pub type Size = (u16, u16);
-
-/// The use of a picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
-    /// The avatar of an account.
-    Avatar(AccountId),
-    /// The avatar of a channel.
-    ChannelAvatar(ChannelId),
-    /// The banner of a channel.
-    Banner(ChannelId),
-}
-
-impl Use {
-    /// The sizes, the largest first. The width is the name of a size.
-    pub const fn sizes(self) -> &'static [Size] {
-        match self {
-            Self::Avatar(_) | Self::ChannelAvatar(_) => &[(512, 512), (128, 128), (48, 48)],
-            Self::Banner(_) => &[(1920, 480), (960, 240)],
-        }
-    }
-
-    /// Names the owner and the use.
-    fn key(self) -> (u8, Uuid) {
-        match self {
-            Self::Avatar(account) => (0, account.uuid()),
-            Self::ChannelAvatar(channel) => (1, channel.uuid()),
-            Self::Banner(channel) => (2, channel.uuid()),
-        }
-    }
-
-    /// The first two bytes of the names of all pictures of this use: the folder of their files. So
-    /// unused ones are found without a list of all.
-    fn shard(self) -> [u8; 2] {
-        let (kind, owner) = self.key();
-        let digest = Sha256::new().chain_update([kind]).chain_update(owner.as_bytes()).finalize();
-        [digest[0], digest[1]]
-    }
-
-    /// The name of a picture with this content.
-    fn name(self, content: &[u8]) -> PictureHash {
-        let (kind, owner) = self.key();
-        let digest = Sha256::new().chain_update([kind]).chain_update(owner.as_bytes());
-        let mut name: [u8; 32] = digest.chain_update(content).finalize().into();
-        name[..2].copy_from_slice(&self.shard());
-        PictureHash(name)
-    }
-}
 
 /// Why a picture was not made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -308,6 +256,32 @@ enum SweepError {
     Fault(#[from] Fault),
     #[error("a task failed: {0}")]
     Task(#[from] tokio::task::JoinError),
+}
+
+/// Removes the files of pictures that an event has taken out of use.
+struct Removals<'a>(&'a Pictures);
+
+impl Follower for Removals<'_> {
+    fn name(&self) -> &str {
+        "pictures"
+    }
+
+    /// With the next event: the sweep before has removed what earlier ones left.
+    fn begin(&self) -> Begin {
+        Begin::Next
+    }
+
+    fn follows(&self, kind: &str) -> bool {
+        removals::follows(kind)
+    }
+
+    async fn handle(&self, _: u64, envelope: &Envelope) -> Result<(), FollowError> {
+        for purpose in removals::uses(envelope) {
+            let swept = self.0.sweep(Some(purpose.shard())).await;
+            swept.map_err(|err| FollowError::Again(err.into()))?;
+        }
+        Ok(())
+    }
 }
 
 fn unwritable() -> Problem {

@@ -82,7 +82,7 @@ pub async fn identify(
     next: Next,
 ) -> Response {
     let id = RequestId::of(request.headers());
-    let exported = traces::request(&request, &id, &trusted);
+    let exported = traces::request(&request, id.as_str(), &trusted);
     let span = info_span!("api", %id, method = %request.method(), path = request.uri().path());
     request.extensions_mut().insert(id.clone());
     let served = next.run(request).instrument(span).instrument(exported.clone());

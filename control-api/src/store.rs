@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 mod analytics;
+mod analytics_tables;
 mod archive;
 mod buffer;
 mod condition;
@@ -44,7 +45,8 @@ mod vault;
 mod verify;
 mod writer;
 
-pub use analytics::{Kept, Step};
+pub use analytics::Kept;
+pub use analytics_tables::Step;
 pub use archive::ArchiveError;
 pub use condition::Condition;
 pub use deliveries::{

@@ -10,6 +10,7 @@
 
 #[cfg_attr(not(feature = "otel"), path = "traces/absent.rs")]
 mod context;
+mod identifiers;
 mod networks;
 
 use std::time::Instant;
@@ -21,27 +22,17 @@ use tracing::{Span, field::Empty, info_span};
 
 pub use self::{
     context::{current, traceparent},
+    identifiers::{Ids, TRACEPARENT},
     networks::{InvalidNetwork, Networks},
 };
-use crate::{caller::Caller, request_id::RequestId};
+use crate::caller::Caller;
 
-/// The header that names the caller's span (W3C Trace Context, 3.2).
-pub const TRACEPARENT: http::HeaderName = http::HeaderName::from_static("traceparent");
 /// Longest path in a span, in bytes.
 const MAX_PATH: usize = 200;
 
-/// The identifiers of the active span, in hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ids {
-    /// 32 digits.
-    pub trace: String,
-    /// 16 digits.
-    pub span: String,
-}
-
 /// The span of a request. It continues the trace of a caller that is trusted to name one, because
 /// others could make this daemon export their requests.
-pub(crate) fn request(request: &Request, id: &RequestId, trusted: &Networks) -> Span {
+pub(crate) fn request(request: &Request, id: &str, trusted: &Networks) -> Span {
     let span = info_span!(
         target: TRACES,
         "request",
@@ -72,7 +63,7 @@ pub(crate) fn request(request: &Request, id: &RequestId, trusted: &Networks) -> 
         }
     }
     span.record("http.request.method", method);
-    span.record("request.id", id.as_str());
+    span.record("request.id", id);
     let caller = request.extensions().get::<Caller>();
     if caller.is_some_and(|caller| caller.ours || trusted.contains(caller.address)) {
         context::continue_trace(&span, request.headers());

@@ -6,8 +6,8 @@
 //!   `attempt`: delivers one.
 //! - `client`, `address`, `signature`, `schedule`: the request, the addresses to which it may go,
 //!   its signature, and the time of the next one.
-//! - `record`: the deliveries of a webhook, a test, and a delivery again, for the API. `metrics`:
-//!   counts for the operator.
+//! - `record`: the deliveries of a webhook, a test, and a delivery again, for the API. `metrics`,
+//!   `collector`: for the operator.
 //!
 //! An event that fails is tried again after delays that grow; the webhook's later events wait
 //! behind it in the log. Other webhooks do not wait.
@@ -43,6 +43,7 @@ mod address;
 mod attempt;
 mod client;
 mod clock;
+mod collector;
 mod follower;
 mod lines;
 mod metrics;
@@ -57,8 +58,9 @@ pub use clock::{Clock, SystemClock};
 
 use attempt::Worker;
 use client::Client;
+use collector::Failing;
 use follower::Offers;
-use metrics::{Failing, Metrics};
+use metrics::Metrics;
 use shared::Shared;
 
 /// Deliveries at the same time.

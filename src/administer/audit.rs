@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{commands::Audit, error::Error, requests};
+use super::{commands::Audit, error::Error, lookups};
 use crate::control_socket::Client;
 
 /// Greatest number of entries of a page.
@@ -27,7 +27,7 @@ pub(super) async fn carry_out(
     let filter =
         [("actor", actor), ("type", kind), ("subject", subject), ("from", from), ("to", to)];
     let given = filter.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    let filter = given.map(|(name, value)| format!("&{name}={}", requests::encoded(&value)));
+    let filter = given.map(|(name, value)| format!("&{name}={}", lookups::encoded(&value)));
     let filter = filter.collect::<String>();
     let (mut acts, mut cursor) = (Vec::new(), String::new());
     while acts.len() < limit {
@@ -38,7 +38,7 @@ pub(super) async fn carry_out(
             acts.extend(found);
         }
         let Some(next) = page["next"].as_str() else { break };
-        cursor = format!("&cursor={}", requests::encoded(next));
+        cursor = format!("&cursor={}", lookups::encoded(next));
     }
     if !is_for_programs {
         acts.iter_mut().for_each(|act| *act = line(act));

@@ -8,13 +8,9 @@ use control_api::secret::Secret;
 use super::{
     commands::{Channel, Key, Stream, User},
     error::Error,
+    lookups::{ACCOUNTS, all, encoded, find},
 };
-use crate::control_socket::{Client, ClientError};
-
-/// The accounts.
-const ACCOUNTS: &str = "/api/v1/accounts";
-/// Entries of one page.
-const PAGE: usize = 100;
+use crate::control_socket::Client;
 
 /// Carries out a command about accounts. Returns the JSON to print.
 ///
@@ -49,27 +45,6 @@ pub(super) async fn user(client: &Client, command: User) -> Result<Value, Error>
             Ok(client.send(Method::DELETE, &path, None).await?)
         }
     }
-}
-
-/// The account with an id, a name or an e-mail address.
-///
-/// # Errors
-/// [`Error`].
-pub(super) async fn find(client: &Client, account: &str) -> Result<Value, Error> {
-    let listed = all(client, ACCOUNTS, "accounts").await?;
-    let is_it = |entry: &&Value| {
-        let is = |member: &str| {
-            let value = entry[member].as_str();
-            value.is_some_and(|value| value.to_lowercase() == account.to_lowercase())
-        };
-        is("id") || is("name") || is("email")
-    };
-    let found = listed.as_array().into_iter().flatten().find(is_it);
-    found.cloned().ok_or_else(|| Error::Unknown {
-        thing: "account",
-        name: account.to_owned(),
-        place: "the platform".to_owned(),
-    })
 }
 
 /// The path of the account with an id, a name or an e-mail address.
@@ -156,44 +131,15 @@ pub(super) async fn stream(client: &Client, command: Stream) -> Result<Value, Er
     }
 }
 
-/// All entries of a list, page by page. The path may have a query.
-///
-/// # Errors
-/// [`ClientError`].
-pub(super) async fn all(client: &Client, path: &str, member: &str) -> Result<Value, ClientError> {
-    let (mut entries, mut cursor) = (Vec::new(), String::new());
-    let joint = if path.contains('?') { '&' } else { '?' };
-    loop {
-        let page = format!("{path}{joint}limit={PAGE}{cursor}");
-        let mut page = client.send(Method::GET, &page, None).await?;
-        if let Value::Array(found) = page[member].take() {
-            entries.extend(found);
-        }
-        let Some(next) = page["next"].as_str() else { return Ok(Value::Array(entries)) };
-        cursor = format!("&cursor={}", encoded(next));
-    }
-}
-
 /// An object of the members that have a value.
 fn object<const N: usize>(members: [(&str, Option<String>); N]) -> Value {
     let given = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     Value::Object(given.map(|(name, value)| (name, Value::String(value))).collect::<Map<_, _>>())
 }
 
-/// A text as one segment of a path (RFC 3986 3.3).
-pub(super) fn encoded(text: &str) -> String {
-    form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_is_one_segment_of_a_path_whatever_it_contains() {
-        assert_eq!(encoded("a/../b c?d"), "a%2F..%2Fb%20c%3Fd");
-        assert_eq!(encoded("Ada_live-1"), "Ada_live-1");
-    }
 
     #[test]
     fn members_without_a_value_are_not_sent() {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     error::Error,
-    requests::{all, encoded},
+    lookups::{all, encoded},
 };
 use crate::control_socket::{Client, ClientError};
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     error::Error,
-    requests::{encoded, find},
+    lookups::{encoded, find},
 };
 use crate::control_socket::Client;
 

@@ -22,7 +22,7 @@ use opentelemetry_http::{Bytes, HttpClient, HttpError};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::timeout;
 
-use super::Error;
+use super::error::Error;
 use crate::authorities;
 
 /// Time for a request.

@@ -15,6 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{metrics::Drop, *};
+use crate::authorities;
 
 /// A collector: the sizes of the bodies that it got, and the statuses with which it responds; the
 /// last one for all further requests.

@@ -87,7 +87,7 @@ problems!(
     InsufficientScope, PreconditionFailed
 );
 problems!(
-    /// Problems of [`show_account`] and [`export::export_account`].
+    /// Problems of [`show_account`].
     ShowProblems: Unauthenticated, InvalidToken, Forbidden, InsufficientScope, NotFound,
     PreconditionFailed
 );

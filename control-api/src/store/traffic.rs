@@ -17,7 +17,7 @@ use redb::{Durability, ReadableDatabase as _};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    analytics,
+    analytics_tables,
     database::{Handle, fault, is_of_disk},
     open_error::OpenError,
     rows::{ReadRows, WriteRows},
@@ -101,7 +101,7 @@ impl Traffic {
             let nobody = SessionId::new(uuid::Uuid::nil());
             REFRESH.remove(rows, &nobody)?;
             BY_USE.remove(rows, &(Time::default(), nobody))?;
-            analytics::prepare(rows)
+            analytics_tables::prepare(rows)
         })?;
         Ok(traffic)
     }

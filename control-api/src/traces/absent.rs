@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue};
 use tracing::Span;
 
-use super::Ids;
+use super::identifiers::Ids;
 
 /// The identifiers of the active span: none.
 pub fn current() -> Option<Ids> {

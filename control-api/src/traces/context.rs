@@ -8,7 +8,7 @@ use opentelemetry::{
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use super::{Ids, TRACEPARENT};
+use super::identifiers::{Ids, TRACEPARENT};
 
 /// Further data of the caller's tracing system (W3C Trace Context, 3.3).
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");

@@ -1,20 +1,14 @@
-//! Metrics of the deliveries.
-
-use std::{fmt, sync::Arc};
+//! Counts of the deliveries, for the operator.
 
 use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
+    encoding::EncodeLabelSet,
     metrics::{
         counter::Counter,
         family::Family,
-        gauge::ConstGauge,
         histogram::{Histogram, exponential_buckets},
     },
     registry::{Registry, Unit},
 };
-
-use super::shared::Shared;
 
 /// The counts.
 #[derive(Debug)]
@@ -66,24 +60,5 @@ impl Metrics {
         registry.register_with_unit(name, help, Unit::Seconds, self.duration.clone());
         let help = "Webhooks that were disabled, because they failed for days or were gone";
         registry.register("platform_webhooks_disabled", help, self.disabled.clone());
-    }
-}
-
-/// The state of the webhooks, read at each scrape.
-#[derive(Debug)]
-pub(super) struct Failing(pub(super) Arc<Shared>);
-
-impl Collector for Failing {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let (used, failing) = self.0.lines().counts();
-        let help = "Webhooks in use whose last attempt failed, and which are tried again later";
-        for (name, help, count) in [
-            ("platform_webhooks", "Webhooks in use", used),
-            ("platform_webhooks_failing", help, failing),
-        ] {
-            let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
-            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
-        }
-        Ok(())
     }
 }

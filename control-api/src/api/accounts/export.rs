@@ -23,11 +23,19 @@ use http::{HeaderValue, header};
 use tracing::warn;
 use utoipa::ToSchema;
 
-use super::ShowProblems;
 use crate::{
-    api::sessions::own, authentication::Sender, identity::Identity, platform::InUse,
-    problem::Problem,
+    api::sessions::own,
+    authentication::Sender,
+    identity::Identity,
+    platform::InUse,
+    problem::{Problem, problems},
 };
+
+problems!(
+    /// Problems of [`export_account`].
+    ExportProblems: Unauthenticated, InvalidToken, Forbidden, InsufficientScope, NotFound,
+    PreconditionFailed
+);
 
 /// All that belongs to an account. Each feature of the platform has a member of its own, such as
 /// `account`, `sessions`, `channels`, `videos` and `follows`.
@@ -44,7 +52,7 @@ pub(super) struct Exported(());
     responses(
         (status = OK, description = "All that belongs to the account", body = Exported,
             content_type = "application/json"),
-        ShowProblems
+        ExportProblems
     ),
     security(("account" = []))
 )]

@@ -210,7 +210,7 @@ async fn an_older_process_ends_a_broadcast_that_the_newer_one_has_permitted() {
 async fn maintenance_through_the_control_socket_is_in_the_log() {
     let members = Members::new("audit-maintenance").await;
     let folder = members.folder.join("copy");
-    let router = maintenance::routes(members.platform.clone());
+    let router = maintenance::routes(members.platform.clone(), members.identity.hasher().clone());
     let send = async |path: &str, body: Value| {
         let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
         let request = request.body(Body::from(body.to_string())).unwrap();

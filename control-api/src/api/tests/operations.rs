@@ -34,27 +34,6 @@ impl Operations for SomeDaemon {
     }
 }
 
-/// A daemon that nothing can be asked of.
-pub(super) struct Idle;
-
-impl Operations for Idle {
-    fn configuration(&self) -> Value {
-        json!({})
-    }
-
-    fn log_level(&self) -> String {
-        "info".to_owned()
-    }
-
-    fn set_log_level(&self, _: &str) -> Result<(), InvalidFilter> {
-        Ok(())
-    }
-
-    fn workers(&self) -> Vec<Worker> {
-        Vec::new()
-    }
-}
-
 fn router(daemon: &Arc<SomeDaemon>) -> Router {
     let administrator = Administrator::new(Some(KeyDigest::of(TOKEN)));
     Api::new(hub(), Arc::new(SomeViewers), Arc::new(SomeRenditions), administrator)

@@ -65,25 +65,8 @@ impl Site {
         Arc::new(Readable)
     }
 
-    /// The routes that the crate may be built without.
-    fn more(&self) -> utoipa_axum::router::OpenApiRouter<Platform> {
-        #[cfg(feature = "search")]
-        return super::super::search::routes(self.search.clone());
-        #[cfg(not(feature = "search"))]
-        utoipa_axum::router::OpenApiRouter::new()
-    }
-
     /// The routes for an actor, without the check of credentials.
     pub(super) fn router(&self, actor: Actor) -> Router {
-        let (router, _) = super::super::platform_routes(
-            &self.platform,
-            None,
-            &crate::Manners::default().limiter,
-            Some(&self.tokens()),
-            Some(&self.webhooks),
-            self.more(),
-        )
-        .split_for_parts();
         let api = Api::new(
             hub(),
             Arc::new(SomeViewers),
@@ -91,6 +74,8 @@ impl Site {
             Administrator::default(),
         );
         let api = api.with_playback_tokens(self.tokens()).with_webhooks(self.webhooks.clone());
+        #[cfg(feature = "search")]
+        let api = api.with_search(self.search.clone());
         let (router, _) = super::super::platform_routes(&api, &self.platform).split_for_parts();
         router
             .layer(axum::middleware::from_fn(
