@@ -55,7 +55,7 @@ async fn id(client: &Client, actor: String) -> Result<String, Error> {
     let is_id = actor.len() == 36 && actor.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
     match is_id {
         true => Ok(actor),
-        false => Ok(text(&requests::find(client, &actor).await?, "id").to_owned()),
+        false => Ok(text(&lookups::find(client, &actor).await?, "id").to_owned()),
     }
 }
 
