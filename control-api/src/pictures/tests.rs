@@ -6,8 +6,10 @@ use control_domain::{
         accounts::commands::{Add, PasswordHash},
         pictures::{commands::ChangeAvatar, queries},
     },
+    id::ChannelId,
 };
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use super::*;
 

@@ -265,10 +265,11 @@ mod tests {
     /// A RIFF file with one chunk.
     fn webp(kind: &[u8; 4], chunk: &[u8]) -> Vec<u8> {
         let mut webp = b"RIFF".to_vec();
-        webp.extend((12 + chunk.len() as u32).to_le_bytes());
+        let length = u32::try_from(chunk.len()).expect("a small chunk");
+        webp.extend((12 + length).to_le_bytes());
         webp.extend(b"WEBP");
         webp.extend(kind);
-        webp.extend((chunk.len() as u32).to_le_bytes());
+        webp.extend(length.to_le_bytes());
         webp.extend(chunk);
         webp
     }

@@ -5,7 +5,7 @@ use super::events::{Outcome, Performed};
 use crate::{
     actor::{Actor, Role},
     command::{Command, Context, Decision, Refusal},
-    features::channels,
+    features::{accounts, channels},
     id::AccountId,
     permission::Who,
     rows::Rows,
@@ -101,6 +101,10 @@ fn owned(
 
 /// The sender's words, sealed under the sender's key: they may name persons.
 fn sealed(context: &Context<'_>, reason: Option<&Reason>) -> Result<Option<Sealed>, Refusal> {
+    if let Some(account) = context.actor.account() {
+        // An erased person has no key any more.
+        accounts::queries::present(context.rows, account)?;
+    }
     let person = context.actor.account().unwrap_or(NOBODY);
     Ok(reason.map(|reason| context.vault.seal(person, reason.as_str())).transpose()?)
 }
