@@ -132,6 +132,13 @@ enum Found {
 }
 
 impl Files {
+    /// Closes the index after its threads have ended, which merge segments. Blocks.
+    pub(super) fn close(self) {
+        if let Err(err) = self.writer.wait_merging_threads() {
+            warn!(%err, "segments of the search were not merged");
+        }
+    }
+
     /// Opens the index in the folder of the database, or makes an empty one: if there is none, if
     /// it is of another version or another log, or if it is damaged. Returns how far it is.
     ///

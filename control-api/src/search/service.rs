@@ -247,7 +247,7 @@ impl Search {
             }
         }
         // It waits for its threads.
-        Ok(spawn_blocking(move || drop(indexer)).await?)
+        Ok(spawn_blocking(move || indexer.close()).await?)
     }
 
     /// The index is up to date: searches are answered.

@@ -106,6 +106,8 @@ fn channels() -> Vec<(&'static str, &'static str, Value)> {
         ("PATCH", "/api/v1/channels/{private}", title),
         ("DELETE", "/api/v1/channels/{channel}", Value::Null),
         ("DELETE", "/api/v1/channels/{private}", Value::Null),
+        ("GET", "/api/v1/channels/{channel}/analytics", Value::Null),
+        ("GET", "/api/v1/channels/{private}/analytics", Value::Null),
         ("GET", "/api/v1/channels/{channel}/settings", Value::Null),
         ("GET", "/api/v1/channels/{private}/settings", Value::Null),
         ("PATCH", "/api/v1/channels/{channel}/settings", json!({ "recording": true })),
