@@ -23,7 +23,7 @@ use tracing::{Span, field::Empty, info_span};
 pub use self::{
     context::{current, traceparent},
     identifiers::{Ids, TRACEPARENT},
-    networks::{InvalidNetwork, Networks},
+    networks::Networks,
 };
 use crate::caller::Caller;
 
