@@ -31,11 +31,14 @@ pub(crate) async fn send_elsewhere(
     }
 }
 
-/// Whether a read is about the writer's own state: the deliveries of webhooks, and signing in at a
-/// provider, which begins a session.
+/// Whether a read is about the writer's own state, which is not in the log: the deliveries of
+/// webhooks, the numbers of minutes, the files of pictures, and signing in at a provider, which
+/// begins a session.
 fn is_of_writer(path: &str) -> bool {
     let is_delivery = path.starts_with("/api/v1/webhooks/") && path.ends_with("/deliveries");
-    is_delivery || path.starts_with("/api/v1/oidc/")
+    let is_analytics = path.starts_with("/api/v1/channels/") && path.ends_with("/analytics");
+    let begins = |start: &str| path.starts_with(start);
+    is_delivery || is_analytics || begins("/api/v1/avatars/") || begins("/api/v1/oidc/")
 }
 
 fn redirect(address: &str) -> Response {
@@ -73,7 +76,12 @@ mod tests {
 
     #[test]
     fn reads_of_the_writers_own_state_belong_to_it() {
-        for path in ["/api/v1/webhooks/1/deliveries", "/api/v1/oidc/example/callback"] {
+        for path in [
+            "/api/v1/webhooks/1/deliveries",
+            "/api/v1/oidc/example/callback",
+            "/api/v1/channels/1/analytics",
+            "/api/v1/avatars/1/48",
+        ] {
             assert!(is_of_writer(path), "{path}");
         }
         for path in ["/api/v1/webhooks", "/api/v1/webhooks/1", "/api/v1/oidc"] {

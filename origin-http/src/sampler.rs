@@ -25,6 +25,7 @@ use arc_swap::ArcSwap;
 use http::{Method, header::USER_AGENT, request::Parts};
 use http_server::{Arrival, Client};
 use media_core::{BroadcastId, ChannelName, Ticks, TrackName};
+use net_core::Host;
 use packager::{Live, Track};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 
@@ -85,6 +86,7 @@ struct Sample {
     shard: usize,
     viewer: u64,
     viewer_before: Option<u64>,
+    host: u64,
     report: Raw,
     media: Option<Delivery>,
 }
@@ -112,6 +114,8 @@ pub struct Delivered<'a> {
     pub viewer: u64,
     /// The same viewer under the key before the last change.
     pub viewer_before: Option<u64>,
+    /// The viewer's host, the same for all viewers with its address (IPv6: of its /64).
+    pub host: u64,
     /// The channel.
     pub channel: &'a ChannelName,
     /// The broadcast.
@@ -187,6 +191,7 @@ impl Sampler {
                 each(Delivered {
                     viewer: sample.viewer,
                     viewer_before: sample.viewer_before,
+                    host: sample.host,
                     channel: live.channel(),
                     broadcast: live.broadcast(),
                     track: &track,
@@ -219,6 +224,7 @@ impl Sampler {
         let keys = shared.keys.load();
         let address = client.peer.ip();
         sample.viewer = shared.viewer(keys.present, address, agent);
+        sample.host = shared.hasher.hash_one((keys.present, Host::of(address)));
         sample.viewer_before = keys.before.map(|key| shared.viewer(key, address, agent));
         sample.report.copy(head.uri.query(), &head.headers);
         sample.home = Some(Arc::clone(shared));
@@ -243,6 +249,7 @@ impl Shared {
             shard,
             viewer: 0,
             viewer_before: None,
+            host: 0,
             report: Raw::default(),
             media: None,
         }))

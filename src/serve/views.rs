@@ -64,6 +64,7 @@ impl Source for Samples {
             each(Delivered {
                 viewer: sample.viewer,
                 viewer_before: sample.viewer_before,
+                host: sample.host,
                 presentation,
                 track: sample.track.as_str(),
                 is_video: sample.is_video,

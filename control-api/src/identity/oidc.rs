@@ -42,6 +42,8 @@ use crate::problem::{Kind, Problem};
 const FRESH: Duration = Duration::from_secs(3_600);
 /// The least time between two requests for them because of an unknown key.
 const LEAST_AGE: Duration = Duration::from_secs(5);
+/// The words of a problem that is the provider's.
+const FAULTY: &str = "the provider does not respond as it should";
 /// Longest subject (OpenID Connect Core 2).
 const MAX_SUBJECT_BYTES: usize = 255;
 
@@ -109,6 +111,8 @@ pub struct Provider {
     known: ArcSwapOption<Known>,
     /// One request for the document at a time.
     fetching: Semaphore,
+    /// When the last request for it failed.
+    failed: ArcSwapOption<Instant>,
 }
 
 /// A provider's document with its keys.
@@ -169,6 +173,7 @@ impl Providers {
                 issuer,
                 known: ArcSwapOption::empty(),
                 fetching: Semaphore::new(1),
+                failed: ArcSwapOption::empty(),
                 settings,
             });
         }
@@ -347,12 +352,26 @@ impl Provider {
         if let Some(known) = fresh() {
             return Ok(known);
         }
-        let metadata =
-            CoreProviderMetadata::discover_async(self.issuer.clone(), &self.client).await;
-        let metadata = metadata.map_err(|err| self.faulty(&err))?;
-        let known = Arc::new(Known { metadata, since: Instant::now() });
-        self.known.store(Some(Arc::clone(&known)));
-        Ok(known)
+        // A provider that is down costs those that wait one request together, not one each.
+        let has_just_failed =
+            self.failed.load().as_deref().is_some_and(|failed| failed.elapsed() < LEAST_AGE);
+        if !has_just_failed {
+            match CoreProviderMetadata::discover_async(self.issuer.clone(), &self.client).await {
+                Ok(metadata) => {
+                    let known = Arc::new(Known { metadata, since: Instant::now() });
+                    self.known.store(Some(Arc::clone(&known)));
+                    return Ok(known);
+                }
+                Err(err) => {
+                    self.failed.store(Some(Arc::new(Instant::now())));
+                    // Logged, and the response if nothing is known.
+                    drop(self.faulty(&err));
+                }
+            }
+        }
+        // An old document is better than none; its keys verify what they signed.
+        let known = self.known.load_full().filter(|_| age == FRESH);
+        known.ok_or_else(|| Problem::new(Kind::ProviderFaulty, FAULTY))
     }
 
     /// The client of a provider's document.
@@ -372,7 +391,7 @@ impl Provider {
     fn faulty(&self, err: &dyn std::error::Error) -> Problem {
         let cause = err.source().map(ToString::to_string).unwrap_or_default();
         warn!(provider = self.settings.id, %err, cause, "the provider of identities is faulty");
-        Problem::new(Kind::ProviderFaulty, "the provider does not respond as it should")
+        Problem::new(Kind::ProviderFaulty, FAULTY)
     }
 }
 

@@ -17,6 +17,9 @@ use super::{
 };
 use crate::store::Step;
 
+/// Greatest number of sessions of one host with one presentation. Whoever invents names of players or
+/// of sessions is one more viewer from there on.
+const MAX_OF_A_HOST: u32 = 32;
 /// Greatest values of reports that are believed, so that no sum is one player's.
 const MAX_KBPS: u64 = 1_000_000;
 /// An hour, in milliseconds.
@@ -49,7 +52,9 @@ pub(super) struct Minute {
 
 /// The sessions, and the numbers of the present minute.
 pub(super) struct Counter {
-    sessions: HashMap<(u64, PresentationId), Session>,
+    sessions: HashMap<(u64, PresentationId), (u64, Session)>,
+    /// The number of sessions of each host with each presentation.
+    hosts: HashMap<(u64, PresentationId), u32>,
     max_sessions: usize,
     presentations: HashMap<PresentationId, Audience>,
     /// The present minute since 1970.
@@ -71,6 +76,7 @@ impl Counter {
     pub(super) fn new(max_sessions: usize, metrics: Metrics, now: Moment) -> Self {
         Self {
             sessions: HashMap::new(),
+            hosts: HashMap::new(),
             max_sessions,
             presentations: HashMap::new(),
             minute: Step::Minute.number(now.wall),
@@ -94,10 +100,15 @@ impl Counter {
             }
         };
         let session = values.and_then(|values| values.session);
-        let viewer = self.viewer(delivered.viewer, session);
+        let mut viewer = self.viewer(delivered.viewer, session);
         if let Some(before) = delivered.viewer_before {
             let before = self.viewer(before, session);
             self.recognise((before, id), (viewer, id));
+        }
+        let host = delivered.host;
+        let of_host = self.hosts.get(&(host, id)).copied().unwrap_or(0);
+        if of_host >= MAX_OF_A_HOST && !self.sessions.contains_key(&(viewer, id)) {
+            viewer = self.hasher.hash_one((host, "all further viewers"));
         }
         let audience = self.presentations.entry(id).or_insert_with(|| Audience {
             watched: Watched::of(&delivered.presentation),
@@ -107,7 +118,7 @@ impl Counter {
         let count = self.sessions.len();
         let session = match self.sessions.entry((viewer, id)) {
             Entry::Occupied(known) => {
-                let session = known.into_mut();
+                let (_, session) = known.into_mut();
                 // It has ended and was not swept yet: the viewer has returned.
                 if session.has_ended(now.ms) {
                     *session = Session::begin(&delivered.presentation, now.ms);
@@ -119,7 +130,8 @@ impl Counter {
             Entry::Vacant(place) => {
                 audience.open += 1;
                 audience.row.all.peak = audience.row.all.peak.max(audience.open);
-                Some(place.insert(Session::begin(&delivered.presentation, now.ms)))
+                *self.hosts.entry((host, id)).or_default() += 1;
+                Some(&mut place.insert((host, Session::begin(&delivered.presentation, now.ms))).1)
             }
         };
         let mut of_rendition = Counts { objects: 1, bytes: delivered.bytes, ..Counts::default() };
@@ -166,14 +178,18 @@ impl Counter {
 
     /// Forgets the sessions that have ended.
     pub(super) fn sweep(&mut self, now: Moment) {
-        let presentations = &mut self.presentations;
-        self.sessions.retain(|(_, id), session| {
+        let (presentations, hosts) = (&mut self.presentations, &mut self.hosts);
+        self.sessions.retain(|(_, id), (host, session)| {
             let has_ended = session.has_ended(now.ms);
             if has_ended && let Some(audience) = presentations.get_mut(id) {
                 audience.open = audience.open.saturating_sub(1);
             }
+            if has_ended && let Some(of_host) = hosts.get_mut(&(*host, *id)) {
+                *of_host = of_host.saturating_sub(1);
+            }
             !has_ended
         });
+        hosts.retain(|_, of_host| *of_host > 0);
         self.metrics.sessions(self.sessions.len());
     }
 

@@ -10,6 +10,8 @@ pub struct Delivered<'a> {
     pub viewer: u64,
     /// The same viewer under the key of the day before, for a while after the change.
     pub viewer_before: Option<u64>,
+    /// The viewer's host, the same for all viewers with its address.
+    pub host: u64,
     /// The presentation to which the media belong.
     pub presentation: Presentation<'a>,
     /// The name of the track.

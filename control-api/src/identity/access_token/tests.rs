@@ -196,7 +196,7 @@ fn a_replica_verifies_with_the_keys_that_it_has_learned_and_issues_nothing() {
     let again = AccessTokens::of_replica(&folder.0, "https://example.org");
     assert!(again.verify(&token, START).is_some());
     // The writer learns nothing.
-    let other = Folder::new("other");
+    let other = Folder::new("elsewhere");
     let other = other.open(START);
     tokens.learn(other.jwks(START).to_string().as_bytes());
     assert_eq!(tokens.verify(&issue(&other, START), START), None);

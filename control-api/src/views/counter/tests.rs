@@ -34,6 +34,7 @@ fn segment<'a>(
     Delivered {
         viewer,
         viewer_before: None,
+        host: viewer,
         presentation: Presentation::Broadcast { id, channel },
         track,
         is_video: track.starts_with('v'),
@@ -191,6 +192,25 @@ fn a_session_continues_when_the_key_of_viewers_changes() {
     assert_eq!(counter.sessions.len(), 1);
     let minute = counter.close(at(60_000));
     assert_eq!(row(&minute, &channel).unwrap().all.views, 1);
+}
+
+#[test]
+fn one_host_that_invents_viewers_is_few_and_takes_no_room_from_others() {
+    let (mut counter, channel, id) = (counter(), name("demo"), broadcast());
+    for n in 0..6 {
+        for viewer in 0..1_000 {
+            let delivered = Delivered { host: 7, ..segment(viewer, (id, &channel), "v0", n) };
+            counter.deliver(&delivered, at(2_000 * n));
+        }
+        counter.deliver(&segment(5_000, (id, &channel), "v0", n), at(2_000 * n));
+    }
+    let most = usize::try_from(MAX_OF_A_HOST).unwrap() + 1;
+    assert_eq!(counter.sessions.len(), most + 1);
+    let minute = counter.close(at(60_000));
+    assert_eq!(row(&minute, &channel).unwrap().all.views, most as u64 + 1);
+    // When they have left, the host may have others.
+    counter.sweep(at(60_000 + ENDS_AFTER_MS));
+    assert!(counter.sessions.is_empty() && counter.hosts.is_empty());
 }
 
 #[test]
