@@ -54,6 +54,16 @@ mod tags;
 mod videos;
 mod webhooks;
 
+/// A folder that no other test has, whatever name it chooses.
+fn folder(name: &str) -> std::path::PathBuf {
+    static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let folder = format!("streamforge-{name}-{}-{count}", std::process::id());
+    let folder = std::env::temp_dir().join(folder);
+    let _ = std::fs::remove_dir_all(&folder);
+    folder
+}
+
 const TOKEN: &str = "a-random-token";
 
 struct SomeViewers;

@@ -47,9 +47,7 @@ impl Members {
     }
 
     pub(super) async fn limited(name: &str, limits: Limits) -> Self {
-        let name = format!("streamforge-members-{name}-{}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
-        let _ = fs::remove_dir_all(&folder);
+        let folder = super::folder(&format!("members-{name}"));
         let platform = Platform::default();
         platform.open(&folder).await.expect("the folder can be written");
         let limiter = Arc::new(Limiter::with_clock(limits, || Duration::ZERO));

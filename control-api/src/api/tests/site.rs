@@ -34,9 +34,7 @@ pub(super) struct Site {
 
 impl Site {
     pub(super) async fn new(name: &str) -> Self {
-        let name = format!("streamforge-api-{name}-{}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
-        let _ = fs::remove_dir_all(&folder);
+        let folder = super::folder(&format!("api-{name}"));
         let platform = Platform::default();
         platform.open(&folder).await.expect("the folder can be written");
         let settings = Settings { allow_internal: false, roots: rustls::RootCertStore::empty() };
