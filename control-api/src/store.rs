@@ -105,7 +105,7 @@ struct Inner {
     metrics: Metrics,
     /// Locked until the store closes, so that no other process opens the database while its file is
     /// open for reads alone.
-    _lock: Option<fs::File>,
+    _lock: Option<FolderLock>,
 }
 
 impl fmt::Debug for Store {
@@ -183,7 +183,7 @@ impl Store {
         vault: KeyVault,
         features: &'static [&'static Feature],
         folder: &Path,
-        lock: Option<fs::File>,
+        lock: Option<FolderLock>,
         time: Duration,
         role: NodeRole,
     ) -> Result<Self, OpenError> {
@@ -498,11 +498,23 @@ impl Store {
     }
 }
 
+/// A folder that is locked against other processes.
+#[derive(Debug)]
+struct FolderLock(fs::File);
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // A process that this one is about to start has the file, too, until it runs its program, so
+        // closing it would not be enough.
+        let _ = self.0.unlock();
+    }
+}
+
 /// Locks a folder against other processes.
-fn lock(folder: &Path) -> Result<fs::File, OpenError> {
+fn lock(folder: &Path) -> Result<FolderLock, OpenError> {
     let file = fs::File::open(folder).map_err(|error| OpenError::of_file(folder, error))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(FolderLock(file)),
         Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse { path: folder.to_owned() }),
         Err(fs::TryLockError::Error(error)) => Err(OpenError::of_file(folder, error)),
     }
