@@ -15,7 +15,7 @@ use control_domain::{
     text::{ChannelName, OperationName, OperationSubject, OperationValue, Reason},
 };
 use tokio::time::timeout;
-use tracing::error;
+use tracing::{error, info};
 
 use crate::{
     Platform,
@@ -106,6 +106,10 @@ fn report(
         Err(_) => "the database does not respond in time",
     };
     let actor = actor.id();
+    if matches!(&result, Ok(Err(problem)) if problem.kind() == Kind::Replica) {
+        info!(operation, subject, %actor, "an operation of a replica, which records none");
+        return;
+    }
     error!(operation, subject, %actor, words, "an operation is missing in the audit log");
 }
 

@@ -100,7 +100,6 @@ async fn export(client: &Client, folder: &Path) -> Result<Value, Error> {
     if of_daemon(client.copy("/maintenance/export", &mut out).await)?.is_none() {
         let store = open(folder).await?;
         store.export(&mut out)?;
-        record(&store, Operation::new("database.export", "events")).await;
     }
     Ok(Value::Null)
 }

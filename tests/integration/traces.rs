@@ -400,15 +400,17 @@ fn the_check_refuses_what_cannot_be_a_collector() {
     };
     assert!(report_of("url = \"\"").contains("off"));
     assert!(report_of("url = \"http://127.0.0.1:4318\"").contains("configured"));
-    for wrong in [
-        "url = \"ftp://collector\"",
-        "url = \"http://ada:S3CRET@collector\"",
-        "url = \"http://collector\"\nheaders = { authorization = \"S3CRET\" }",
-        "sample_ratio = 2",
-        "trusted = [\"everybody\"]",
-        "url = \"https://collector\"\nca = \"/nowhere.pem\"",
+    for (wrong, named) in [
+        ("url = \"ftp://collector\"", "url"),
+        ("url = \"http://ada:S3CRET@collector\"", "url"),
+        ("url = \"http://collector\"\nheaders = { authorization = \"S3CRET\" }", "traces.headers"),
+        ("sample_ratio = 2", "sample_ratio"),
+        ("trusted = [\"everybody\"]", "trusted"),
+        ("url = \"https://collector\"\nca = \"/nowhere.pem\"", "traces.ca"),
     ] {
-        let line = report_of(wrong);
-        assert!(!line.contains("S3CRET") && !line.contains("configured"), "{line}");
+        let report = report(wrong);
+        let line = report.lines().find(|line| line.starts_with("WRONG")).unwrap_or_default();
+        assert!(line.contains(named), "{wrong}: {report}");
+        assert!(!report.contains("S3CRET") && !report.contains("a collector is configured"));
     }
 }
