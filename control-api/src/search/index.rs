@@ -104,7 +104,8 @@ fn event(store: &Store, sequence: u64) -> Result<Option<EventId>, Fault> {
 
 /// An open index.
 pub(super) struct Files {
-    writer: IndexWriter,
+    /// `None` when it is dropped.
+    writer: Option<IndexWriter>,
     reader: IndexReader,
     fields: Fields,
 }
@@ -131,12 +132,21 @@ enum Found {
     None(Option<&'static str>),
 }
 
-impl Files {
-    /// Closes the index after its threads have ended, which merge segments. Blocks.
-    pub(super) fn close(self) {
-        if let Err(err) = self.writer.wait_merging_threads() {
+impl Drop for Files {
+    /// Waits for the threads that merge segments, so that nothing uses the folder any more.
+    fn drop(&mut self) {
+        if let Some(writer) = self.writer.take()
+            && let Err(err) = writer.wait_merging_threads()
+        {
             warn!(%err, "segments of the search were not merged");
         }
+    }
+}
+
+impl Files {
+    /// The writer, which is there until the end.
+    fn writer(&self) -> Result<&IndexWriter, Error> {
+        self.writer.as_ref().ok_or(Error::Stopped)
     }
 
     /// Opens the index in the folder of the database, or makes an empty one: if there is none, if
@@ -187,7 +197,7 @@ impl Files {
         policy.set_del_docs_ratio_before_merge(MAX_DELETED);
         writer.set_merge_policy(Box::new(policy));
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-        Ok(Self { writer, reader, fields: Fields::default() })
+        Ok(Self { writer: Some(writer), reader, fields: Fields::default() })
     }
 
     /// A view of the entries as of the last commit, now and later.
@@ -200,7 +210,7 @@ impl Files {
     /// # Errors
     /// [`Error::Index`]: the index must be opened again.
     pub(super) fn add(&self, entry: Entry) -> Result<(), Error> {
-        self.writer.add_document(self.fields.document(entry))?;
+        self.writer()?.add_document(self.fields.document(entry))?;
         Ok(())
     }
 
@@ -209,13 +219,15 @@ impl Files {
     /// # Errors
     /// [`Error::Index`]: the index must be opened again.
     pub(super) fn set(&self, thing: Thing, entry: Option<Entry>) -> Result<(), Error> {
-        self.writer.delete_term(Term::from_field_text(self.fields.keys, &thing.key()));
+        self.writer()?.delete_term(Term::from_field_text(self.fields.keys, &thing.key()));
         entry.map_or(Ok(()), |entry| self.add(entry))
     }
 
     /// Removes all entries with a key.
     pub(super) fn remove_all(&self, key: &str) {
-        self.writer.delete_term(Term::from_field_text(self.fields.keys, key));
+        if let Some(writer) = &self.writer {
+            writer.delete_term(Term::from_field_text(self.fields.keys, key));
+        }
     }
 
     /// Makes all changes durable together with the progress, and lets them be seen.
@@ -224,7 +236,8 @@ impl Files {
     /// [`Error::Index`]: the index must be opened again.
     pub(super) fn commit(&mut self, progress: &Progress) -> Result<(), Error> {
         let payload = serde_json::to_string(progress).map_err(tantivy::TantivyError::from)?;
-        let mut commit = self.writer.prepare_commit()?;
+        let writer = self.writer.as_mut().ok_or(Error::Stopped)?;
+        let mut commit = writer.prepare_commit()?;
         commit.set_payload(&payload);
         commit.commit()?;
         Ok(self.reader.reload()?)

@@ -96,12 +96,6 @@ impl Indexer {
         Self { files, now: progress, committed, last_commit, changes, bytes, stop }
     }
 
-    /// Ends the work, so that no thread uses the folder any more. Changes that were not committed
-    /// are read again by the next one. Blocks.
-    pub(super) fn close(self) {
-        self.files.close();
-    }
-
     /// A view of the entries as of the last commit, now and later.
     pub(super) fn view(&self) -> View {
         self.files.view()

@@ -240,14 +240,17 @@ impl Search {
                     self.opened(&indexer);
                     tokio::select! {
                         changed = sequences.changed() => if changed.is_err() { break },
-                        () = shared.suspicion.notified() => suspect(suspected)?,
+                        () = shared.suspicion.notified() => if let Err(err) = suspect(suspected) {
+                            spawn_blocking(move || drop(indexer)).await?;
+                            return Err(err);
+                        },
                         () = over.cancelled() => {}
                     }
                 }
             }
         }
         // It waits for its threads.
-        Ok(spawn_blocking(move || indexer.close()).await?)
+        Ok(spawn_blocking(move || drop(indexer)).await?)
     }
 
     /// The index is up to date: searches are answered.
