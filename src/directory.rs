@@ -1,5 +1,6 @@
 //! The platform as ingest and playback see it: the rights of stored stream keys, the settings of
-//! channels, and the private ones. It is kept in memory, follows the events of the database, and never blocks a request.
+//! channels, and the private ones. It is kept in memory, follows the events of the database, and
+//! never blocks a request.
 
 mod metrics;
 mod owned;

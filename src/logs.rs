@@ -3,8 +3,8 @@
 //! without limit (`limit`). A line of JSON names the request and the span in which it was logged
 //! (`json`).
 //!
-//! Spans of the target [`TRACES`] are for the export of traces alone: without one they are disabled,
-//! and no line has them.
+//! Spans of the target [`TRACES`] are for the export of traces alone: without one they are
+//! disabled, and no line has them.
 
 mod json;
 mod limit;

@@ -21,7 +21,7 @@ const SCALE: &str = "1";
 pub struct Postgres {
     /// Its process, and those of its connections as children.
     pub server: Server,
-    /// Where it listens.
+    /// Its address.
     address: SocketAddr,
     /// The folder of its programs.
     programs: PathBuf,

@@ -5,10 +5,10 @@
 //! cargo run -p control-api --example search_index -- [VIDEOS] [FOLDER]
 //! ```
 //!
-//! It fills FOLDER (a new one of the system's) with VIDEOS published videos (100 000), unless it has
-//! a database already, which takes most of the time. The folder is kept.
-//! Titles and descriptions are made of invented words whose frequencies follow Zipf's law, as those
-//! of real texts do. Half of the queries have a wrong letter.
+//! It fills FOLDER (a new one of the system's) with VIDEOS published videos (100 000), unless it
+//! has a database already, which takes most of the time. The folder is kept. Titles and
+//! descriptions are made of invented words whose frequencies follow Zipf's law, as those of real
+//! texts do. Half of the queries have a wrong letter.
 
 use std::{
     fs,
@@ -201,7 +201,11 @@ impl Numbers {
 }
 
 /// A word; the first ones are frequent.
-#[allow(clippy::cast_possible_truncation, reason = "it is between 1 and the number of words")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a power of WORDS with an exponent of 0 to 1 is between 1 and WORDS"
+)]
 fn word(numbers: &mut Numbers) -> String {
     // Between 1 and `WORDS`, with a probability of about its inverse.
     let exponent = numbers.next(1_000_000) as f64 / 1e6;

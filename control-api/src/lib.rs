@@ -9,8 +9,8 @@
 //! - `documentation`: `/api/docs`, a viewer of the API's description.
 //! - [`platform`]: the accounts, channels and other things of the platform, if it is enabled.
 //!   [`authentication`]: the credentials of a request. [`secret`]: random keys. [`duties`]: the
-//!   work that no request asks for. [`webhooks`]: delivers events to webhooks. [`audit`]: operations
-//!   of the daemon that are recorded.
+//!   work that no request asks for. [`webhooks`]: delivers events to webhooks. [`audit`]:
+//!   operations of the daemon that are recorded.
 //! - [`bus`]: sends events to NATS JetStream, and makes replicas of them. `replica`: changes that
 //!   are sent to a replica.
 //! - [`maintenance`]: routes of the control socket for the database. [`seed`]: makes things from a

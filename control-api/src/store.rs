@@ -504,8 +504,8 @@ struct FolderLock(fs::File);
 
 impl Drop for FolderLock {
     fn drop(&mut self) {
-        // A process that this one is about to start has the file, too, until it runs its program, so
-        // closing it would not be enough.
+        // A process that this one is about to start has the file, too, until it runs its program,
+        // so closing it would not be enough.
         let _ = self.0.unlock();
     }
 }

@@ -44,8 +44,8 @@ const LEAST_KNOWN: MediaSpan = MediaSpan::from_millis(100);
 /// Media time for each segment number: numbers begin at the Unix time in seconds, and
 /// must not outrun it.
 const NUMBER: MediaSpan = MediaSpan::from_millis(1_000);
-/// Media time by which marks may be ahead of the numbers' clock, four numbers, so that a discontinuity
-/// or a gap can be placed where it occurs.
+/// Media time by which marks may be ahead of the numbers' clock, four numbers, so that a
+/// discontinuity or a gap can be placed where it occurs.
 const BURST: MediaSpan = MediaSpan::from_millis(4_000);
 /// The longest time by which a segment may exceed L because its last frame lasts longer than the
 /// one before, 400 ms. It is so short that the duration still rounds to at most L (RFC 8216bis

@@ -1,5 +1,5 @@
-//! What the owner of a channel has decided about its broadcasts. A broadcast keeps the settings with
-//! which it began.
+//! The settings of a channel, which its owner decides. A broadcast keeps the settings with which it
+//! began.
 
 use std::{sync::Arc, time::Duration};
 

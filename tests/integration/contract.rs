@@ -11,8 +11,8 @@ use std::{path::Path, process::Command};
 const TOKEN: &str = "the-operators-token";
 
 /// What each response is checked for: no 5xx, and nothing that the description does not say. Access
-/// is held by a table of the API's own tests: schemathesis takes 404 without credentials for access,
-/// which is the response for what the sender may not know.
+/// is held by a table of the API's own tests: schemathesis takes 404 without credentials for
+/// access, which is the response for what the sender may not know.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
                       response_headers_conformance,response_schema_conformance,\
                       negative_data_rejection,unsupported_method,allow_header_conformance";

@@ -5,8 +5,9 @@
 //! leak or an exploit in a codec costs one job, not the daemon. So this crate has two sides:
 //!
 //! - For the daemon, which never uses GStreamer: [`ladder`] makes renditions of every broadcast, as
-//!   [`plan`] selects them; [`pictures`] has the posters, [`images`] decodes uploads, [`supervisor`] keeps a process running
-//!   (the test picture's), `process` is one worker and the socket to it.
+//!   [`plan`] selects them; [`pictures`] has the posters, [`images`] decodes uploads,
+//!   [`supervisor`] keeps a process running (the test picture's), `process` is one worker and the
+//!   socket to it.
 //! - For the worker's process: [`worker`] decodes, scales and encodes, after [`confine`] has
 //!   removed its privileges; [`trial`] tests an encoder, [`elements`] lists the installed elements,
 //!   [`test_picture`] publishes a clock.

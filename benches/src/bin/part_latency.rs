@@ -5,10 +5,10 @@
 //! `--publishers 20 --seconds 30`; with `--ladders 2` once more beside as many sources of 1080p
 //! with ladders, which use all cores (needs ffmpeg; the publishers' own pictures are too small for
 //! a ladder); with `--edits 2000` once more beside as many durable edits a second of the platform's
-//! channels, on a disk under the directory for temporary files; with `--bad 120` once more for 120 s beside publishers that violate the rules of time
-//! and configuration, all at once. The time is measured from just before the write of the frame to
-//! the publisher's socket until the last byte of the playlist (gzip, keep-alive, blocking reload)
-//! has been read.
+//! channels, on a disk under the directory for temporary files; with `--bad 120` once more for 120
+//! s beside publishers that violate the rules of time and configuration, all at once. The time is
+//! measured from just before the write of the frame to the publisher's socket until the last byte
+//! of the playlist (gzip, keep-alive, blocking reload) has been read.
 
 use std::{
     net::SocketAddr,

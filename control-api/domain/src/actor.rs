@@ -84,7 +84,7 @@ impl Door {
         }
     }
 
-    /// The name of the operator who comes this way.
+    /// The name of the operator in events, with the door.
     const fn full_name(self) -> &'static str {
         match self {
             Self::Socket => "operator:socket",
@@ -94,8 +94,8 @@ impl Door {
     }
 }
 
-/// The right by which somebody did what is not for everybody with an own thing: an act that the
-/// audit log keeps.
+/// The special right that an act needed, so that the audit log keeps it: more than the right of an
+/// owner over an own thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Authority {

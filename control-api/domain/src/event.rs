@@ -36,7 +36,7 @@ pub struct Envelope {
     /// On whose behalf it happened.
     pub actor: ActorId,
     /// The right by which it was done, if the actor did not act on an own thing. Absent in events
-    /// that need no special right, and in those of the daemon itself.
+    /// whose commands need no special right, and in events of the daemon itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<Authority>,
     /// The identifier of the request by which it was done, which log messages and traces have too.

@@ -1,4 +1,5 @@
-//! `/api/v1/accounts`: registering, profiles, roles and passwords. `export` exports the data of one.
+//! `/api/v1/accounts`: registering, profiles, roles and passwords. `export` exports the data of
+//! one.
 
 mod bodies;
 mod export;

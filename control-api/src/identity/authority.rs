@@ -132,8 +132,8 @@ impl Identity {
         Ok(store.read(|rows| query(rows, store.vault()))??)
     }
 
-    /// Takes the public keys of the writer's access tokens, at a replica. Blocks for a file, if they
-    /// have changed.
+    /// Takes the public keys of the writer's access tokens, at a replica. Blocks for a file, if
+    /// they have changed.
     #[cfg(feature = "nats")]
     pub(crate) fn learn(&self, keys: &[u8]) {
         self.0.tokens.learn(keys);

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::store::Step;
 
-/// Greatest number of sessions of one host with one presentation. Whoever invents names of players or
-/// of sessions is one more viewer from there on.
+/// Greatest number of sessions of one host with one presentation. Whoever invents names of players
+/// or of sessions is one more viewer from there on.
 const MAX_OF_A_HOST: u32 = 32;
 /// Greatest values of reports that are believed, so that no sum is one player's.
 const MAX_KBPS: u64 = 1_000_000;

@@ -3,8 +3,8 @@
 //!
 //! A timestamp is a [`MediaSpan`], the distance from the zero of the publisher's clock; its offset
 //! is the [`MediaTime`] of that zero. All tracks of one publisher share a clock, so they share the
-//! offset that maps it. If one track jumps first, the others adopt its offset when they reach the jump, which keeps
-//! audio and video in step.
+//! offset that maps it. If one track jumps first, the others adopt its offset when they reach the
+//! jump, which keeps audio and video in step.
 //!
 //! Whatever the timestamps are, a decode time stays near the wall clock and the other track
 //! (`verdict`). A track that does not gets another offset, which is reported as a [`Notice`]. A

@@ -33,7 +33,7 @@ pub struct Entry {
     pub subject: String,
     /// The request by which it was done.
     pub request: Option<String>,
-    /// Further fields of the event that say what was done.
+    /// The fields of the event that describe the act.
     pub details: BTreeMap<String, String>,
     /// The operation, if it is one of the daemon.
     pub operation: Option<Operation>,

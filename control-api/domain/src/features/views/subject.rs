@@ -1,4 +1,4 @@
-//! What is watched: a channel, or a video.
+//! The subject of a view: a channel or a video.
 
 use serde::{Deserialize, Serialize};
 
