@@ -25,6 +25,7 @@ mod control_socket;
 mod demo;
 mod directory;
 mod handover;
+mod https;
 mod limits;
 mod logs;
 mod notify;

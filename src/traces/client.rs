@@ -13,17 +13,17 @@ use std::{
 
 use http::{Request, Response, Uri, uri::Scheme};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use opentelemetry_http::{Bytes, HttpClient, HttpError};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use tokio::time::timeout;
 
 use super::error::Error;
-use crate::authorities;
+use crate::{authorities, https};
 
 /// Time for a request.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
@@ -76,20 +76,7 @@ impl Client {
         // Without https the system's are not needed.
         let is_needed = !ca.as_os_str().is_empty() || endpoint.scheme() == Some(&Scheme::HTTPS);
         let roots = if is_needed { authorities::load(ca)? } else { RootCertStore::empty() };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
+        let connector = https::connector(roots, CONNECT)?;
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
