@@ -2,10 +2,11 @@
 //! for a publisher, and the policy for publishers without a stream key.
 
 use crate::support::{
-    daemon::{self, Daemon, Settings},
+    daemon::{Daemon, Settings},
     http,
     machine::{self, Share},
     media::PLAIN,
+    operator::done,
     players::Browser,
     publisher,
     rtmp::Client,
@@ -31,26 +32,15 @@ fn site(policy: &str, ladder: &str) -> Daemon {
         extra: format!("[platform]\nenabled = true\n[api]\nadmin_token = \"{TOKEN}\""),
         ..Settings::default()
     });
-    operate(&daemon, &["user", "add", "ada", "ada@example.org", "--role", "creator"]);
-    operate(&daemon, &["channel", "add", "show", "--owner", "ada"]);
+    done(&daemon, &["user", "add", "ada", "ada@example.org", "--role", "creator"]);
+    done(&daemon, &["channel", "add", "show", "--owner", "ada"]);
     daemon
-}
-
-/// Runs an operator's command. Returns the JSON that it prints.
-#[track_caller]
-fn operate(daemon: &Daemon, args: &[&str]) -> Value {
-    let config = daemon.workdir.path().join("streamforge.toml");
-    let mut command = daemon::command();
-    command.args(args).arg("--json").arg("--config").arg(config);
-    let output = command.output().expect("the command runs");
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap_or_default()
 }
 
 /// Changes the settings of the channel.
 #[track_caller]
 fn set(daemon: &Daemon, changes: &Value) {
-    let id = operate(daemon, &["channel", "show", "show"])["id"].clone();
+    let id = done(daemon, &["channel", "show", "show"])["id"].clone();
     let path = format!("/api/v1/channels/{}/settings", id.as_str().expect("an id"));
     let (body, authorization) = (changes.to_string(), format!("Bearer {TOKEN}"));
     let length = body.len().to_string();
@@ -65,7 +55,7 @@ fn set(daemon: &Daemon, changes: &Value) {
 }
 
 fn key(daemon: &Daemon) -> String {
-    let added = operate(daemon, &["key", "add", "show", "studio"]);
+    let added = done(daemon, &["key", "add", "show", "studio"]);
     added["key"].as_str().expect("the secret").to_owned()
 }
 

@@ -3,8 +3,9 @@
 
 use crate::support::{
     Workdir,
-    daemon::{self, Daemon, Settings},
+    daemon::{Daemon, Settings},
     http,
+    operator::{done, operate},
     rtmp::Client,
     tls::Certificate,
     wait_for,
@@ -37,25 +38,6 @@ fn settings(extra: &str) -> Settings {
         extra: format!("[platform]\nenabled = true\n[api]\nadmin_token = \"{TOKEN}\"\n{extra}"),
         ..Settings::default()
     }
-}
-
-/// Runs an operator's command. Returns the JSON that it prints, or its complaint.
-fn operate(daemon: &Daemon, args: &[&str]) -> Result<Value, String> {
-    let config = daemon.workdir.path().join("streamforge.toml");
-    let mut command = daemon::command();
-    command.args(args).arg("--json").arg("--config").arg(config);
-    let output = command.output().expect("the command runs");
-    let text = String::from_utf8(output.stdout).expect("text");
-    match output.status.success() {
-        true if text.is_empty() => Ok(Value::Null),
-        true => Ok(serde_json::from_str(&text).expect("JSON")),
-        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-    }
-}
-
-#[track_caller]
-fn done(daemon: &Daemon, args: &[&str]) -> Value {
-    operate(daemon, args).unwrap_or_else(|complaint| panic!("{args:?}: {complaint}"))
 }
 
 fn send(daemon: &Daemon, method: &str, path: &str, token: &str, body: &[u8]) -> http::Response {

@@ -2,9 +2,10 @@
 //! stored keys, private channels, upgrades, and the database's backup and restoration.
 
 use crate::support::{
-    daemon::{self, Daemon, Settings},
+    daemon::{Daemon, Settings},
     http,
     media::PLAIN,
+    operator::{done, operate},
     playlist::Media,
     process::Process,
     publisher,
@@ -26,25 +27,6 @@ fn settings() -> Settings {
         extra: format!("[platform]\nenabled = true\n[api]\nadmin_token = \"{TOKEN}\""),
         ..Settings::default()
     }
-}
-
-/// Runs an operator's command. Returns the JSON that it prints, or its complaint.
-fn operate(daemon: &Daemon, args: &[&str]) -> Result<Value, String> {
-    let config = daemon.workdir.path().join("streamforge.toml");
-    let mut command = daemon::command();
-    command.args(args).arg("--json").arg("--config").arg(config);
-    let output = command.output().expect("the command runs");
-    let text = String::from_utf8(output.stdout).expect("text");
-    match output.status.success() {
-        true if text.is_empty() => Ok(Value::Null),
-        true => Ok(serde_json::from_str(&text).expect("JSON")),
-        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-    }
-}
-
-#[track_caller]
-fn done(daemon: &Daemon, args: &[&str]) -> Value {
-    operate(daemon, args).unwrap_or_else(|complaint| panic!("{args:?}: {complaint}"))
 }
 
 /// A daemon with a channel `show` of an account `ada`, and the stream key of its studio.

@@ -2,9 +2,10 @@
 //! watching counts nothing, and the counts survive a restart.
 
 use crate::support::{
-    daemon::{self, Daemon, Settings},
+    daemon::{Daemon, Settings},
     http,
     media::{PLAIN, Recipe},
+    operator::done,
     players::{Browser, Report},
     playlist::{Media, Multivariant, resolve},
     process::Process,
@@ -33,24 +34,13 @@ fn site() -> (Daemon, Process) {
         extra: format!("[platform]\nenabled = true\n[api]\nadmin_token = \"{TOKEN}\""),
         ..Settings::default()
     });
-    operate(&daemon, &["user", "add", "ada", "ada@example.org", "--role", "creator"]);
-    operate(&daemon, &["channel", "add", "show", "--owner", "ada"]);
-    let key = operate(&daemon, &["key", "add", "show", "studio"]);
+    done(&daemon, &["user", "add", "ada", "ada@example.org", "--role", "creator"]);
+    done(&daemon, &["channel", "add", "show", "--owner", "ada"]);
+    let key = done(&daemon, &["key", "add", "show", "studio"]);
     let url = daemon.rtmp_url(key["key"].as_str().expect("the secret"));
     let publisher = publisher::ffmpeg(&Recipe { group: 25, ..PLAIN }, &url);
     daemon.wait_until_live("show");
     (daemon, publisher)
-}
-
-/// Runs an operator's command. Returns the JSON that it prints.
-#[track_caller]
-fn operate(daemon: &Daemon, args: &[&str]) -> Value {
-    let config = daemon.workdir.path().join("streamforge.toml");
-    let mut command = daemon::command();
-    command.args(args).arg("--json").arg("--config").arg(config);
-    let output = command.output().expect("the command runs");
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap_or_default()
 }
 
 /// A request of the operator.
@@ -127,12 +117,12 @@ fn players_that_watch_are_one_view_each_and_the_counts_survive_a_restart() {
     let mut daemon = restart(daemon);
     assert_eq!(views(&daemon), 2);
     assert_eq!(sum(&days(&daemon, ""), "/views"), 2.0);
-    assert_eq!(operate(&daemon, &["db", "rebuild", "views"])["rebuilt"], json!(["views"]));
+    assert_eq!(done(&daemon, &["db", "rebuild", "views"])["rebuilt"], json!(["views"]));
     wait_for("the tables", LIMIT, || {
         (daemon.get("/api/v1/channels/show").status == 200).then_some(())
     });
     assert_eq!(views(&daemon), 2);
-    assert_eq!(operate(&daemon, &["db", "verify"])["faults"], json!([]));
+    assert_eq!(done(&daemon, &["db", "verify"])["faults"], json!([]));
     daemon.assert_healthy();
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod live;
 pub(crate) mod machine;
 pub(crate) mod media;
 pub(crate) mod nats;
+pub(crate) mod operator;
 pub(crate) mod players;
 pub(crate) mod playlist;
 pub(crate) mod proc;
